@@ -1,0 +1,136 @@
+// DirtyBitmap: which blocks of a disk changed, for each of up to 16 targets, in
+// one memory-mapped file that survives the process.
+//
+// Representation. One file: a 4 KiB header page, then maps of equal length, one
+// bit a block, each starting on a page: live 0, live 1, then for each target
+// slot pending, in-flight and staged. The file is sized for all slots; the
+// pages of the header, the live maps and the slots in use are allocated, so
+// that a full file system is met when a target is added and never as SIGBUS
+// under a guest's write. A summary (one bit for each 64-byte line of a map) is
+// kept in memory only and rebuilt at open; it makes an empty or sparse scan
+// cost nearly nothing. docs/formats/bitmap.md describes every byte.
+//
+// Life of a bit. mark() sets it in the current live map. flip() swaps the live
+// maps under the checkpoint gate; merge_closed() then moves the closed map into
+// the pending map of every target; take_pending() moves one target's pending
+// map into its in-flight map. From there commit() drops it, give_back() returns
+// it to pending, stage() moves it to staged (the replica holds it in a staging
+// session; a later commit drops both). Every move sets the destination and makes
+// it durable before it clears the source: a bit is always set somewhere.
+//
+// Threads. mark(), is_dirty() and next_extent() run on any thread. All else is
+// called by one thread at a time (the owner serialises: TrackedDevice does).
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "common/status.h"
+#include "common/uuid.h"
+
+namespace tidemark {
+
+inline constexpr uint32_t kMaxTargets = 16;
+inline constexpr uint32_t kMinGranularityBytes = 4096;
+inline constexpr uint64_t kMaxMapBytes = 32ULL << 20;
+
+// 4 KiB, doubled until one map of the disk is at most kMaxMapBytes.
+uint32_t default_granularity_bytes(uint64_t disk_size_bytes) noexcept;
+
+// Which map: a value type, e.g. MapId::pending(slot).
+struct MapId {
+  enum class Kind : uint8_t { kLive, kClosed, kPending, kInFlight, kStaged };
+  Kind kind = Kind::kLive;
+  uint32_t slot = 0;
+
+  static constexpr MapId live() { return {Kind::kLive, 0}; }
+  static constexpr MapId closed() { return {Kind::kClosed, 0}; }  // the live map that is not current
+  static constexpr MapId pending(uint32_t slot) { return {Kind::kPending, slot}; }
+  static constexpr MapId in_flight(uint32_t slot) { return {Kind::kInFlight, slot}; }
+  static constexpr MapId staged(uint32_t slot) { return {Kind::kStaged, slot}; }
+};
+
+struct ByteExtent {
+  uint64_t offset_bytes;
+  uint64_t length_bytes;
+};
+
+class DirtyBitmap {
+ public:
+  struct Parameters {
+    Uuid disk;
+    uint64_t disk_size_bytes = 0;
+    uint32_t granularity_bytes = 0;  // 0: default_granularity_bytes(disk_size_bytes)
+  };
+  struct Target {
+    uint32_t slot;
+    Uuid id;
+  };
+
+  // Fails with kAlreadyExists when the file is there: never overwrites.
+  static Result<std::unique_ptr<DirtyBitmap>> create(const std::string& path,
+                                                     const Parameters& parameters);
+
+  // Errors, each its own: kNotFound, kTruncated, kCorrupt (magic, checksum,
+  // impossible numbers), kVersion, kForeign (another disk or another size),
+  // kInUse (another process or object holds it). After an unclean end
+  // opened_clean() is false and pending := pending | in-flight | live was done
+  // for each target (staged stays).
+  static Result<std::unique_ptr<DirtyBitmap>> open(const std::string& path, const Uuid& disk,
+                                                   uint64_t disk_size_bytes);
+
+  ~DirtyBitmap();  // without close(): as after a crash
+  DirtyBitmap(const DirtyBitmap&) = delete;
+  DirtyBitmap& operator=(const DirtyBitmap&) = delete;
+
+  // Syncs everything, sets the clean flag, syncs that. Idempotent. Nothing may
+  // mark any more.
+  Status close();
+
+  const Uuid& disk() const noexcept;
+  uint64_t disk_size_bytes() const noexcept;
+  uint32_t granularity_bytes() const noexcept;
+  uint64_t block_count() const noexcept;
+  bool opened_clean() const noexcept;
+
+  // Marks every block that [offset, offset + length) touches (rounds out) in
+  // the live map. Lock-free; about one load when the blocks are marked already.
+  void mark(uint64_t offset_bytes, uint64_t length_bytes) noexcept;
+
+  // -- Targets ------------------------------------------------------------
+  Result<uint32_t> add_target(const Uuid& id);  // its slot; kAlreadyExists, kLimitReached, kNoSpace
+  Status remove_target(uint32_t slot);
+  std::optional<uint32_t> find_target(const Uuid& id) const;
+  std::vector<Target> targets() const;
+  // Rounds out. For what must travel though nothing wrote it (initial replication, suspicion).
+  void mark_pending(uint32_t slot, uint64_t offset_bytes, uint64_t length_bytes) noexcept;
+
+  // -- Moves --------------------------------------------------------------
+  void flip() noexcept;                 // only under a closed gate, closed map empty
+  Status merge_closed();                // closed -> pending of every target
+  Status take_pending(uint32_t slot);   // pending -> in-flight
+  Status give_back(uint32_t slot);      // in-flight -> pending
+  Status stage(uint32_t slot);          // in-flight -> staged
+  Status unstage(uint32_t slot);        // staged -> pending
+  Status commit(uint32_t slot);         // drops in-flight and staged
+  // Clears the blocks that lie wholly inside (rounds in) from the pending map.
+  void clear_pending(uint32_t slot, uint64_t offset_bytes, uint64_t length_bytes) noexcept;
+
+  // -- Reading ------------------------------------------------------------
+  bool is_dirty(MapId map, uint64_t block_index) const noexcept;
+  // The first run of dirty blocks that ends after `from_bytes`, cut to at most
+  // max_bytes and to the disk's size (the last block may be partial).
+  std::optional<ByteExtent> next_extent(MapId map, uint64_t from_bytes,
+                                        uint64_t max_bytes) const noexcept;
+  uint64_t dirty_block_count(MapId map) const noexcept;
+
+ private:
+  class Impl;
+  explicit DirtyBitmap(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace tidemark

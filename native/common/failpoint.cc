@@ -1,0 +1,38 @@
+#include "common/failpoint.h"
+
+#include <signal.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <string>
+
+namespace tidemark {
+
+namespace failpoint_detail {
+
+std::atomic<bool> armed{false};
+
+namespace {
+std::string armed_name;
+std::atomic<long> passages_left{0};
+}  // namespace
+
+void pass(std::string_view name) noexcept {
+  if (name != armed_name) return;
+  if (passages_left.fetch_sub(1) == 1) ::kill(::getpid(), SIGKILL);
+}
+
+}  // namespace failpoint_detail
+
+void arm_failpoints_from_environment() {
+  const char* setting = std::getenv("TIDEMARK_FAILPOINT");
+  if (setting == nullptr) return;
+  const std::string text = setting;
+  const size_t colon = text.find(':');
+  failpoint_detail::armed_name = text.substr(0, colon);
+  failpoint_detail::passages_left =
+      colon == std::string::npos ? 1 : std::strtol(text.c_str() + colon + 1, nullptr, 10);
+  failpoint_detail::armed = true;
+}
+
+}  // namespace tidemark

@@ -1,0 +1,15 @@
+#include "device/block_device.h"
+
+namespace tidemark {
+
+Status BlockDevice::query_extents(std::string_view context, uint64_t /*offset_bytes*/,
+                                  uint64_t length_bytes, size_t max_extents,
+                                  std::vector<DeviceExtent>& extents) {
+  if (context != "base:allocation") {
+    return {ErrorCode::kNotFound, "unknown extent context " + std::string(context)};
+  }
+  if (max_extents > 0) extents.push_back({length_bytes, 0});
+  return Status::ok();
+}
+
+}  // namespace tidemark

@@ -1,0 +1,66 @@
+// BlockDevice: the one seam of the data plane.
+//
+// Contract, which every implementation's tests run (native/test/device_contract.h):
+//  - submit() takes any request inside [0, size), of length > 0 (a flush has
+//    length 0), from any thread, and completes it exactly once: inline or later
+//    on any thread. Several may be in flight; overlapping ones have no order.
+//  - A read fills the whole buffer. A write-class request that completes with an
+//    error may have had any part of its effect.
+//  - A flush covers every write-class request that completed before it was
+//    submitted; with kIoFua the request itself is durable at its completion.
+//  - Requests never fail for a reason that passes by itself (EINTR, EAGAIN).
+//  - Destruction waits for nothing: the owner has seen every completion before.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "common/status.h"
+#include "device/io_request.h"
+
+namespace tidemark {
+
+struct DeviceTraits {
+  uint32_t minimum_block_bytes = 1;        // offsets and lengths are multiples of it
+  uint32_t preferred_block_bytes = 4096;
+  bool read_only = false;
+  bool rotational = false;
+  bool trim_reads_zero = false;            // after a trim the range reads as zeroes
+  bool fast_zero = false;                  // write-zeroes is quicker than writing zeroes
+  bool can_flush = true;
+  std::string engine;                      // how I/O is done, for people: "io_uring", "threads", "memory"
+};
+
+// Extents of a named context ("base:allocation", "qemu:dirty-bitmap:NAME"):
+// consecutive, covering from the query's offset, in the context's own flags.
+struct DeviceExtent {
+  uint64_t length_bytes;
+  uint32_t flags;
+};
+inline constexpr uint32_t kExtentHole = 1U << 0;  // base:allocation
+inline constexpr uint32_t kExtentZero = 1U << 1;  // base:allocation
+inline constexpr uint32_t kExtentDirty = 1U << 0; // qemu:dirty-bitmap:*
+
+class BlockDevice {
+ public:
+  virtual ~BlockDevice() = default;
+
+  virtual uint64_t size_bytes() const noexcept = 0;
+  virtual const DeviceTraits& traits() const noexcept = 0;
+  virtual void submit(IoRequest& request) noexcept = 0;
+
+  // Context names that query_extents() answers; "base:allocation" always is.
+  virtual std::vector<std::string> extent_contexts() const { return {"base:allocation"}; }
+
+  // Appends at most `max_extents` extents that cover [offset, offset + length)
+  // or a prefix of it; neighbours of equal flags may stay apart. May block
+  // shortly (lseek); never waits for requests. The default answer for
+  // base:allocation is "all data", which is always true enough.
+  virtual Status query_extents(std::string_view context, uint64_t offset_bytes,
+                               uint64_t length_bytes, size_t max_extents,
+                               std::vector<DeviceExtent>& extents);
+};
+
+}  // namespace tidemark

@@ -1,0 +1,65 @@
+// NbdServer: serves BlockDevices over NBD on threads of its own.
+//
+// It knows BlockDevice and nothing of tracking. Connections are spread over a
+// fixed set of threads, each an epoll loop; a connection's requests are parsed
+// many at a time out of one receive, submitted from its thread, and their
+// replies gathered into one send. docs/nbd-support.md says what is supported.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "common/status.h"
+#include "device/block_device.h"
+
+namespace tidemark {
+
+struct NbdServerParameters {
+  std::string unix_path;         // either this ...
+  std::string host;              // ... or a numeric address
+  uint16_t port = 0;             // 0: any; see address()
+  uint32_t thread_count = 0;     // 0: one for each core, at least 2
+  uint32_t max_connections = 256;
+  std::chrono::milliseconds handshake_limit{10'000};
+};
+
+struct NbdExport {
+  std::string name;              // UTF-8, at most 4096 bytes; "" is the default export
+  std::string description;
+  bool read_only = false;
+  std::shared_ptr<BlockDevice> device;
+};
+
+struct NbdServerStatistics {
+  uint64_t connections_open = 0;
+  uint64_t connections_total = 0;
+  uint64_t requests_total = 0;
+  uint64_t errors_total = 0;     // requests answered with an error
+};
+
+class NbdServer {
+ public:
+  // Listening when it returns. kInUse when the socket is served by another
+  // process; a stale Unix socket (nobody answers) is replaced.
+  static Result<std::unique_ptr<NbdServer>> start(const NbdServerParameters& parameters);
+  ~NbdServer();  // stop()
+
+  Status add_export(NbdExport entry);           // kAlreadyExists
+  Status remove_export(const std::string& name);// its connections end after what is in flight
+
+  std::string address() const;                  // "unix:PATH" or "HOST:PORT"
+  NbdServerStatistics statistics() const;
+
+  // Stops accepting, finishes what is in flight, closes the sockets, joins the
+  // threads, unlinks its own Unix socket. Idempotent. Blocks.
+  void stop();
+
+ private:
+  class Impl;
+  explicit NbdServer(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace tidemark
