@@ -1,0 +1,24 @@
+/**
+ * Named places at which a test ends the process as a crash would (SIGKILL).
+ *
+ * Armed by TIDEMARK_FAILPOINT="name:n": the n-th passage of `name` kills.
+ * native/common/failpoint.h is the same for the data plane. Each thread counts
+ * its own passages.
+ */
+const [armedName, count] = (process.env["TIDEMARK_FAILPOINT"] ?? "").split(":");
+let passagesLeft = Number(count ?? "1");
+
+export type FailpointName =
+  | "put"
+  | "sync"
+  | "rename"
+  | "acknowledge"
+  | "in-doubt"
+  | "commit"
+  | "clear";
+
+export function failpoint(name: FailpointName): void {
+  if (name !== armedName) return;
+  passagesLeft -= 1;
+  if (passagesLeft === 0) process.kill(process.pid, "SIGKILL");
+}

@@ -1,0 +1,61 @@
+import type { Cut, SegmentPlan, SegmentSource } from "./delta.js";
+import type { DiskGeometry } from "./disk.js";
+
+export interface CheckpointOptions {
+  /** How long the gates may wait for what is under way. Default 50. */
+  readonly drainLimitMs?: number;
+  /** Content budget of one segment; its last extent is split to fit. Default 8 MiB. */
+  readonly segmentBytes?: number;
+  readonly signal?: AbortSignal;
+}
+
+/**
+ * The frozen changes of one checkpoint for one target, or one drain pass (then
+ * the content is what the disks hold when it is read). Exactly one of commit,
+ * giveBack or stage ends it.
+ */
+export interface TargetChanges {
+  readonly cut: Cut;
+  readonly dirtyBytes: number;
+  /** In disk order. */
+  readonly segments: readonly SegmentPlan[];
+  source(deltaId: string, plan: SegmentPlan): SegmentSource;
+  /** The segment's content is where it is needed: writers need not save it any more. */
+  release(plan: SegmentPlan): void;
+  /** Why the content is lost, or null. The dirty bits are kept either way. */
+  brokenReason(): string | null;
+  /** The replica holds the point: the in-flight and staged bits go. */
+  commit(): Promise<void>;
+  /** Not replicated: the bits return to pending. */
+  giveBack(): Promise<void>;
+  /** The replica's staging session holds it: in-flight becomes staged. */
+  stage(): Promise<void>;
+}
+
+export interface TargetProgress {
+  readonly pendingBytes: number;
+  readonly inFlightBytes: number;
+  readonly stagedBytes: number;
+}
+
+/**
+ * The tracked disks of one VM, as the engine sees them: lib/tracking implements
+ * it over the addon, model/memory-tracker.ts in memory.
+ */
+export interface VmTracker {
+  readonly disks: readonly DiskGeometry[];
+  /** Idempotent. From its return on, every write counts for the target. */
+  addTarget(targetId: string): Promise<void>;
+  removeTarget(targetId: string): Promise<void>;
+  /** Marks everything that is not known to be zero as pending; answers how much. */
+  markAllocated(targetId: string): Promise<number>;
+  /** One barrier across all disks. TIMED_OUT when the drain limit passed. */
+  checkpoint(targetId: string, options?: CheckpointOptions): Promise<TargetChanges>;
+  /** As checkpoint, without a capture: nothing is frozen or copied. */
+  drain(targetId: string, options?: CheckpointOptions): Promise<TargetChanges>;
+  /** Staged bits return to pending: the replica lost the session. */
+  unstage(targetId: string): Promise<void>;
+  /** The in-doubt delta turned out to be committed: in-flight and staged bits go. */
+  commitInFlight(targetId: string): Promise<void>;
+  progress(targetId: string): Promise<TargetProgress>;
+}

@@ -1,0 +1,204 @@
+/**
+ * The addon, typed. This is the only file that loads it.
+ *
+ * Offsets and lengths are bytes as JavaScript numbers (exact up to 8 PiB).
+ * Every asynchronous method works on a thread of its own and rejects with an
+ * Error that has `code` (see model/errors.ts) and, where the kernel gave one,
+ * `errno`. Objects keep what they are made from alive; `close()` is idempotent
+ * and waits behind what is under way; later calls reject with CLOSED.
+ */
+import { createRequire } from "node:module";
+
+/** Any block device of the data plane. */
+export interface NativeDevice {
+  readonly sizeBytes: number;
+  readonly engine: string;
+  read(offsetBytes: number, into: Uint8Array): Promise<void>;
+  write(offsetBytes: number, from: Uint8Array): Promise<void>;
+  flush(): Promise<void>;
+  trim(offsetBytes: number, lengthBytes: number): Promise<void>;
+  writeZeroes(offsetBytes: number, lengthBytes: number): Promise<void>;
+  /** [length, flags, ...] of a named context from `offsetBytes` on. */
+  extents(
+    context: string,
+    offsetBytes: number,
+    lengthBytes: number,
+    maxExtents: number,
+  ): Promise<Float64Array>;
+  close(): Promise<void>;
+}
+
+export interface NativeFaultDevice extends NativeDevice {
+  failNext(op: IoOp, errno: number, count: number, skip: number, partialBytes: number): void;
+  hold(op: IoOp): void;
+  heldCount(): number;
+  releaseHeld(): void;
+}
+
+export type IoOp = "read" | "write" | "flush" | "trim" | "writeZeroes";
+
+export type MapKind = "live" | "pending" | "inFlight" | "staged";
+
+export interface NativeTarget {
+  readonly id: string;
+  readonly slot: number;
+  readonly pendingBlocks: number;
+  readonly inFlightBlocks: number;
+  readonly stagedBlocks: number;
+}
+
+export interface NativeTrackedDevice extends NativeDevice {
+  readonly granularityBytes: number;
+  readonly openedClean: boolean;
+  addTarget(id: string): Promise<number>;
+  removeTarget(slot: number): Promise<void>;
+  targets(): NativeTarget[];
+  liveBlocks(): number;
+  markPending(slot: number, offsetBytes: number, lengthBytes: number): void;
+  /** Marks what the backing does not report as zero; answers the bytes marked. */
+  markAllocated(slot: number): Promise<number>;
+  /** [offset, length, ...] of dirty runs, at most `maxExtents`, each at most `maxExtentBytes`. */
+  dirtyExtents(
+    map: MapKind,
+    slot: number,
+    fromBytes: number,
+    maxExtents: number,
+    maxExtentBytes: number,
+  ): Float64Array;
+  commit(slot: number): Promise<void>;
+  giveBack(slot: number): Promise<void>;
+  stage(slot: number): Promise<void>;
+  unstage(slot: number): Promise<void>;
+}
+
+export interface NativeCapture {
+  /** Process-wide; `attachCapture(id)` finds it from another thread while it is open. */
+  readonly id: number;
+  readonly diskSizeBytes: number;
+  readonly granularityBytes: number;
+  readonly dirtyBytes: number;
+  /** As dirtyExtents, over the capture. */
+  extents(fromBytes: number, maxExtents: number, maxExtentBytes: number): Float64Array;
+  /**
+   * Reads the extents one after another into `into`, leaving `gapBytes` free
+   * before each. Answers for each extent its CRC-32C and whether it is all zero.
+   */
+  read(
+    extents: Float64Array,
+    into: Uint8Array,
+    gapBytes: number,
+  ): Promise<{ crcs: Uint32Array; zeros: Uint8Array }>;
+  release(extents: Float64Array): void;
+  brokenReason(): string | null;
+  savedBytes(): number;
+  close(): Promise<void>;
+}
+
+export interface NativeCheckpointOptions {
+  readonly drainLimitMs: number;
+  readonly withCaptures: boolean;
+  readonly captureMemoryBytes: number;
+  /** "" for none; one file a member, named by its position behind it. */
+  readonly spillPath: string;
+  readonly spillBytes: number;
+}
+
+export interface NativeCheckpoint {
+  readonly pauseNs: number;
+  readonly requestsInFlight: number;
+  readonly captures: NativeCapture[];
+}
+
+export interface NativeNbdServerOptions {
+  readonly unixPath: string;
+  readonly host: string;
+  readonly port: number;
+  readonly threadCount: number;
+  readonly maxConnections: number;
+}
+
+export interface NativeNbdServer {
+  readonly address: string;
+  addExport(name: string, device: NativeDevice, description: string, readOnly: boolean): void;
+  removeExport(name: string): Promise<void>;
+  statistics(): {
+    connectionsOpen: number;
+    connectionsTotal: number;
+    requestsTotal: number;
+    errorsTotal: number;
+  };
+  close(): Promise<void>;
+}
+
+/** One segment's part of a layer file. Synchronous: for worker threads. */
+export interface NativeLayerSegmentWriter {
+  append(diskOffsetBytes: number, data: Uint8Array): void;
+  zero(diskOffsetBytes: number, lengthBytes: number): void;
+  /** Durable; answers the segment's index blob. */
+  finish(): Promise<Buffer>;
+}
+
+export interface NativeLayerIdentity {
+  readonly diskId: string;
+  readonly lineage: string;
+  readonly sequence: number;
+  readonly diskSizeBytes: number;
+  readonly granularityBytes: number;
+}
+
+export interface NativeLayerSummary {
+  readonly extentCount: number;
+  readonly dataBytes: number;
+  readonly zeroBytes: number;
+  readonly checksum: number;
+}
+
+export interface NativeBinding {
+  crc32c(data: Uint8Array, seed: number): number;
+  openFileDevice(path: string, readOnly: boolean, direct: boolean): Promise<NativeDevice>;
+  memoryDevice(sizeBytes: number): NativeDevice;
+  faultDevice(inner: NativeDevice): NativeFaultDevice;
+  /** Creates the bitmap when `create`; else opens it. Takes over `backing`. */
+  trackDevice(
+    backing: NativeDevice,
+    bitmapPath: string,
+    diskId: string,
+    granularityBytes: number,
+    create: boolean,
+  ): Promise<NativeTrackedDevice>;
+  checkpoint(
+    disks: NativeTrackedDevice[],
+    slots: number[],
+    options: NativeCheckpointOptions,
+  ): Promise<NativeCheckpoint>;
+  attachCapture(id: number): NativeCapture;
+  startNbdServer(options: NativeNbdServerOptions): Promise<NativeNbdServer>;
+  layerSegmentWriter(
+    path: string,
+    regionOffsetBytes: number,
+    capacityBytes: number,
+    granularityBytes: number,
+  ): NativeLayerSegmentWriter;
+  sealLayer(
+    path: string,
+    identity: NativeLayerIdentity,
+    indexBlobs: Uint8Array[],
+  ): Promise<NativeLayerSummary>;
+  /** Opens, checks against `diskId`, re-reads every granule when `deep`. */
+  verifyLayer(path: string, diskId: string, deep: boolean): Promise<NativeLayerSummary>;
+  /** `layerPaths` oldest first; `scratchPath` "" for read-only. `basePath` "" for none. */
+  openLayeredDevice(
+    diskId: string,
+    sizeBytes: number,
+    granularityBytes: number,
+    basePath: string,
+    layerPaths: string[],
+    scratchPath: string,
+  ): Promise<NativeDevice>;
+  /** A listening TCP socket with SO_REUSEPORT; the descriptor is the caller's to close. */
+  reusePortSocket(host: string, port: number): number;
+}
+
+const require = createRequire(import.meta.url);
+
+export const binding = (require("bindings") as (name: string) => NativeBinding)("tidemark");
