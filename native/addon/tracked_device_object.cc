@@ -80,6 +80,7 @@ Napi::Object to_js_target(Napi::Env env, DirtyBitmap& bitmap, const DirtyBitmap:
 Napi::Function TrackedDeviceObject::define(Napi::Env env) {
   using Self = TrackedDeviceObject;
   auto properties = device_properties();
+  properties.push_back(InstanceAccessor("diskId", &Self::disk_id, nullptr));
   properties.push_back(InstanceAccessor("granularityBytes", &Self::granularity_bytes, nullptr));
   properties.push_back(InstanceAccessor("openedClean", &Self::opened_clean, nullptr));
   properties.push_back(InstanceMethod("addTarget", &Self::add_target));
@@ -107,6 +108,10 @@ uint32_t TrackedDeviceObject::slot_argument(const Napi::CallbackInfo& info, size
                                                                    std::to_string(slot) + "."));
   }
   return slot;
+}
+
+Napi::Value TrackedDeviceObject::disk_id(const Napi::CallbackInfo& info) {
+  return Napi::String::New(info.Env(), handle_.get(info.Env()).bitmap().disk().to_string());
 }
 
 Napi::Value TrackedDeviceObject::granularity_bytes(const Napi::CallbackInfo& info) {

@@ -17,6 +17,7 @@ class TrackedDeviceObject final : public DeviceObjectBase<TrackedDeviceObject, T
  private:
   friend class DeviceObjectBase<TrackedDeviceObject, TrackedDevice>;
 
+  Napi::Value disk_id(const Napi::CallbackInfo& info);
   Napi::Value granularity_bytes(const Napi::CallbackInfo& info);
   Napi::Value opened_clean(const Napi::CallbackInfo& info);
   Napi::Value add_target(const Napi::CallbackInfo& info);
