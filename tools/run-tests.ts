@@ -149,7 +149,7 @@ function run(step: Step): Promise<{ readonly exitCode: number; readonly output: 
 
 function failuresOf(output: string): string {
   const lines = output.split("\n");
-  const relevant = lines.filter((line, index) =>
+  const relevant = lines.filter((_line, index) =>
     /not ok|Error|error|FATAL|FAILED|CHECK|REQUIRE/.test(
       lines.slice(Math.max(0, index - 25), index + 1).join("\n"),
     ),
