@@ -24,8 +24,9 @@ namespace tidemark {
 
 class TempDirectory {
  public:
-  TempDirectory() {
-    std::string name = (std::filesystem::temp_directory_path() / "bitmap-XXXXXX").string();
+  explicit TempDirectory(
+      const std::filesystem::path& parent = std::filesystem::temp_directory_path()) {
+    std::string name = (parent / "bitmap-XXXXXX").string();
     REQUIRE(::mkdtemp(name.data()) != nullptr);
     path_ = name;
   }
@@ -41,6 +42,12 @@ class TempDirectory {
  private:
   std::filesystem::path path_;
 };
+
+// For tests of content, not of durability: a sync costs nothing in memory.
+inline std::filesystem::path memory_directory() {
+  const std::filesystem::path shared = "/dev/shm";
+  return ::access(shared.c_str(), W_OK) == 0 ? shared : std::filesystem::temp_directory_path();
+}
 
 inline const Uuid kDisk = *Uuid::parse("6f1d0c1e-3c5b-4f0a-9a52-0f6a5b1c2d3e");
 inline const Uuid kReplicaA = *Uuid::parse("a0000000-0000-4000-8000-000000000001");
