@@ -7,7 +7,6 @@ namespace tidemark {
 
 namespace {
 
-constexpr std::string_view kAllocationContext = "base:allocation";
 constexpr std::string_view kDirtyPrefix = "qemu:dirty-bitmap:";
 constexpr std::string_view kLiveName = "live";
 
