@@ -26,36 +26,36 @@
 
 namespace tidemark {
 
-struct BlockRun {
+// Blocks [first, end).
+struct BlockRange {
   uint64_t first;
   uint64_t end;
 };
 
 class CaptureBlocks {
  public:
-  CaptureBlocks(const DirtyBitmap& bitmap, uint32_t slot) : bitmap_(bitmap), slot_(slot) {}
-
-  const DirtyBitmap& bitmap() const noexcept { return bitmap_; }
-  uint32_t slot() const noexcept { return slot_; }
+  CaptureBlocks(const DirtyBitmap& bitmap, uint32_t slot)
+      : bitmap_(bitmap), slot_(slot), block_bytes_(bitmap.granularity_bytes()) {}
 
   // The maps are merged: called once, by the checkpoint.
   void on_merged() noexcept { is_merged_.store(true, std::memory_order_release); }
 
   // The first run of the capture's blocks within [first, end). A run may be
   // followed directly by another.
-  std::optional<BlockRun> next(uint64_t first, uint64_t end) const noexcept;
+  std::optional<BlockRange> next(uint64_t first, uint64_t end) const noexcept;
 
   // All of [first, end) is in the capture. After the merge only.
   bool contains_all(uint64_t first, uint64_t end) const noexcept;
 
  private:
   bool contains(uint64_t block_index, bool is_merged) const noexcept;
-  std::optional<BlockRun> next_of_short(uint64_t first, uint64_t end,
-                                        bool is_merged) const noexcept;
-  std::optional<BlockRun> next_of_map(MapId map, uint64_t first, uint64_t end) const noexcept;
+  std::optional<BlockRange> next_of_short(uint64_t first, uint64_t end,
+                                          bool is_merged) const noexcept;
+  std::optional<BlockRange> next_of_map(MapId map, uint64_t first, uint64_t end) const noexcept;
 
   const DirtyBitmap& bitmap_;
   const uint32_t slot_;
+  const uint64_t block_bytes_;
   std::atomic<bool> is_merged_{false};
 };
 

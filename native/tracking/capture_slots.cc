@@ -32,14 +32,29 @@ std::vector<std::shared_ptr<FrozenBlocks>> CaptureSlots::publish(
   frozen_[slot].store(frozen.get(), std::memory_order_release);
   active_.fetch_or(1U << slot, std::memory_order_release);
   owned_[slot] = std::move(frozen);
+  retired_slots_ = 0;
   return std::exchange(retired_, {});
+}
+
+std::vector<std::shared_ptr<FrozenBlocks>> CaptureSlots::take_retired() {
+  const MutexLock lock(mutex_);
+  retired_slots_ = 0;
+  return std::exchange(retired_, {});
+}
+
+bool CaptureSlots::has_retired(uint32_t slot) const {
+  const MutexLock lock(mutex_);
+  return slot < kMaxTargets && (retired_slots_ & (1U << slot)) != 0;
 }
 
 void CaptureSlots::vacate(uint32_t slot) {
   const MutexLock lock(mutex_);
   active_.fetch_and(~(1U << slot), std::memory_order_release);
   frozen_[slot].store(nullptr, std::memory_order_release);
-  if (owned_[slot] != nullptr) retired_.push_back(std::exchange(owned_[slot], nullptr));
+  if (owned_[slot] != nullptr) {
+    retired_.push_back(std::exchange(owned_[slot], nullptr));
+    retired_slots_ |= 1U << slot;
+  }
   occupied_ &= ~(1U << slot);
 }
 

@@ -37,6 +37,10 @@ class CaptureSlots {
                                                      std::shared_ptr<FrozenBlocks> frozen);
   // Ends what occupy() began; writers that come now do not see the capture.
   void vacate(uint32_t slot);
+  // A writer may still be looking at the blocks of the slot's last capture.
+  bool has_retired(uint32_t slot) const;
+  // As publish(), without a capture.
+  std::vector<std::shared_ptr<FrozenBlocks>> take_retired();
 
  private:
   std::atomic<uint32_t> active_{0};  // bit n: frozen_[n] is set
@@ -44,6 +48,7 @@ class CaptureSlots {
 
   mutable Mutex mutex_;
   uint32_t occupied_ GUARDED_BY(mutex_) = 0;
+  uint32_t retired_slots_ GUARDED_BY(mutex_) = 0;
   std::array<std::shared_ptr<FrozenBlocks>, kMaxTargets> owned_ GUARDED_BY(mutex_);
   std::vector<std::shared_ptr<FrozenBlocks>> retired_ GUARDED_BY(mutex_);
 };

@@ -117,12 +117,7 @@ void open_gates(std::span<const CheckpointMember> members) {
     parked.push_back(member.device->impl().gate().open());
   }
   for (size_t i = 0; i < members.size(); ++i) {
-    IoRequest* request = parked[i];
-    while (request != nullptr) {
-      IoRequest* const next = request->next;
-      members[i].device->submit(*request);
-      request = next;
-    }
+    members[i].device->impl().submit_parked(parked[i]);
   }
 }
 

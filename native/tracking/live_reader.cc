@@ -6,7 +6,7 @@ namespace tidemark {
 
 Status LiveReader::read_inside(uint64_t offset_bytes, std::span<std::byte> into) {
   const DirtyBitmap& bitmap = device().bitmap();
-  const uint64_t block_bytes = bitmap.granularity_bytes();
+  const uint64_t block_bytes = granularity_bytes();
   const uint64_t end_bytes = offset_bytes + into.size();
   for (uint64_t block = offset_bytes / block_bytes; block * block_bytes < end_bytes; ++block) {
     if (bitmap.is_dirty(MapId::in_flight(slot()), block)) continue;

@@ -5,14 +5,12 @@
 namespace tidemark {
 
 SlotCapture::SlotCapture(std::shared_ptr<TrackedDevice> device, uint32_t slot)
-    : device_(std::move(device)), slot_(slot) {}
+    : device_(std::move(device)),
+      slot_(slot),
+      granularity_bytes_(device_->bitmap().granularity_bytes()) {}
 
 uint64_t SlotCapture::disk_size_bytes() const noexcept {
   return device_->bitmap().disk_size_bytes();
-}
-
-uint32_t SlotCapture::granularity_bytes() const noexcept {
-  return device_->bitmap().granularity_bytes();
 }
 
 std::optional<ByteExtent> SlotCapture::next_extent(uint64_t from_bytes,
@@ -37,7 +35,7 @@ Status SlotCapture::read(uint64_t offset_bytes, std::span<std::byte> into) {
 void SlotCapture::on_merged() noexcept {
   const DirtyBitmap& bitmap = device_->bitmap();
   const MapId map = MapId::in_flight(slot_);
-  const uint64_t block_bytes = bitmap.granularity_bytes();
+  const uint64_t block_bytes = granularity_bytes_;
   dirty_bytes_ = bitmap.dirty_block_count(map) * block_bytes;
   const uint64_t tail_bytes = disk_size_bytes() % block_bytes;
   if (tail_bytes != 0 && bitmap.is_dirty(map, bitmap.block_count() - 1)) {

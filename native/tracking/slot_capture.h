@@ -18,7 +18,7 @@ class SlotCapture : public Capture {
   ~SlotCapture() override = default;  // the most derived class has called close()
 
   uint64_t disk_size_bytes() const noexcept override;
-  uint32_t granularity_bytes() const noexcept override;
+  uint32_t granularity_bytes() const noexcept override { return granularity_bytes_; }
   uint64_t dirty_bytes() const noexcept override { return dirty_bytes_; }
   std::optional<ByteExtent> next_extent(uint64_t from_bytes,
                                         uint64_t max_bytes) const noexcept override;
@@ -43,6 +43,7 @@ class SlotCapture : public Capture {
 
   const std::shared_ptr<TrackedDevice> device_;
   const uint32_t slot_;
+  const uint32_t granularity_bytes_;
   uint64_t dirty_bytes_ = 0;
   std::atomic<bool> is_closed_{false};
 };

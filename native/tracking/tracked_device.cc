@@ -9,6 +9,7 @@ namespace {
 
 constexpr std::string_view kDirtyPrefix = "qemu:dirty-bitmap:";
 constexpr std::string_view kLiveName = "live";
+constexpr std::chrono::milliseconds kRemovalDrainLimit{50};
 
 Status capture_is_open(const char* what) {
   return {ErrorCode::kInUse, std::string("Cannot ") + what +
@@ -50,19 +51,16 @@ Status TrackedDevice::query_extents(std::string_view context, uint64_t offset_by
                                           extents);
   }
   const std::string_view name = context.substr(kDirtyPrefix.size());
-  // In the direction in which a checkpoint moves bits, so that none is missed.
-  std::vector<MapId> maps{MapId::live(), MapId::closed()};
-  if (name != kLiveName) {
-    for (const DirtyBitmap::Target& target : impl_->targets()) {
-      if (target.id.to_string() == name) maps.push_back(MapId::pending(target.slot));
-    }
-    if (maps.size() == 2) {
-      return {ErrorCode::kNotFound, "Cannot query " + std::string(context) +
-                                        ": because there is no such target. List the contexts."};
-    }
+  if (name == kLiveName) {
+    const MapId maps[] = {MapId::live(), MapId::closed()};
+    append_dirty_extents(impl_->bitmap(), maps, {offset_bytes, length_bytes}, max_extents, extents);
+    return Status::ok();
   }
-  append_dirty_extents(impl_->bitmap(), maps, {offset_bytes, length_bytes}, max_extents, extents);
-  return Status::ok();
+  if (impl_->append_target_extents(name, {offset_bytes, length_bytes}, max_extents, extents)) {
+    return Status::ok();
+  }
+  return {ErrorCode::kNotFound, "Cannot query " + std::string(context) +
+                                    ": because there is no such target. List the contexts."};
 }
 
 Result<uint32_t> TrackedDevice::add_target(const Uuid& id) {
@@ -75,6 +73,11 @@ Result<uint32_t> TrackedDevice::add_target(const Uuid& id) {
 Status TrackedDevice::remove_target(uint32_t slot) {
   const MutexLock lock(impl_->maps_mutex());
   if (impl_->captures().is_occupied(slot)) return capture_is_open("remove the target");
+  if (impl_->captures().has_retired(slot) && !impl_->drain_once(kRemovalDrainLimit)) {
+    return {ErrorCode::kTimedOut,
+            "Cannot remove the target: because writes in flight did not end in time. Try again."};
+  }
+  impl_->hide_target(slot);
   Status status = impl_->bitmap().remove_target(slot);
   impl_->refresh_targets();
   return status;

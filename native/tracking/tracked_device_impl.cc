@@ -4,6 +4,7 @@
 #include <cerrno>
 
 #include "common/failpoint.h"
+#include "tracking/dirty_extents.h"
 #include "tracking/parked_write.h"
 
 namespace tidemark {
@@ -67,6 +68,43 @@ bool TrackedDevice::Impl::is_inside(const IoRequest& request) const noexcept {
 std::vector<DirtyBitmap::Target> TrackedDevice::Impl::targets() const {
   const MutexLock lock(targets_mutex_);
   return targets_;
+}
+
+bool TrackedDevice::Impl::drain_once(std::chrono::milliseconds limit) {
+  const auto deadline = std::chrono::steady_clock::now() + limit;
+  gate_.close();
+  const bool is_drained = gate_.wait_drained(deadline);
+  std::vector<std::shared_ptr<FrozenBlocks>> retired;  // destroyed when the gate is open
+  if (is_drained) retired = captures_.take_retired();
+  submit_parked(gate_.open());
+  return is_drained;
+}
+
+void TrackedDevice::Impl::submit_parked(IoRequest* first) noexcept {
+  while (first != nullptr) {
+    IoRequest& request = *first;
+    first = request.next;
+    submit(request);
+  }
+}
+
+void TrackedDevice::Impl::hide_target(uint32_t slot) {
+  const MutexLock lock(targets_mutex_);
+  std::erase_if(targets_, [slot](const auto& target) { return target.slot == slot; });
+}
+
+bool TrackedDevice::Impl::append_target_extents(std::string_view id, ByteExtent range,
+                                                size_t max_extents,
+                                                std::vector<DeviceExtent>& extents) {
+  const MutexLock lock(targets_mutex_);
+  for (const DirtyBitmap::Target& target : targets_) {
+    if (target.id.to_string() != id) continue;
+    // In the direction in which a checkpoint moves bits, so that none is missed.
+    const MapId maps[] = {MapId::live(), MapId::closed(), MapId::pending(target.slot)};
+    append_dirty_extents(*bitmap_, maps, range, max_extents, extents);
+    return true;
+  }
+  return false;
 }
 
 void TrackedDevice::Impl::refresh_targets() {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <memory>
 #include <string_view>
 #include <vector>
@@ -18,6 +19,8 @@ class TrackedDevice::Impl {
   void submit(IoRequest& request) noexcept;
   // Marked, and nothing of a capture is lost any more: the backing's turn.
   void pass_on(IoRequest& request) noexcept;
+  // What Gate::open() answered.
+  void submit_parked(IoRequest* first) noexcept;
 
   BlockDevice& backing() noexcept { return *backing_; }
   const std::shared_ptr<BlockDevice>& shared_backing() const noexcept { return backing_; }
@@ -30,9 +33,18 @@ class TrackedDevice::Impl {
   // on the way of a request.
   Mutex& maps_mutex() noexcept { return maps_mutex_; }
 
-  // The targets as extent queries see them, without the maps' mutex.
+  // The targets as extent queries see them, without the maps' mutex. What is
+  // listed has its maps: hide_target() comes before they go.
   std::vector<DirtyBitmap::Target> targets() const;
   void refresh_targets();
+  void hide_target(uint32_t slot);
+  // False: no target of this name.
+  bool append_target_extents(std::string_view id, ByteExtent range, size_t max_extents,
+                             std::vector<DeviceExtent>& extents);
+
+  // Every write that came before has left when it answers true. Pauses writes for
+  // at most `limit`.
+  bool drain_once(std::chrono::milliseconds limit);
 
  private:
   void submit_write(IoRequest& request) noexcept;
