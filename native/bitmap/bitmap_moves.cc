@@ -1,6 +1,7 @@
 // The life of a bit. Every move has one order: set it in the destination, make
 // the pages that hold it there durable, clear the source. A crash between any
 // two steps leaves the bit in one map or in both.
+#include <atomic>
 #include <cassert>
 
 #include "bitmap/dirty_bitmap_impl.h"
@@ -36,6 +37,8 @@ Status DirtyBitmap::Impl::move(BlockMap& source, std::span<BlockMap* const> dest
     if (Status status = file.sync(*destination, touched); !status.is_ok()) return status;
   }
   failpoint(failpoint_name);
+  // A reader on another thread that finds a bit gone here finds it there.
+  std::atomic_thread_fence(std::memory_order_seq_cst);
   source.clear_all();
   file.store_heartbeat();
   return Status::ok();
