@@ -23,16 +23,21 @@ async function openssl(...args: string[]): Promise<string> {
 }
 
 for (const purpose of ["sslserver", "sslclient"]) {
-  t.test(`openssl accepts an issued certificate as ${purpose}`, async (t) => {
+  void t.test(`openssl accepts an issued certificate as ${purpose}`, async (t) => {
     const answer = await openssl(
-      ...["verify", "-x509_strict", "-purpose", purpose],
-      ...["-CAfile", hostFiles.authorityPath, hostFiles.certificatePath],
+      "verify",
+      "-x509_strict",
+      "-purpose",
+      purpose,
+      "-CAfile",
+      hostFiles.authorityPath,
+      hostFiles.certificatePath,
     );
     t.match(answer, /: OK/);
   });
 }
 
-t.test("openssl refuses a certificate that was issued for the other use only", async (t) => {
+void t.test("openssl refuses a certificate that was issued for the other use only", async (t) => {
   const output = join(directory, "server-only");
   const files = await issueCertificate(ca, ["a.example"], {
     outputDirectory: output,
@@ -50,7 +55,7 @@ t.test("openssl refuses a certificate that was issued for the other use only", a
   );
 });
 
-t.test("openssl finds each host name in the certificate, and no other", async (t) => {
+void t.test("openssl finds each host name in the certificate, and no other", async (t) => {
   const check = (option: string, name: string): Promise<string> =>
     openssl("x509", "-in", hostFiles.certificatePath, "-noout", option, name);
   t.match(await check("-checkhost", "replica1.example.com"), /does match/);
@@ -59,14 +64,14 @@ t.test("openssl finds each host name in the certificate, and no other", async (t
   t.match(await check("-checkhost", "replica2.example.com"), /does NOT match/);
 });
 
-t.test("keys are ECDSA P-256 and only their owner can read them", async (t) => {
+void t.test("keys are ECDSA P-256 and only their owner can read them", async (t) => {
   for (const path of [caFiles.keyPath, hostFiles.keyPath]) {
     t.match(await openssl("pkey", "-in", path, "-noout", "-text"), /prime256v1/);
     t.equal((await stat(path)).mode & 0o777, 0o600);
   }
 });
 
-t.test("the CA may sign certificates and nothing below it may", async (t) => {
+void t.test("the CA may sign certificates and nothing below it may", async (t) => {
   const text = await openssl("x509", "-in", caFiles.certificatePath, "-noout", "-text");
   t.match(text, /CA:TRUE, pathlen:0/);
   const leaf = await openssl("x509", "-in", hostFiles.certificatePath, "-noout", "-text");
@@ -77,7 +82,7 @@ t.test("the CA may sign certificates and nothing below it may", async (t) => {
   );
 });
 
-t.test("nothing is overwritten, and a half that exists leaves no other half", async (t) => {
+void t.test("nothing is overwritten, and a half that exists leaves no other half", async (t) => {
   const before = await readFile(caFiles.keyPath);
   await t.rejects(createCa(ca), { code: "ALREADY_EXISTS" });
   await t.rejects(issueCertificate(ca, ["b.example"], { outputDirectory: host }), {
@@ -94,7 +99,7 @@ t.test("nothing is overwritten, and a half that exists leaves no other half", as
   t.equal(await readFile(join(half, "host.crt"), "utf8"), "somebody's");
 });
 
-t.test("host names that are none are refused", async (t) => {
+void t.test("host names that are none are refused", async (t) => {
   const bad = [
     "",
     "a b",
@@ -115,7 +120,7 @@ t.test("host names that are none are refused", async (t) => {
   await t.rejects(issueCertificate(ca, []), { code: "INVALID_ARGUMENT" });
 });
 
-t.test("a directory without a CA is said to be one", async (t) => {
+void t.test("a directory without a CA is said to be one", async (t) => {
   await t.rejects(issueCertificate(join(directory, "nowhere"), ["a"]), { code: "NOT_FOUND" });
   const damaged = await mkdtemp(join(directory, "damaged-"));
   await writeFile(join(damaged, "ca.crt"), await readFile(caFiles.certificatePath));

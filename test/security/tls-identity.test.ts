@@ -32,33 +32,33 @@ async function derOf(files: HostFiles): Promise<Uint8Array> {
   return new X509Certificate(await readFile(files.certificatePath)).raw;
 }
 
-t.test("files that fit are an identity with the certificate's host names", async (t) => {
+void t.test("files that fit are an identity with the certificate's host names", async (t) => {
   const identity = await loadTlsIdentity(good);
   t.same(identity.hostNames, ["p1.example.com", "127.0.0.1", "::1"]);
   t.match(identity.fingerprint, /^[0-9a-f]{64}$/);
   t.ok(identity.notAfterMs > Date.now() + 800 * DAY_MS);
 });
 
-t.test("a missing file is NOT_FOUND and named", async (t) => {
+void t.test("a missing file is NOT_FOUND and named", async (t) => {
   for (const key of ["certificatePath", "keyPath", "authorityPath"] as const) {
     const files = { ...good, [key]: join(directory, "absent.pem") };
     await t.rejects(loadTlsIdentity(files), { code: "NOT_FOUND", message: /absent\.pem/ });
   }
 });
 
-t.test("the key of another certificate is FOREIGN", async (t) => {
+void t.test("the key of another certificate is FOREIGN", async (t) => {
   const other = await issueCertificate(ca, ["x"], { outputDirectory: join(directory, "other") });
   const files = await variant("key", { keyPath: other.keyPath });
   await t.rejects(loadTlsIdentity(files), { code: "FOREIGN", message: /not the key of/ });
 });
 
-t.test("a certificate of another CA is FOREIGN", async (t) => {
+void t.test("a certificate of another CA is FOREIGN", async (t) => {
   const otherCa = await createCa(join(directory, "ca2"));
   const files = await variant("ca", { authorityPath: otherCa.certificatePath });
   await t.rejects(loadTlsIdentity(files), { code: "FOREIGN", message: /not issued by/ });
 });
 
-t.test("an expired certificate and one of the future are refused by their dates", async (t) => {
+void t.test("an expired certificate and one of the future are refused by their dates", async (t) => {
   await t.rejects(loadTlsIdentity(good, Date.now() + 826 * DAY_MS), {
     code: "INVALID_ARGUMENT",
     message: /expired on/,
@@ -69,7 +69,7 @@ t.test("an expired certificate and one of the future are refused by their dates"
   });
 });
 
-t.test("a certificate for one use only is refused", async (t) => {
+void t.test("a certificate for one use only is refused", async (t) => {
   for (const use of ["client", "server"] as const) {
     const files = await issueCertificate(ca, ["x"], {
       outputDirectory: join(directory, use),
@@ -79,7 +79,7 @@ t.test("a certificate for one use only is refused", async (t) => {
   }
 });
 
-t.test("what is no PEM, no certificate or no key is CORRUPT", async (t) => {
+void t.test("what is no PEM, no certificate or no key is CORRUPT", async (t) => {
   const text = join(directory, "text.pem");
   await writeFile(text, "hello");
   for (const key of ["certificatePath", "keyPath", "authorityPath"] as const) {
@@ -91,19 +91,19 @@ t.test("what is no PEM, no certificate or no key is CORRUPT", async (t) => {
   await t.rejects(loadTlsIdentity(noKey), { code: "CORRUPT", message: /private key/ });
 });
 
-t.test("a peer is known by its certificate's names", async (t) => {
+void t.test("a peer is known by its certificate's names", async (t) => {
   const identity = identifyClient(await derOf(good));
   t.same(identity.hostNames, ["p1.example.com", "127.0.0.1", "::1"]);
 });
 
-t.test("a peer without a certificate, or with one for servers only, is refused", async (t) => {
+void t.test("a peer without a certificate, or with one for servers only, is refused", async (t) => {
   t.throws(() => identifyClient(undefined), { code: "UNAUTHENTICATED" });
   t.throws(() => identifyClient(new Uint8Array()), { code: "UNAUTHENTICATED" });
   const serverOnly = await derOf(hostFiles(join(directory, "server")));
   t.throws(() => identifyClient(serverOnly), { code: "UNAUTHENTICATED", message: /clientAuth/ });
 });
 
-t.test("a name that would read as two in the certificate's text is neither", async (t) => {
+void t.test("a name that would read as two in the certificate's text is neither", async (t) => {
   const keys = await webcrypto.subtle.generateKey({ name: "ECDSA", namedCurve: "P-256" }, true, [
     "sign",
   ]);
