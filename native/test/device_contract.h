@@ -237,7 +237,8 @@ inline void check_trim(const MakeDevice& make) {
   CHECK(trim_sync(*device, offset, length).is_ok());
   const Bytes content = read_all(*device);
   CHECK(std::equal(model.begin(), model.begin() + offset, content.begin()));
-  CHECK(std::equal(model.begin() + offset + length, model.end(), content.begin() + offset + length));
+  CHECK(
+      std::equal(model.begin() + offset + length, model.end(), content.begin() + offset + length));
   if (device->traits().trim_reads_zero) CHECK(is_zero(content.data() + offset, length));
   REQUIRE(write_sync(*device, 0, model).is_ok());
   CHECK(read_all(*device) == model);
@@ -330,8 +331,8 @@ inline void write_and_verify(BlockDevice& device, uint64_t worker, uint64_t work
     std::shuffle(mine.begin(), mine.end(), random);
     std::deque<Probe> probes;
     for (const uint64_t block : mine) {
-      Probe& probe = probes.emplace_back(IoOp::kWrite, block * 4096, 4096,
-                                         random() % 16 == 0 ? kIoFua : 0);
+      Probe& probe =
+          probes.emplace_back(IoOp::kWrite, block * 4096, 4096, random() % 16 == 0 ? kIoFua : 0);
       describe_block(probe.data(), block, round);
       probe.submit(device);
     }
@@ -460,7 +461,9 @@ inline void random_step(BlockDevice& device, Bytes& model, std::mt19937_64& rand
       if (!device.traits().trim_reads_zero) REQUIRE(read_sync(device, offset, seen).is_ok());
       std::copy(seen.begin(), seen.end(), begin);
       break;
-    case 4: REQUIRE(flush_sync(device).is_ok()); break;
+    case 4:
+      REQUIRE(flush_sync(device).is_ok());
+      break;
     default:
       REQUIRE(read_sync(device, offset, seen).is_ok());
       REQUIRE(std::equal(begin, end, seen.begin()));

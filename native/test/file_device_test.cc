@@ -1,5 +1,7 @@
 // What FileDevice adds to the contract: waiting reads, durability, full disks,
 // files changed behind it, engines that are not to be had, block devices.
+#include "device/file_device.h"
+
 #include <doctest/doctest.h>
 #include <linux/filter.h>
 #include <linux/loop.h>
@@ -18,7 +20,6 @@
 #include <csignal>
 #include <deque>
 
-#include "device/file_device.h"
 #include "device_contract.h"
 #include "scratch_file.h"
 
