@@ -28,7 +28,7 @@ import { clientTls } from "./tls-settings.js";
 export interface HttpsReplicaOptions {
   /** "https://host:port"; the host must be in the replica's certificate. */
   readonly replicaUrl: string;
-  /** Asked before each connection, so that a renewed certificate is used without a restart. */
+  /** Asked before each call; another object is a renewed certificate, for new connections. */
   readonly tls: () => TlsMaterial;
   readonly lanes: LanePool;
   /** zstd, 1 to 19. Default 1. */
@@ -167,7 +167,7 @@ export class HttpsReplicaEndpoint implements ReplicaEndpoint {
   #currentAgent(): { readonly agent: Agent; readonly tls: TlsMaterial } {
     const tls = this.#options.tls();
     if (this.#agent?.tls === tls) return this.#agent;
-    this.#agent?.agent.destroy();
+    // Calls under way end on the former agent; its idle connections time out.
     const agent = new Agent({ ...clientTls(tls), keepAlive: true, maxCachedSessions: 0 });
     this.#agent = { agent, tls };
     return this.#agent;

@@ -20,8 +20,8 @@ export async function answerError(
   response: ServerResponse,
   thrown: unknown,
 ): Promise<void> {
-  if (response.headersSent || response.destroyed || request.destroyed) {
-    request.destroy();
+  if (response.headersSent || request.socket.destroyed) {
+    request.socket.destroy();
     return;
   }
   const body = toErrorBody(thrown);

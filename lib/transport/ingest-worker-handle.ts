@@ -78,9 +78,12 @@ export class IngestWorkerHandle {
   }
 
   async #exited(cause: unknown): Promise<void> {
-    const error = new TidemarkError("CLOSED", "Cannot receive: because an ingest thread ended.", {
-      cause,
-    });
+    const reason = cause instanceof Error ? cause.message : "it was closed";
+    const error = new TidemarkError(
+      "CLOSED",
+      `Cannot receive: because an ingest thread ended (${reason}).`,
+      { cause },
+    );
     this.#caller.fail(error);
     this.#ended.abort(error);
     await this.#giveUpSlots();
