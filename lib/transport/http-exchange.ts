@@ -38,6 +38,7 @@ export class HttpExchange {
     // Who sends a body looks at the answer only when that is done.
     this.#answer.catch(() => undefined);
     request.on("drain", () => this.#wake?.());
+    request.setNoDelay(true);
     request.setTimeout(idleTimeoutMs, () => request.destroy(silent(idleTimeoutMs)));
     if (signal?.aborted === true) cancel();
     else signal?.addEventListener("abort", cancel, { once: true });

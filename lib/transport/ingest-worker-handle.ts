@@ -1,17 +1,17 @@
-import { Worker } from "node:worker_threads";
 import { TidemarkError } from "../model/errors.js";
 import type { PeerIdentity } from "../model/peer.js";
 import type { SegmentSlot } from "../model/segment-receiver.js";
 import type { MainCall, WorkerCall } from "./ingest-call.js";
 import { dispatchControl, type PeerReplica } from "./peer-dispatch.js";
-import { answerThreadCalls, ThreadCaller } from "./thread-calls.js";
+import { answerThreadCalls } from "./thread-calls.js";
+import { WorkerHandle } from "./worker-handle.js";
 
 export interface IngestWorkerOptions {
   readonly workerUrl: URL;
   readonly replicaFor: (peer: PeerIdentity) => PeerReplica;
   readonly onWarning: (message: string) => void;
   /** The thread ended without being asked to. */
-  readonly onLost: (worker: IngestWorkerHandle, cause: unknown) => void;
+  readonly onLost: (worker: IngestWorkerHandle, cause: TidemarkError) => void;
 }
 
 /**
@@ -20,38 +20,30 @@ export interface IngestWorkerOptions {
  */
 export class IngestWorkerHandle {
   readonly #options: IngestWorkerOptions;
-  readonly #worker: Worker;
-  readonly #caller: ThreadCaller;
+  readonly #thread: WorkerHandle;
   readonly #slots = new Map<string, { replica: PeerReplica; slot: SegmentSlot }>();
   readonly #ended = new AbortController();
   #closing = false;
 
   constructor(options: IngestWorkerOptions) {
     this.#options = options;
-    this.#worker = new Worker(options.workerUrl);
-    this.#caller = new ThreadCaller(this.#worker);
-    answerThreadCalls(this.#worker, (payload) => this.#answer(payload as MainCall));
-    let cause: unknown;
-    this.#worker.once("error", (error) => {
-      cause = error;
-    });
-    this.#worker.once("exit", () => void this.#exited(cause));
+    this.#thread = new WorkerHandle(options.workerUrl, (cause) => this.#exited(cause));
+    answerThreadCalls(this.#thread.worker, (payload) => this.#answer(payload as MainCall));
   }
 
   /** Answers the port. */
   async listen(call: Extract<WorkerCall, { op: "listen" }>): Promise<number> {
-    return (await this.#caller.call(call)) as number;
+    return (await this.#thread.caller.call(call)) as number;
   }
 
   async renew(call: Extract<WorkerCall, { op: "renew" }>): Promise<void> {
-    await this.#caller.call(call);
+    await this.#thread.caller.call(call);
   }
 
   async close(): Promise<void> {
     this.#closing = true;
     const call: WorkerCall = { op: "close" };
-    await this.#caller.call(call).catch(() => undefined);
-    await this.#worker.terminate();
+    await this.#thread.close(call);
     await this.#giveUpSlots();
   }
 
@@ -77,17 +69,17 @@ export class IngestWorkerHandle {
     }
   }
 
-  async #exited(cause: unknown): Promise<void> {
-    const reason = cause instanceof Error ? cause.message : "it was closed";
+  #exited(cause: Error | undefined): TidemarkError {
+    const reason = cause?.message ?? "it was closed";
     const error = new TidemarkError(
       "CLOSED",
       `Cannot receive: because an ingest thread ended (${reason}).`,
       { cause },
     );
-    this.#caller.fail(error);
     this.#ended.abort(error);
-    await this.#giveUpSlots();
-    if (!this.#closing) this.#options.onLost(this, cause);
+    void this.#giveUpSlots();
+    if (!this.#closing) this.#options.onLost(this, error);
+    return error;
   }
 
   async #giveUpSlots(): Promise<void> {

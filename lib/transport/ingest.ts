@@ -2,9 +2,7 @@ import { createServer, type Server } from "node:https";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import type { TLSSocket } from "node:tls";
-import { parentPort } from "node:worker_threads";
 import type { SegmentReceipt } from "../model/delta.js";
-import { TidemarkError } from "../model/errors.js";
 import type { PeerIdentity } from "../model/peer.js";
 import type { OpenSegmentSink, SegmentReceiver, SegmentSlot } from "../model/segment-receiver.js";
 import { readControlRequest, versionlessPath } from "./control-request.js";
@@ -15,6 +13,7 @@ import { matchPath, SEGMENT_PATH } from "./peer-routes.js";
 import { ingestSegment } from "./segment-ingest.js";
 import { answerThreadCalls, ThreadCaller } from "./thread-calls.js";
 import { serverTls } from "./tls-settings.js";
+import { endWorkerThread, enterWorkerThread } from "./worker-thread.js";
 import { ZstdDecoder } from "./zstd-decoder.js";
 
 export interface IngestOptions {
@@ -25,19 +24,19 @@ export interface IngestOptions {
 
 /** The body of an ingest worker's thread: listens, and does what PeerServer asks. */
 export function runIngest(options: IngestOptions): void {
-  if (parentPort === null) {
-    throw new TidemarkError("CONFLICT", "Cannot run ingest: because this is no worker thread.");
-  }
-  const main = new ThreadCaller(parentPort);
+  const port = enterWorkerThread();
+  const main = new ThreadCaller(port);
   let listener: IngestListener | undefined;
-  answerThreadCalls(parentPort, async (payload) => {
+  answerThreadCalls(port, async (payload) => {
     const call = payload as WorkerCall;
     if (call.op === "listen") {
       listener = new IngestListener(options, main, call);
       return listener.listen(call);
     }
     if (call.op === "renew") return listener?.renew(call);
-    return listener?.close();
+    await listener?.close();
+    endWorkerThread(0);
+    return undefined;
   });
 }
 
@@ -59,6 +58,8 @@ class IngestListener {
     this.#server = createServer(
       {
         ...serverTls(tls),
+        // Not Node's default for TLS, on either side: small answers would wait for an ACK.
+        noDelay: true,
         handshakeTimeout: limits.handshakeTimeoutMs,
         headersTimeout: limits.headersTimeoutMs,
         requestTimeout: limits.requestTimeoutMs,

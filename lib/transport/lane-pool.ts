@@ -1,8 +1,8 @@
-import { Worker } from "node:worker_threads";
 import type { SegmentReceipt } from "../model/delta.js";
 import { TidemarkError } from "../model/errors.js";
 import type { SegmentJob } from "./segment-job.js";
-import { ThreadCaller } from "./thread-calls.js";
+import type { LaneCall } from "./lane.js";
+import { WorkerHandle } from "./worker-handle.js";
 
 export interface LanePoolOptions {
   /** The compiled entry file that calls runLane(). */
@@ -17,8 +17,7 @@ export interface LanePoolOptions {
 }
 
 interface Lane {
-  readonly worker: Worker;
-  readonly caller: ThreadCaller;
+  readonly thread: WorkerHandle;
   busyCount: number;
 }
 
@@ -51,7 +50,10 @@ export class LanePool {
   async send(job: SegmentJob, signal?: AbortSignal): Promise<SegmentReceipt> {
     const lane = await this.#acquire(signal);
     try {
-      return (await lane.caller.call(job, signal)) as SegmentReceipt;
+      const call: LaneCall = { op: "send", job };
+      return (await lane.thread.caller.call(call, signal)) as SegmentReceipt;
+    } catch (thrown) {
+      throw this.#closed ? closed() : thrown;
     } finally {
       lane.busyCount -= 1;
       this.#wakeNext();
@@ -62,8 +64,8 @@ export class LanePool {
   async close(): Promise<void> {
     this.#closed = true;
     for (const wake of this.#waiting) wake();
-    for (const lane of this.#lanes) lane.caller.fail(closed());
-    await Promise.all([...this.#lanes].map((lane) => lane.worker.terminate()));
+    const call: LaneCall = { op: "close" };
+    await Promise.all([...this.#lanes].map((lane) => lane.thread.close(call)));
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -112,22 +114,19 @@ export class LanePool {
   }
 
   #start(): Lane {
-    const worker = new Worker(this.#workerUrl);
-    const lane: Lane = { worker, caller: new ThreadCaller(worker), busyCount: 0 };
-    this.#lanes.add(lane);
-    const lose = (cause: unknown): void => {
+    const thread = new WorkerHandle(this.#workerUrl, (cause) => {
       this.#lanes.delete(lane);
-      lane.caller.fail(this.#closed ? closed() : lost(cause));
-    };
-    worker.once("error", lose);
-    worker.once("exit", () => lose(undefined));
+      return this.#closed ? closed() : lost(cause);
+    });
+    const lane: Lane = { thread, busyCount: 0 };
+    this.#lanes.add(lane);
     return lane;
   }
 }
 
 /** The next segment starts another lane. */
-function lost(cause: unknown): TidemarkError {
-  const reason = cause instanceof Error ? cause.message : "its thread ended";
+function lost(cause: Error | undefined): TidemarkError {
+  const reason = cause?.message ?? "its thread ended";
   return new TidemarkError("INTERNAL", `Cannot send a segment: because a lane broke (${reason}).`, {
     retryable: true,
     hint: "It is sent again; report this.",

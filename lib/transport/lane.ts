@@ -1,29 +1,40 @@
 import { Agent } from "node:https";
-import { parentPort } from "node:worker_threads";
-import { TidemarkError } from "../model/errors.js";
+import type { SegmentReceipt } from "../model/delta.js";
 import type { OpenSegmentRecords, SegmentJob } from "./segment-job.js";
 import { uploadSegment } from "./segment-upload.js";
 import { answerThreadCalls } from "./thread-calls.js";
 import { clientTls } from "./tls-settings.js";
+import { endWorkerThread, enterWorkerThread } from "./worker-thread.js";
 import { ZstdEncoder } from "./zstd-encoder.js";
 
 const MAX_AGENTS = 8;
 /** A kept connection that is idle longer than this is closed by us. */
 const IDLE_CONNECTION_MS = 50_000;
 
+export type LaneCall =
+  | { readonly op: "send"; readonly job: SegmentJob }
+  /** Cancels what is under way; the thread ends when that has let go. */
+  | { readonly op: "close" };
+
 /**
  * The body of a lane's worker thread: sends the segments that LanePool hands
  * it, several at once, over connections of its own.
  */
 export function runLane(openRecords: OpenSegmentRecords): void {
-  if (parentPort === null) {
-    throw new TidemarkError("CONFLICT", "Cannot run a lane: because this is no worker thread.");
-  }
+  const port = enterWorkerThread();
   const agents = new Map<string, Agent>();
   const idleEncoders: ZstdEncoder[] = [];
-  answerThreadCalls(parentPort, async (payload, signal) => {
-    const job = payload as SegmentJob;
+  let sendingCount = 0;
+  let closing = false;
+
+  const endWhenIdle = (): void => {
+    if (!closing || sendingCount > 0) return;
+    for (const agent of agents.values()) agent.destroy();
+    endWorkerThread(0);
+  };
+  const send = async (job: SegmentJob, signal: AbortSignal): Promise<SegmentReceipt> => {
     const encoder = idleEncoders.pop() ?? new ZstdEncoder();
+    sendingCount += 1;
     try {
       return await uploadSegment(
         job,
@@ -32,7 +43,17 @@ export function runLane(openRecords: OpenSegmentRecords): void {
       );
     } finally {
       idleEncoders.push(encoder);
+      sendingCount -= 1;
+      endWhenIdle();
     }
+  };
+  const cancelAll = answerThreadCalls(port, async (payload, signal) => {
+    const call = payload as LaneCall;
+    if (call.op === "send") return send(call.job, signal);
+    closing = true;
+    cancelAll();
+    endWhenIdle();
+    return undefined;
   });
 }
 

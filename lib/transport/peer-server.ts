@@ -111,10 +111,9 @@ export class PeerServer {
       : { fd: openSocket(host, this.#port) };
   }
 
-  #lost(worker: IngestWorkerHandle, cause: unknown): void {
+  #lost(worker: IngestWorkerHandle, cause: TidemarkError): void {
     if (!this.#workers.delete(worker) || this.#closing.signal.aborted) return;
-    const { message } = toTidemarkError(cause ?? "it ended");
-    this.#options.onWarning?.(`An ingest thread broke (${message}); another one takes its place.`);
+    this.#options.onWarning?.(`${cause.message} Another one takes its place.`);
     const restart = this.#restart().finally(() => this.#restarts.delete(restart));
     this.#restarts.add(restart);
   }

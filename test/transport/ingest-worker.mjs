@@ -26,7 +26,12 @@ function hashingSink(place) {
   let totalBytes = 0;
   return {
     async write(bytes) {
-      if (totalBytes >= place.dieAtBytes) process.exit(3);
+      if (totalBytes >= place.dieAtBytes) {
+        queueMicrotask(() => {
+          throw new Error("a planted defect");
+        });
+        await new Promise(() => undefined);
+      }
       while (Atomics.load(counters, 2) === 0n) await delay(5);
       hash.update(bytes);
       totalBytes += bytes.length;

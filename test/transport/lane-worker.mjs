@@ -6,6 +6,15 @@ import { setTimeout as delay } from "node:timers/promises";
 import { runLane } from "#lib/transport/lane.js";
 import { generatedPieces } from "./generated-pieces.mjs";
 
+/** A defect outside of anybody's promise. */
+function planted() {
+  return new Promise(() => {
+    queueMicrotask(() => {
+      throw new Error("a planted defect");
+    });
+  });
+}
+
 runLane(async function* (plan, _deltaId, signal) {
   const { pieces, recipe } = plan.test;
   if (pieces !== undefined) {
@@ -16,7 +25,7 @@ runLane(async function* (plan, _deltaId, signal) {
   let index = 0;
   for (const piece of generatedPieces(recipe)) {
     signal.throwIfAborted();
-    if (index === recipe.dieAtPiece) process.exit(3);
+    if (index === recipe.dieAtPiece) await planted();
     if (index === recipe.failAtPiece) {
       throw Object.assign(new Error("Cannot read: because the capture broke."), {
         code: "CAPTURE_BROKEN",
