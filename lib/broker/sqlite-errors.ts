@@ -1,3 +1,4 @@
+import Database from "better-sqlite3";
 import { type ErrorCode, TidemarkError } from "../model/errors.js";
 
 const MEANINGS: readonly [prefix: string, code: ErrorCode, reason: string, hint: string][] = [
@@ -20,7 +21,7 @@ const MEANINGS: readonly [prefix: string, code: ErrorCode, reason: string, hint:
 export function storeError(verb: string, path: string, thrown: unknown): TidemarkError {
   if (thrown instanceof TidemarkError) return thrown;
   const message = thrown instanceof Error ? thrown.message : String(thrown);
-  const sqliteCode = String((thrown as { code?: unknown } | null)?.code ?? "");
+  const sqliteCode = thrown instanceof Database.SqliteError ? thrown.code : "";
   const found = MEANINGS.find(([prefix]) => sqliteCode.startsWith(prefix));
   if (found === undefined) {
     // better-sqlite3 reports a missing directory as a TypeError without a code.
