@@ -6,6 +6,8 @@ export interface CheckpointOptions {
   readonly drainLimitMs?: number;
   /** Content budget of one segment; its last extent is split to fit. Default 8 MiB. */
   readonly segmentBytes?: number;
+  /** drain only: take about this much of what is pending and leave the rest. Default: all. */
+  readonly limitBytes?: number;
   readonly signal?: AbortSignal;
 }
 
@@ -33,6 +35,7 @@ export interface TargetChanges {
 }
 
 export interface TargetProgress {
+  /** What the next checkpoint would carry: pending and live changes. */
   readonly pendingBytes: number;
   readonly inFlightBytes: number;
   readonly stagedBytes: number;

@@ -48,6 +48,8 @@ export interface NativeTarget {
 }
 
 export interface NativeTrackedDevice extends NativeDevice {
+  /** The one in the bitmap. */
+  readonly diskId: string;
   readonly granularityBytes: number;
   readonly openedClean: boolean;
   addTarget(id: string): Promise<number>;
@@ -158,7 +160,10 @@ export interface NativeBinding {
   openFileDevice(path: string, readOnly: boolean, direct: boolean): Promise<NativeDevice>;
   memoryDevice(sizeBytes: number): NativeDevice;
   faultDevice(inner: NativeDevice): NativeFaultDevice;
-  /** Creates the bitmap when `create`; else opens it. Takes over `backing`. */
+  /**
+   * Creates the bitmap when `create`; else opens it, the nil UUID standing for
+   * whichever disk it is of. Takes over `backing`.
+   */
   trackDevice(
     backing: NativeDevice,
     bitmapPath: string,

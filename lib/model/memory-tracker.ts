@@ -1,0 +1,356 @@
+/**
+ * The tracked disks of a VM in memory: the reference for the rules of VmTracker.
+ *
+ * Representation: a disk is one array of bytes; a map is one byte a block and
+ * disk. A checkpoint freezes its blocks by remembering which are not copied yet:
+ * the first write to such a block copies it aside (copy-before-write). Checkpoint
+ * and scan cost O(blocks); meant for tests and small disks.
+ */
+import type { Cut, SegmentPlan, SegmentSource } from "./delta.js";
+import type { DiskGeometry } from "./disk.js";
+import { TidemarkError } from "./errors.js";
+import { MemoryCapture } from "./memory-capture.js";
+import { planSegments } from "./memory-segment-plan.js";
+import type { CheckpointOptions, TargetChanges, TargetProgress, VmTracker } from "./vm-tracker.js";
+
+/** One byte a block, one array a disk. */
+export type BlockMap = Uint8Array[];
+
+/** Makes the record bytes of a segment; `contents` has one entry for each extent of the plan. */
+export type EncodeSegment = (
+  deltaId: string,
+  plan: SegmentPlan,
+  contents: readonly Uint8Array[],
+) => Uint8Array;
+
+export interface MemoryTrackerOptions {
+  readonly disks: readonly DiskGeometry[];
+  readonly encode: EncodeSegment;
+  readonly nowMs?: () => number;
+  /** A capture that has to copy more than this breaks. */
+  readonly captureBudgetBytes?: number;
+}
+
+interface Target {
+  readonly pending: BlockMap;
+  readonly inFlight: BlockMap;
+  readonly staged: BlockMap;
+  changes: MemoryChanges | null;
+}
+
+const DEFAULT_SEGMENT_BYTES = 8 * 1024 * 1024;
+
+export class MemoryVmTracker implements VmTracker {
+  readonly disks: readonly DiskGeometry[];
+  readonly #options: MemoryTrackerOptions;
+  readonly #contents: Uint8Array[];
+  readonly #targets = new Map<string, Target>();
+  #live: BlockMap;
+  #cutSequence = 0;
+
+  constructor(options: MemoryTrackerOptions) {
+    this.#options = options;
+    this.disks = options.disks;
+    this.#contents = options.disks.map((disk) => new Uint8Array(disk.sizeBytes));
+    this.#live = this.#newMap();
+  }
+
+  /** A guest's write: marked before it takes place, frozen blocks copied aside first. */
+  write(diskIndex: number, offsetBytes: number, data: Uint8Array): void {
+    const { granularityBytes, sizeBytes } = at(this.disks, diskIndex);
+    if (offsetBytes < 0 || offsetBytes + data.length > sizeBytes) {
+      throw new TidemarkError(
+        "INVALID_ARGUMENT",
+        "Cannot write: because it is past the disk's end.",
+      );
+    }
+    const first = Math.floor(offsetBytes / granularityBytes);
+    const last = Math.floor((offsetBytes + data.length - 1) / granularityBytes);
+    for (let block = first; block <= last; block += 1) {
+      for (const { changes } of this.#targets.values())
+        changes?.capture?.saveBlock(diskIndex, block);
+      at(this.#live, diskIndex)[block] = 1;
+    }
+    at(this.#contents, diskIndex).set(data, offsetBytes);
+  }
+
+  /** What the guest reads; a view, not a copy. */
+  contentOf(diskIndex: number): Uint8Array {
+    return at(this.#contents, diskIndex);
+  }
+
+  async addTarget(targetId: string): Promise<void> {
+    if (this.#targets.has(targetId)) return;
+    const [pending, inFlight, staged] = [this.#newMap(), this.#newMap(), this.#newMap()];
+    this.#targets.set(targetId, { pending, inFlight, staged, changes: null });
+  }
+
+  async removeTarget(targetId: string): Promise<void> {
+    this.#targets.get(targetId)?.changes?.invalidate();
+    this.#targets.delete(targetId);
+  }
+
+  async markAllocated(targetId: string): Promise<number> {
+    const { pending } = this.#target(targetId);
+    let markedBytes = 0;
+    this.#eachBlock((diskIndex, block, offsetBytes, lengthBytes) => {
+      const content = this.contentOf(diskIndex).subarray(offsetBytes, offsetBytes + lengthBytes);
+      if (content.every((byte) => byte === 0)) return;
+      at(pending, diskIndex)[block] = 1;
+      markedBytes += lengthBytes;
+    });
+    return markedBytes;
+  }
+
+  async checkpoint(targetId: string, options: CheckpointOptions = {}): Promise<TargetChanges> {
+    return this.#cut(targetId, options, true);
+  }
+
+  async drain(targetId: string, options: CheckpointOptions = {}): Promise<TargetChanges> {
+    return this.#cut(targetId, options, false);
+  }
+
+  async unstage(targetId: string): Promise<void> {
+    const target = this.#target(targetId);
+    moveAll(target.staged, target.pending);
+  }
+
+  async commitInFlight(targetId: string): Promise<void> {
+    const target = this.#target(targetId);
+    target.changes?.invalidate();
+    target.changes = null;
+    clearAll(target.inFlight);
+    clearAll(target.staged);
+  }
+
+  async progress(targetId: string): Promise<TargetProgress> {
+    const { pending, inFlight, staged } = this.#target(targetId);
+    const sums = { pendingBytes: 0, inFlightBytes: 0, stagedBytes: 0 };
+    this.#eachBlock((diskIndex, block, _, lengthBytes) => {
+      const ahead = at(pending, diskIndex)[block] || at(this.#live, diskIndex)[block];
+      if (ahead) sums.pendingBytes += lengthBytes;
+      if (at(inFlight, diskIndex)[block]) sums.inFlightBytes += lengthBytes;
+      if (at(staged, diskIndex)[block]) sums.stagedBytes += lengthBytes;
+    });
+    return sums;
+  }
+
+  /** Where a block is marked for a target. */
+  marksOf(targetId: string, diskIndex: number, block: number) {
+    const { pending, inFlight, staged } = this.#target(targetId);
+    return {
+      live: at(this.#live, diskIndex)[block] === 1,
+      pending: at(pending, diskIndex)[block] === 1,
+      inFlight: at(inFlight, diskIndex)[block] === 1,
+      staged: at(staged, diskIndex)[block] === 1,
+    };
+  }
+
+  /** The process that held the disks died: captures are gone, pending takes up every other mark. */
+  crash(): void {
+    for (const target of this.#targets.values()) {
+      target.changes?.invalidate();
+      target.changes = null;
+      moveAll(target.inFlight, target.pending);
+      mergeAll(this.#live, target.pending);
+    }
+    this.#live = this.#newMap();
+  }
+
+  #cut(targetId: string, options: CheckpointOptions, frozen: boolean): TargetChanges {
+    options.signal?.throwIfAborted();
+    const target = this.#target(targetId);
+    if (target.changes !== null) {
+      throw new TidemarkError("CONFLICT", "Cannot take a checkpoint: because one is under way.");
+    }
+    this.#flip();
+    this.#takeInFlight(target, frozen ? Number.POSITIVE_INFINITY : options.limitBytes);
+    const capture = frozen
+      ? new MemoryCapture(
+          this.#contents,
+          target.inFlight,
+          this.disks,
+          this.#options.captureBudgetBytes ?? Number.POSITIVE_INFINITY,
+        )
+      : null;
+    this.#cutSequence += 1;
+    const plans = planSegments(
+      this.disks,
+      target.inFlight,
+      options.segmentBytes ?? DEFAULT_SEGMENT_BYTES,
+    );
+    target.changes = new MemoryChanges(this.#newCut(), plans, capture, {
+      encode: this.#options.encode,
+      contents: this.#contents,
+      end: (move) => {
+        target.changes = null;
+        move(target);
+      },
+    });
+    return target.changes;
+  }
+
+  #newCut(): Cut {
+    return {
+      sequence: this.#cutSequence,
+      takenAtMs: (this.#options.nowMs ?? Date.now)(),
+      pauseNs: 1000,
+      requestsInFlight: 0,
+      consistency: "crash",
+    };
+  }
+
+  #flip(): void {
+    for (const target of this.#targets.values()) mergeAll(this.#live, target.pending);
+    this.#live = this.#newMap();
+  }
+
+  #takeInFlight(target: Target, limitBytes = Number.POSITIVE_INFINITY): void {
+    let takenBytes = 0;
+    this.#eachBlock((diskIndex, block, _, lengthBytes) => {
+      if (!at(target.pending, diskIndex)[block] || takenBytes >= limitBytes) return;
+      at(target.pending, diskIndex)[block] = 0;
+      at(target.inFlight, diskIndex)[block] = 1;
+      takenBytes += lengthBytes;
+    });
+  }
+
+  #eachBlock(
+    visit: (diskIndex: number, block: number, offsetBytes: number, lengthBytes: number) => void,
+  ): void {
+    this.disks.forEach(({ sizeBytes, granularityBytes }, diskIndex) => {
+      for (let offset = 0, block = 0; offset < sizeBytes; offset += granularityBytes, block += 1) {
+        visit(diskIndex, block, offset, Math.min(granularityBytes, sizeBytes - offset));
+      }
+    });
+  }
+
+  #newMap(): BlockMap {
+    return this.disks.map((d) => new Uint8Array(Math.ceil(d.sizeBytes / d.granularityBytes)));
+  }
+
+  #target(targetId: string): Target {
+    const target = this.#targets.get(targetId);
+    if (target !== undefined) return target;
+    throw new TidemarkError(
+      "NOT_FOUND",
+      `Cannot use target ${targetId}: because it was not added.`,
+    );
+  }
+}
+
+interface ChangesContext {
+  readonly encode: EncodeSegment;
+  readonly contents: readonly Uint8Array[];
+  readonly end: (move: (target: Target) => void) => void;
+}
+
+class MemoryChanges implements TargetChanges {
+  readonly cut: Cut;
+  readonly segments: readonly SegmentPlan[];
+  readonly dirtyBytes: number;
+  readonly capture: MemoryCapture | null;
+  readonly #context: ChangesContext;
+  #ended = false;
+
+  constructor(
+    cut: Cut,
+    segments: readonly SegmentPlan[],
+    capture: MemoryCapture | null,
+    context: ChangesContext,
+  ) {
+    this.cut = cut;
+    this.segments = segments;
+    this.dirtyBytes = segments.reduce((sum, plan) => sum + plan.contentBytes, 0);
+    this.capture = capture;
+    this.#context = context;
+  }
+
+  source(deltaId: string, plan: SegmentPlan): SegmentSource {
+    return { deltaId, plan, records: (signal) => this.#records(deltaId, plan, signal) };
+  }
+
+  release(plan: SegmentPlan): void {
+    if (!this.#ended) this.capture?.release(plan);
+  }
+
+  brokenReason(): string | null {
+    return this.capture?.brokenReason ?? null;
+  }
+
+  async commit(): Promise<void> {
+    this.#end((target) => {
+      clearAll(target.inFlight);
+      clearAll(target.staged);
+    });
+  }
+
+  async giveBack(): Promise<void> {
+    this.#end((target) => moveAll(target.inFlight, target.pending));
+  }
+
+  async stage(): Promise<void> {
+    if (this.capture !== null) {
+      throw new TidemarkError("CONFLICT", "Cannot stage a checkpoint: because only drains stage.");
+    }
+    this.#end((target) => moveAll(target.inFlight, target.staged));
+  }
+
+  invalidate(): void {
+    this.#ended = true;
+  }
+
+  async *#records(
+    deltaId: string,
+    plan: SegmentPlan,
+    signal: AbortSignal | undefined,
+  ): AsyncGenerator<Uint8Array> {
+    signal?.throwIfAborted();
+    this.#requireOpen();
+    const contents: Uint8Array[] = [];
+    for (let index = 0; index < plan.extents.length; index += 2) {
+      const offset = plan.extents[index] ?? 0;
+      const length = plan.extents[index + 1] ?? 0;
+      const content = at(this.#context.contents, plan.diskIndex);
+      contents.push(
+        this.capture?.read(plan, offset, length) ?? content.slice(offset, offset + length),
+      );
+    }
+    yield this.#context.encode(deltaId, plan, contents);
+  }
+
+  #end(move: (target: Target) => void): void {
+    this.#requireOpen();
+    this.#ended = true;
+    this.#context.end(move);
+  }
+
+  #requireOpen(): void {
+    if (!this.#ended) return;
+    throw new TidemarkError("CLOSED", "Cannot use the changes: because they were ended before.");
+  }
+}
+
+function at<T>(items: readonly T[], index: number): T {
+  const item = items[index];
+  if (item !== undefined) return item;
+  throw new TidemarkError("INVALID_ARGUMENT", `Cannot use disk ${index}: because there is none.`);
+}
+
+function mergeAll(from: BlockMap, into: BlockMap): void {
+  from.forEach((blocks, diskIndex) => {
+    const merged = at(into, diskIndex);
+    blocks.forEach((mark, block) => {
+      if (mark) merged[block] = 1;
+    });
+  });
+}
+
+function moveAll(from: BlockMap, into: BlockMap): void {
+  mergeAll(from, into);
+  clearAll(from);
+}
+
+function clearAll(map: BlockMap): void {
+  for (const blocks of map) blocks.fill(0);
+}

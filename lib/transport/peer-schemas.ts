@@ -1,0 +1,137 @@
+/** What peers send each other, checked field by field at the edge. */
+import { z } from "zod";
+import type { DeltaHeader, SegmentReceipt } from "../model/delta.js";
+import type { DiskGeometry, Generation, ReplicatedVm } from "../model/disk.js";
+import type { CommitRequest, RecoveryPoint, ReplicaVmStatus } from "../model/replica-endpoint.js";
+import type { SegmentRequest } from "../model/segment-receiver.js";
+import { DELTA_FORMAT_VERSION } from "../model/delta.js";
+import { parseUuid } from "../model/uuid.js";
+import { MAX_CONTENT_BYTES } from "./limits.js";
+
+const MAX_DISKS = 256;
+const MAX_SEGMENTS = 1 << 22;
+const MAX_POINTS = 1 << 16;
+
+/** Canonical, so that it can be compared and can name a file. */
+export const uuid = z.string().transform((text, context) => {
+  try {
+    return parseUuid(text, "an id");
+  } catch (thrown) {
+    context.addIssue({ code: "custom", message: (thrown as Error).message });
+    return z.NEVER;
+  }
+});
+
+const count = z.number().int().nonnegative();
+const ordinal = z.number().int().positive();
+/** Epoch milliseconds; fractions are no fault. */
+const timeMs = z.number().nonnegative().max(Number.MAX_SAFE_INTEGER);
+const name = z.string().min(1).max(255);
+const sha256 = z.string().regex(/^[0-9a-f]{64}$/, "not a SHA-256 in hex");
+const consistency = z.enum(["crash", "application"]);
+
+const granularityBytes = z
+  .number()
+  .int()
+  .min(4096)
+  .max(1 << 30)
+  .refine((value) => Number.isInteger(Math.log2(value)), "not a power of two");
+
+const diskGeometry: z.ZodType<DiskGeometry> = z.object({
+  diskId: uuid,
+  name,
+  sizeBytes: ordinal,
+  granularityBytes,
+});
+
+const disks = z.array(diskGeometry).min(1).max(MAX_DISKS);
+
+export const generation: z.ZodType<Generation> = z.object({ number: count, id: uuid });
+
+export const replicatedVm: z.ZodType<ReplicatedVm> = z.object({ vmId: uuid, name, disks });
+
+const cut = z.object({
+  sequence: ordinal,
+  takenAtMs: timeMs,
+  pauseNs: count,
+  requestsInFlight: count,
+  consistency,
+});
+
+export const deltaHeader: z.ZodType<DeltaHeader> = z.object({
+  formatVersion: z.literal(DELTA_FORMAT_VERSION),
+  deltaId: uuid,
+  attempt: ordinal,
+  kind: z.enum(["point", "staging"]),
+  vmId: uuid,
+  generation,
+  parentPointId: uuid.nullable(),
+  stagingSessionId: uuid.nullable(),
+  cut,
+  disks,
+  segmentCount: count.max(MAX_SEGMENTS),
+});
+
+export const commitRequest: z.ZodType<CommitRequest> = z.object({
+  vmId: uuid,
+  deltaId: uuid,
+  attempt: ordinal,
+  generation,
+  digest: sha256,
+});
+
+export const segmentReceipt: z.ZodType<SegmentReceipt> = z.object({
+  segmentIndex: count,
+  sha256,
+  dataBytes: count,
+  zeroBytes: count,
+  wireBytes: count,
+});
+
+export const segmentReceipts = z.array(segmentReceipt).max(MAX_SEGMENTS);
+
+export const recoveryPoint: z.ZodType<RecoveryPoint> = z.object({
+  pointId: uuid,
+  sequence: ordinal,
+  parentPointId: uuid.nullable(),
+  generation,
+  takenAtMs: timeMs,
+  validUntilMs: timeMs,
+  cutSequence: ordinal,
+  consistency,
+  digest: sha256,
+  changedBytes: count,
+});
+
+export const recoveryPoints = z.array(recoveryPoint).max(MAX_POINTS);
+
+export const replicaVmStatus: z.ZodType<ReplicaVmStatus> = z.object({
+  vm: replicatedVm,
+  generation,
+  head: recoveryPoint.nullable(),
+  pointCount: count,
+  stagingSessionId: uuid.nullable(),
+  storedBytes: count,
+});
+
+/** From a path and a header, so numbers arrive as text. */
+const decimal = z
+  .string()
+  .regex(/^[0-9]{1,15}$/, "not a decimal number")
+  .transform(Number);
+
+export const segmentRequest: z.ZodType<SegmentRequest> = z.object({
+  vmId: uuid,
+  deltaId: uuid,
+  attempt: decimal.pipe(ordinal),
+  segmentIndex: decimal.pipe(count.max(MAX_SEGMENTS - 1)),
+  contentBytes: decimal.pipe(ordinal.max(MAX_CONTENT_BYTES)),
+});
+
+export const hello = z.object({
+  product: z.literal("tidemark"),
+  protocolVersions: z.array(ordinal).min(1).max(100),
+  deltaFormatVersions: z.array(ordinal).min(1).max(100),
+});
+
+export type Hello = z.output<typeof hello>;
