@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import type { DeltaHeader, SegmentReceipt } from "../model/delta.js";
 import type { Generation } from "../model/disk.js";
-import { TidemarkError } from "../model/errors.js";
+import { TidemarkError, toTidemarkError } from "../model/errors.js";
 import type { CommitRequest, RecoveryPoint, ReplicaVmStatus } from "../model/replica-endpoint.js";
 import { AsyncLock } from "./async-lock.js";
 import { sameDisks, sameGeneration } from "./check-request.js";
@@ -134,12 +134,23 @@ export class VmReplica {
     requireSegments(delta, request.digest);
     await delta.beginSealing(SEALING_LIMIT_MS);
     requireSegments(delta, request.digest);
-    const context = { tools: this.#tools, paths: this.paths, chain: this.chain };
-    const point = await commitDelta(context, this.#session, delta, request.digest);
+    const point = await this.#commitOpen(delta, request.digest);
     this.#open = null;
     await this.#tidy(delta.directory);
     if (point?.pointId === delta.header.deltaId) await this.#endSession();
     return point;
+  }
+
+  /** A delta whose stored segments turn out damaged is forgotten, so that it is sent again. */
+  async #commitOpen(delta: OpenDelta, digest: string): Promise<RecoveryPoint | null> {
+    const context = { tools: this.#tools, paths: this.paths, chain: this.chain };
+    try {
+      return await commitDelta(context, this.#session, delta, digest);
+    } catch (thrown) {
+      const error = toTidemarkError(thrown);
+      if (["CORRUPT", "TRUNCATED", "NOT_FOUND"].includes(error.code)) await this.#supersedeOpen();
+      throw error;
+    }
   }
 
   async abandon(deltaId: string): Promise<void> {
