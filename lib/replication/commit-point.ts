@@ -1,0 +1,90 @@
+/**
+ * The commit of a delivered point: noted as in doubt, asked for, asked about,
+ * and only then cleared. In-flight bits leave the tracker after the replica's
+ * answer names the point; in every other case they return to pending first,
+ * which is always safe, and the note stays until the doubt is settled.
+ */
+import { failpoint } from "../model/failpoint.js";
+import { TidemarkError } from "../model/errors.js";
+import type { RecoveryPoint } from "../model/replica-endpoint.js";
+import type { TargetChanges } from "../model/vm-tracker.js";
+import type { DeliveredDelta } from "./deliver-delta.js";
+import { dropDoubt, headPatch, judgeHead } from "./reconcile.js";
+import type { RelationshipContext } from "./relationship-context.js";
+import { asDeltaError, backOff, isRefusal } from "./retry.js";
+
+export async function commitPoint(
+  context: RelationshipContext,
+  changes: TargetChanges,
+  delta: DeliveredDelta,
+  signal: AbortSignal,
+): Promise<RecoveryPoint> {
+  const { journal } = context;
+  const { deltaId, attempt } = delta.header;
+  let point: RecoveryPoint;
+  try {
+    await journal.update({ inDoubt: { deltaId, attempt, digest: delta.digest } });
+    failpoint("in-doubt");
+    point = await askUntilKnown(context, delta, signal);
+  } catch (thrown) {
+    await changes.giveBack();
+    throw thrown;
+  }
+  failpoint("clear");
+  await changes.commit();
+  await journal.update(headPatch(journal.record, point));
+  return point;
+}
+
+/** Resolves when the replica says that the delta is its head; what else it throws, the note tells. */
+async function askUntilKnown(
+  context: RelationshipContext,
+  delta: DeliveredDelta,
+  signal: AbortSignal,
+): Promise<RecoveryPoint> {
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      return await askForCommit(context, delta, delta.header.deltaId, signal);
+    } catch (thrown) {
+      signal.throwIfAborted();
+      const error = asDeltaError(thrown);
+      const head = await askForHead(context, signal);
+      if (head !== "unknown" && head !== "unchanged") return head;
+      const lastTry = attempt >= context.limits.commitAttempts;
+      if (head === "unchanged" && (lastTry || isRefusal(error))) {
+        await dropDoubt(context, signal);
+        throw error;
+      }
+      if (lastTry) throw error;
+      context.onRetry(error);
+      await backOff(context, attempt, signal);
+    }
+  }
+}
+
+/** The answer must name the point that is expected: bits are cleared on its word. */
+export async function askForCommit(
+  context: RelationshipContext,
+  { header, digest }: DeliveredDelta,
+  expectedPointId: string | null,
+  signal: AbortSignal,
+): Promise<RecoveryPoint> {
+  const { vmId, deltaId, attempt, generation } = header;
+  const point = await context.endpoint.commit(
+    { vmId, deltaId, attempt, generation, digest },
+    signal,
+  );
+  if (point !== null && point.pointId === expectedPointId) return point;
+  throw new TidemarkError("CORRUPT", "Cannot take the commit: because its answer is of another.");
+}
+
+async function askForHead(
+  context: RelationshipContext,
+  signal: AbortSignal,
+): Promise<RecoveryPoint | "unchanged" | "unknown"> {
+  const { endpoint, vm, journal } = context;
+  const status = await endpoint.status(vm.vmId, signal).catch(() => null);
+  if (status === null) return "unknown";
+  const verdict = judgeHead(journal.record, status);
+  return verdict === "committed" && status.head !== null ? status.head : "unchanged";
+}
