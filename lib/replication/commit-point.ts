@@ -10,6 +10,7 @@ import type { RecoveryPoint } from "../model/replica-endpoint.js";
 import type { TargetChanges } from "../model/vm-tracker.js";
 import type { DeliveredDelta } from "./deliver-delta.js";
 import { dropDoubt, headPatch, judgeHead } from "./reconcile.js";
+import { giveBack } from "./give-back.js";
 import type { RelationshipContext } from "./relationship-context.js";
 import { asDeltaError, backOff, isRefusal } from "./retry.js";
 
@@ -27,7 +28,7 @@ export async function commitPoint(
     failpoint("in-doubt");
     point = await askUntilKnown(context, delta, signal);
   } catch (thrown) {
-    await changes.giveBack();
+    await giveBack(context, changes);
     throw thrown;
   }
   failpoint("clear");

@@ -37,10 +37,6 @@ export class RelationshipJournal {
     return this.#record;
   }
 
-  get isStale(): boolean {
-    return this.#stale;
-  }
-
   async update(patch: Partial<RelationshipRecord>): Promise<void> {
     if (this.#stale) {
       throw new TidemarkError(
