@@ -327,8 +327,7 @@ export class Relationship {
   /** Durable when it resolves; goes on as before when it cannot be noted. */
   async #note(state: RelationshipState): Promise<void> {
     try {
-      await this.#journal.refresh();
-      await this.#journal.update({ state });
+      await this.#journal.insist({ state });
     } catch (thrown) {
       this.start();
       throw thrown;
