@@ -50,6 +50,9 @@ export class HostPaths {
   get nbdSockets(): string {
     return join(this.directory, "nbd");
   }
+  get scratch(): string {
+    return join(this.directory, "scratch");
+  }
   get spill(): string {
     return join(this.directory, "spill");
   }

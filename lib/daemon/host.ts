@@ -128,8 +128,13 @@ class HostStart {
   }
 
   async #openExports(store: ReplicaStore): Promise<PointExports> {
-    const exports = await PointExports.open({ store, socketDirectory: this.#paths.nbdSockets });
-    return this.#keep(exports);
+    return this.#keep(
+      await PointExports.open({
+        store,
+        socketDirectory: this.#paths.nbdSockets,
+        scratchDirectory: this.#paths.scratch,
+      }),
+    );
   }
 
   async #startPeerServer(store: ReplicaStore): Promise<PeerServer> {
