@@ -48,13 +48,15 @@ export interface NativeTarget {
 }
 
 export interface NativeTrackedDevice extends NativeDevice {
+  /** The one in the bitmap. */
+  readonly diskId: string;
   readonly granularityBytes: number;
   readonly openedClean: boolean;
   addTarget(id: string): Promise<number>;
   removeTarget(slot: number): Promise<void>;
   targets(): NativeTarget[];
   liveBlocks(): number;
-  markPending(slot: number, offsetBytes: number, lengthBytes: number): void;
+  markPending(slot: number, offsetBytes: number, lengthBytes: number): Promise<void>;
   /** Marks what the backing does not report as zero; answers the bytes marked. */
   markAllocated(slot: number): Promise<number>;
   /** [offset, length, ...] of dirty runs, at most `maxExtents`, each at most `maxExtentBytes`. */
@@ -91,6 +93,8 @@ export interface NativeCapture {
   release(extents: Float64Array): void;
   brokenReason(): string | null;
   savedBytes(): number;
+  /** Lets go of it without ending it: for threads that attached. */
+  detach(): void;
   close(): Promise<void>;
 }
 
@@ -158,7 +162,10 @@ export interface NativeBinding {
   openFileDevice(path: string, readOnly: boolean, direct: boolean): Promise<NativeDevice>;
   memoryDevice(sizeBytes: number): NativeDevice;
   faultDevice(inner: NativeDevice): NativeFaultDevice;
-  /** Creates the bitmap when `create`; else opens it. Takes over `backing`. */
+  /**
+   * Creates the bitmap when `create`; else opens it, the nil UUID standing for
+   * whichever disk it is of. Takes over `backing`.
+   */
   trackDevice(
     backing: NativeDevice,
     bitmapPath: string,

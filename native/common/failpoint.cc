@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <cstdlib>
+#include <mutex>
 #include <string>
 
 namespace tidemark {
@@ -24,7 +25,9 @@ void pass(std::string_view name) noexcept {
 
 }  // namespace failpoint_detail
 
-void arm_failpoints_from_environment() {
+namespace {
+
+void arm() {
   const char* setting = std::getenv("TIDEMARK_FAILPOINT");
   if (setting == nullptr) return;
   const std::string text = setting;
@@ -33,6 +36,13 @@ void arm_failpoints_from_environment() {
   failpoint_detail::passages_left =
       colon == std::string::npos ? 1 : std::strtol(text.c_str() + colon + 1, nullptr, 10);
   failpoint_detail::armed = true;
+}
+
+}  // namespace
+
+void arm_failpoints_from_environment() {
+  static std::once_flag once;
+  std::call_once(once, arm);
 }
 
 }  // namespace tidemark

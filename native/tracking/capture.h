@@ -22,7 +22,7 @@ namespace tidemark {
 
 struct CaptureLimits {
   uint64_t memory_bytes = 64ULL << 20;
-  std::string spill_path;       // empty: no spill file; created and unlinked at once
+  std::string spill_path;  // empty: no spill file; created and unlinked at once
   uint64_t spill_bytes = 1ULL << 30;
 };
 
@@ -48,7 +48,7 @@ class Capture {
 
   virtual bool is_broken() const noexcept = 0;
   virtual std::string broken_reason() const = 0;
-  virtual uint64_t saved_bytes() const noexcept = 0;   // copied before a write, so far
+  virtual uint64_t saved_bytes() const noexcept = 0;  // copied before a write, so far
 
   // Ends the capture; the bits in the bitmap are the caller's to commit or give
   // back. Idempotent.

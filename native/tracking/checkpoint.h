@@ -23,7 +23,7 @@ namespace tidemark {
 
 struct CheckpointMember {
   std::shared_ptr<TrackedDevice> device;
-  uint32_t slot = 0;              // of the target, in this device's bitmap
+  uint32_t slot = 0;  // of the target, in this device's bitmap
   CaptureLimits capture_limits;
 };
 
@@ -35,8 +35,8 @@ struct CheckpointOptions {
 };
 
 struct CheckpointOutcome {
-  uint64_t pause_ns = 0;             // gates closed
-  uint32_t requests_in_flight = 0;   // write-class, submitted to the backings when the gates closed
+  uint64_t pause_ns = 0;            // gates closed
+  uint32_t requests_in_flight = 0;  // write-class, submitted to the backings when the gates closed
   std::vector<std::shared_ptr<Capture>> captures;  // in the order of the members
 };
 

@@ -5,6 +5,11 @@
 // overwrite, and only then goes to the backing. Failed and abandoned writes
 // stay marked. A trim goes through only where the backing then reads zeroes;
 // otherwise it is marked and answered without being passed on.
+//
+// It owns the order in which the bitmap's maps are worked on: bitmap() is for
+// looking only, and every operation on targets and maps goes through the
+// functions here, which wait for each other and for a checkpoint's merge (so
+// not on an I/O or event-loop thread; no write ever waits for them).
 #pragma once
 
 #include <memory>
@@ -16,24 +21,39 @@
 
 namespace tidemark {
 
-class Gate;
-
 class TrackedDevice final : public BlockDevice {
  public:
+  // Both are of the same size. The bitmap's close() stays the caller's, after
+  // the last request.
   TrackedDevice(std::shared_ptr<BlockDevice> backing, std::shared_ptr<DirtyBitmap> bitmap);
   ~TrackedDevice() override;
 
   uint64_t size_bytes() const noexcept override;
   const DeviceTraits& traits() const noexcept override;
   void submit(IoRequest& request) noexcept override;
+
+  // "base:allocation" from the backing; "qemu:dirty-bitmap:live" (what the next
+  // checkpoint adds) and "qemu:dirty-bitmap:<target uuid>" (what the target's
+  // next capture would hold).
   std::vector<std::string> extent_contexts() const override;
   Status query_extents(std::string_view context, uint64_t offset_bytes, uint64_t length_bytes,
                        size_t max_extents, std::vector<DeviceExtent>& extents) override;
 
-  DirtyBitmap& bitmap() noexcept;
+  const DirtyBitmap& bitmap() const noexcept;
   BlockDevice& backing() noexcept;
 
-  // For take_checkpoint() alone.
+  // As the functions of DirtyBitmap with these names. Those that change the
+  // in-flight map answer kInUse while the target's capture is open.
+  Result<uint32_t> add_target(const Uuid& id);
+  Status remove_target(uint32_t slot);
+  Status commit(uint32_t slot);
+  Status give_back(uint32_t slot);
+  Status stage(uint32_t slot);
+  Status unstage(uint32_t slot);
+  void mark_pending(uint32_t slot, uint64_t offset_bytes, uint64_t length_bytes);
+  void clear_pending(uint32_t slot, uint64_t offset_bytes, uint64_t length_bytes);
+
+  // For the parts of this folder.
   class Impl;
   Impl& impl() noexcept { return *impl_; }
 

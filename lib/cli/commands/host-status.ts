@@ -1,0 +1,24 @@
+import { Command } from "commander";
+import { clientOf, globalOptions } from "../context.js";
+import { formatTime, printJson, printTable } from "../output.js";
+import { vmRow, VM_COLUMNS } from "../vm-table.js";
+
+export function hostStatusCommand(): Command {
+  return new Command("status")
+    .description("show the running host and its VMs")
+    .action(async (_options: object, command: Command) => {
+      const status = await clientOf(command).call("hostStatus", {});
+      if (globalOptions(command).json) return printJson(status);
+      process.stdout.write(
+        `Host ${status.hostName}, version ${status.version}, process ${status.processId}, since ${formatTime(status.startedAtMs)}\n` +
+          `Peers reach it at ${status.peerAddress ?? "nowhere"}; replicas ${status.replicaRoot === null ? "are not accepted" : `are kept in ${status.replicaRoot}`}; I/O by ${status.ioEngine}\n\n`,
+      );
+      if (status.vms.length === 0) {
+        process.stdout.write(
+          "No VMs yet. Enable one: tidemark vm enable NAME --disk PATH --replica https://HOST:PORT\n",
+        );
+        return;
+      }
+      printTable(VM_COLUMNS, status.vms.map(vmRow));
+    });
+}

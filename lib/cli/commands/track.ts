@@ -1,0 +1,62 @@
+import { Command } from "commander";
+import { globalOptions } from "../context.js";
+import type { LocalCommands, TrackState } from "../local-commands.js";
+import { formatBytes, printJson } from "../output.js";
+import { parseListen } from "../parse-listen.js";
+import { untilSignal } from "../until-signal.js";
+
+interface Options {
+  readonly disk: string;
+  readonly socket?: string;
+  readonly listen?: string;
+  readonly allowPlain?: boolean;
+  readonly bitmap?: string;
+  readonly tracking: boolean;
+  readonly granularity?: string;
+}
+
+export function trackCommand(local: LocalCommands): Command {
+  return new Command("track")
+    .description("serve one disk over NBD and track its changes, without a host")
+    .requiredOption("--disk <path>", "a raw image or block device")
+    .option("--socket <path>", "serve on this Unix socket")
+    .option("--listen <address:port>", "serve on this address; loopback only, unless --allow-plain")
+    .option("--allow-plain", "serve unencrypted beyond loopback")
+    .option(
+      "--bitmap <path>",
+      "the dirty bitmap's file (default: the disk's path with .tidemark appended)",
+    )
+    .option("--granularity <bytes>", "bytes a bit stands for, for a new bitmap")
+    .option("--no-tracking", "serve the disk without tracking, for comparison")
+    .action(async (options: Options, command: Command) => {
+      const { json } = globalOptions(command);
+      const listen = options.listen === undefined ? null : parseListen(options.listen);
+      await untilSignal((signal) =>
+        local.track(
+          {
+            diskPath: options.disk,
+            socketPath: options.socket ?? null,
+            listenHost: listen?.host ?? null,
+            listenPort: listen?.port ?? 0,
+            allowPlain: options.allowPlain ?? false,
+            bitmapPath: options.bitmap ?? null,
+            tracking: options.tracking,
+            granularityBytes:
+              options.granularity === undefined ? null : Number(options.granularity),
+          },
+          signal,
+          (state) => (json ? printJson(state) : describe(state)),
+        ),
+      );
+    });
+}
+
+function describe(state: TrackState): void {
+  const tracking =
+    state.bitmapPath === null
+      ? "not tracked"
+      : `changes marked in ${state.bitmapPath} (${formatBytes(state.granularityBytes ?? 0)} a block)`;
+  process.stdout.write(
+    `Serving ${formatBytes(state.sizeBytes)} at ${state.uri}\n${tracking}; I/O by ${state.ioEngine}. Ctrl-C stops.\n`,
+  );
+}

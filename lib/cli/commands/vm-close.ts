@@ -1,0 +1,14 @@
+import { Command } from "commander";
+import { clientOf, globalOptions } from "../context.js";
+import { printJson } from "../output.js";
+
+export function vmCloseCommand(): Command {
+  return new Command("close")
+    .description("end a test failover, or cancel a failover: what was written to it is dropped")
+    .argument("<export>", "the id that the failover answered")
+    .action(async (exportId: string, _options: object, command: Command) => {
+      await clientOf(command).call("exportClose", {}, { export: exportId });
+      if (globalOptions(command).json) return printJson({ exportId });
+      process.stdout.write("Closed.\n");
+    });
+}

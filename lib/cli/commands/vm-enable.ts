@@ -1,0 +1,38 @@
+import { resolve } from "node:path";
+import { Command } from "commander";
+import { clientOf, globalOptions, parseDurationMs } from "../context.js";
+import { printJson, printTable } from "../output.js";
+
+interface Options {
+  readonly disk: readonly string[];
+  readonly replica: string;
+  readonly every: string;
+  readonly compression: string;
+}
+
+export function vmEnableCommand(): Command {
+  return new Command("enable")
+    .description("track a VM's disks and replicate them")
+    .argument("<vm>", "the VM's name")
+    .requiredOption("--disk <path...>", "a raw image or block device; once for each disk")
+    .requiredOption("--replica <url>", "the replica host, https://HOST:PORT")
+    .option("--every <duration>", "the interval of the cycles, 1s to 24h", "5s")
+    .option("--compression <level>", "zstd level 1 to 19; 0 for none", "1")
+    .action(async (name: string, options: Options, command: Command) => {
+      const vm = await clientOf(command).call("vmEnable", {
+        name,
+        disks: options.disk.map((path) => ({ path: resolve(path) })),
+        replicaUrl: options.replica,
+        intervalMs: parseDurationMs(options.every),
+        compressionLevel: Number(options.compression),
+      });
+      if (globalOptions(command).json) return printJson(vm);
+      process.stdout.write(
+        `Replicating ${vm.name}. From now on the VM must reach its disks here:\n\n`,
+      );
+      printTable(
+        ["DISK", "NBD URI"],
+        vm.disks.map((disk) => [disk.name, disk.uri ?? "-"]),
+      );
+    });
+}

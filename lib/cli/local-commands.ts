@@ -1,0 +1,69 @@
+/** What the CLI does in its own process, without a running host; the daemon provides it. */
+export interface LocalCommands {
+  initHost(options: InitHostOptions): Promise<HostFiles>;
+  /** Runs the service until the signal aborts. `onReady` when it answers. */
+  startHost(
+    hostDirectory: string,
+    signal: AbortSignal,
+    onReady: (line: string) => void,
+  ): Promise<void>;
+  initPki(directory: string, name: string): Promise<{ readonly caCertificate: string }>;
+  issueCertificate(
+    options: IssueOptions,
+  ): Promise<{ readonly certificate: string; readonly key: string }>;
+  /** Serves one tracked disk until the signal aborts. */
+  track(
+    options: TrackOptions,
+    signal: AbortSignal,
+    onReady: (state: TrackState) => void,
+  ): Promise<void>;
+  demo(options: DemoOptions, signal: AbortSignal): Promise<void>;
+}
+
+export interface InitHostOptions {
+  readonly directory: string;
+  readonly hostName: string;
+  /** Where peers reach this host: numeric address and port (0 takes any). */
+  readonly listenHost: string;
+  readonly listenPort: number;
+  /** Where replicas are kept; null: this host accepts none. */
+  readonly replicaRoot: string | null;
+}
+
+export interface HostFiles {
+  readonly configuration: string;
+  readonly pkiDirectory: string;
+}
+
+export interface IssueOptions {
+  readonly caDirectory: string;
+  readonly outDirectory: string;
+  readonly hostNames: readonly string[];
+}
+
+export interface TrackOptions {
+  readonly diskPath: string;
+  readonly socketPath: string | null;
+  readonly listenHost: string | null;
+  readonly listenPort: number;
+  readonly allowPlain: boolean;
+  readonly bitmapPath: string | null;
+  readonly tracking: boolean;
+  readonly granularityBytes: number | null;
+}
+
+export interface TrackState {
+  readonly uri: string;
+  readonly sizeBytes: number;
+  readonly bitmapPath: string | null;
+  readonly granularityBytes: number | null;
+  readonly ioEngine: string;
+}
+
+export interface DemoOptions {
+  /** Run the story to its end, then exit. */
+  readonly once: boolean;
+  readonly directory: string | null;
+  readonly keep: boolean;
+  readonly json: boolean;
+}

@@ -1,0 +1,16 @@
+/**
+ * Runs `work` until it ends or SIGINT / SIGTERM asks it to. A second signal is
+ * not held back: it ends the process at once.
+ */
+export async function untilSignal(work: (signal: AbortSignal) => Promise<void>): Promise<void> {
+  const stopping = new AbortController();
+  const stop = () => stopping.abort();
+  process.once("SIGINT", stop);
+  process.once("SIGTERM", stop);
+  try {
+    await work(stopping.signal);
+  } finally {
+    process.removeListener("SIGINT", stop);
+    process.removeListener("SIGTERM", stop);
+  }
+}

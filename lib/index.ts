@@ -1,0 +1,30 @@
+/**
+ * Tidemark as a library: tracked disks, checkpoints across them, and their
+ * deltas. Stable within a major version; everything else of the package is
+ * internal, but for `tidemark/testing`.
+ *
+ * @packageDocumentation
+ */
+export { ERROR_CODES, type ErrorCode, TidemarkError } from "./model/errors.js";
+export type { Cut } from "./model/delta.js";
+export {
+  type Checkpoint,
+  CheckpointDisk,
+  type CheckpointOptions,
+} from "./tracking/checkpoint.js";
+export { ConsistencyGroup } from "./tracking/consistency-group.js";
+export { DeltaDecoder, type DeltaRecord } from "./tracking/delta-decoder.js";
+export type { DeltaStreamHeader } from "./tracking/delta-format.js";
+export {
+  type NbdExportOptions,
+  NbdServer,
+  type NbdServerOptions,
+  type NbdServerStatistics,
+} from "./tracking/nbd-server.js";
+export type { SegmentRecord } from "./tracking/segment-decoder.js";
+export {
+  type TargetStart,
+  type TargetStatus,
+  TrackedDisk,
+  type TrackedDiskOptions,
+} from "./tracking/tracked-disk.js";

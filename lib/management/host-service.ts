@@ -1,0 +1,21 @@
+import type { ReplicationEvent } from "../model/relationship.js";
+import type { RouteBody, RouteName, RouteReply } from "./routes.js";
+
+export interface RouteParameters {
+  /** Id or name. */
+  readonly vm?: string;
+  readonly export?: string;
+}
+
+type Handlers = {
+  readonly [Name in RouteName]: (
+    body: RouteBody<Name>,
+    parameters: RouteParameters,
+  ) => Promise<RouteReply<Name>>;
+};
+
+/** What a host does for its administrators: a function for each route. */
+export interface HostService extends Handlers {
+  /** Until the signal aborts. */
+  events(signal: AbortSignal): AsyncIterable<ReplicationEvent>;
+}

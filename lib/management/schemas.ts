@@ -1,0 +1,144 @@
+/** What travels over the management API, as zod schemas; the types are inferred from them. */
+import { z } from "zod";
+
+const uuid = z.uuid();
+const bytes = z.number().int().nonnegative();
+const milliseconds = z.number().nonnegative();
+
+export const diskSpecification = z.strictObject({
+  path: z.string().min(1).max(4096),
+  /** Default: vda, vdb, ... in order. */
+  name: z
+    .string()
+    .regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/)
+    .optional(),
+});
+
+export const vmEnableRequest = z.strictObject({
+  name: z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/),
+  disks: z.array(diskSpecification).min(1).max(64),
+  replicaUrl: z.url({ protocol: /^https$/ }),
+  intervalMs: z.number().int().min(1000).max(86_400_000).default(5000),
+  compressionLevel: z.number().int().min(0).max(19).default(1),
+});
+
+export const failoverRequest = z.strictObject({
+  /** Default: the newest. */
+  pointId: uuid.optional(),
+});
+
+export const recoveryPoint = z.object({
+  pointId: uuid,
+  sequence: z.number().int(),
+  parentPointId: uuid.nullable(),
+  generation: z.object({ number: z.number().int(), id: uuid }),
+  takenAtMs: milliseconds,
+  validUntilMs: milliseconds,
+  cutSequence: z.number().int(),
+  consistency: z.enum(["crash", "application"]),
+  digest: z.string(),
+  changedBytes: bytes,
+});
+
+export const exportedDisk = z.object({
+  diskId: uuid,
+  name: z.string(),
+  sizeBytes: bytes,
+  uri: z.string(),
+});
+
+export const pointExport = z.object({
+  exportId: uuid,
+  vmId: uuid,
+  point: recoveryPoint,
+  kind: z.enum(["test-failover", "failover"]),
+  disks: z.array(exportedDisk),
+});
+
+export const cycleReport = z.object({
+  kind: z.enum(["initial", "cycle"]),
+  cutSequence: z.number().int(),
+  pointId: uuid.nullable(),
+  startedAtMs: milliseconds,
+  durationMs: milliseconds,
+  changedBytes: bytes,
+  sentBytes: bytes,
+  pauseNs: z.number(),
+  requestsInFlight: z.number().int(),
+  lagMs: milliseconds,
+});
+
+export const relationshipError = z.object({
+  code: z.string(),
+  message: z.string(),
+  hint: z.string().nullable(),
+  retryable: z.boolean(),
+  retryAtMs: milliseconds.nullable(),
+});
+
+export const relationshipStatus = z.object({
+  settings: z.object({
+    vmId: uuid,
+    targetId: uuid,
+    replicaUrl: z.string(),
+    intervalMs: z.number(),
+    compressionLevel: z.number(),
+  }),
+  state: z.enum(["ready", "initial-replication", "replicating", "suspended", "error"]),
+  health: z.enum(["normal", "warning", "critical"]),
+  healthReasons: z.array(z.string()),
+  headPointId: uuid.nullable(),
+  cycleCount: z.number().int(),
+  missedCycleCount: z.number().int(),
+  pendingBytes: bytes,
+  lagMs: z.number().nullable(),
+  lastCycle: cycleReport.nullable(),
+  lastError: relationshipError.nullable(),
+  initialProgress: z.object({ sentBytes: bytes, totalBytes: bytes }).nullable(),
+});
+
+export const vmStatus = z.object({
+  vmId: uuid,
+  name: z.string(),
+  role: z.enum(["primary", "replica"]),
+  disks: z.array(exportedDisk.extend({ uri: z.string().nullable(), path: z.string().nullable() })),
+  /** On the primary. */
+  relationship: relationshipStatus.nullable(),
+  /** On the replica. */
+  replica: z
+    .object({
+      head: recoveryPoint.nullable(),
+      pointCount: z.number().int(),
+      storedBytes: bytes,
+      exports: z.array(pointExport),
+    })
+    .nullable(),
+});
+
+export const hostStatus = z.object({
+  hostName: z.string(),
+  version: z.string(),
+  processId: z.number().int(),
+  startedAtMs: milliseconds,
+  peerAddress: z.string().nullable(),
+  replicaRoot: z.string().nullable(),
+  ioEngine: z.string(),
+  vms: z.array(vmStatus),
+});
+
+export const problem = z.object({
+  code: z.string(),
+  message: z.string(),
+  hint: z.string().nullable(),
+  retryable: z.boolean(),
+});
+
+export const nothing = z.object({});
+
+export type VmEnableRequest = z.infer<typeof vmEnableRequest>;
+export type FailoverRequest = z.infer<typeof failoverRequest>;
+export type VmStatus = z.infer<typeof vmStatus>;
+export type HostStatus = z.infer<typeof hostStatus>;
+export type PointExportBody = z.infer<typeof pointExport>;
+export type RecoveryPointBody = z.infer<typeof recoveryPoint>;
+export type Problem = z.infer<typeof problem>;

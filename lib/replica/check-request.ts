@@ -1,0 +1,111 @@
+/** Checks at the store's edge; transport has checked the shapes, an embedding program may not have. */
+import { DELTA_FORMAT_VERSION, type DeltaHeader } from "../model/delta.js";
+import type { DiskGeometry, Generation, ReplicatedVm } from "../model/disk.js";
+import { TidemarkError } from "../model/errors.js";
+import { parseUuid } from "../model/uuid.js";
+
+const LARGEST_DISK_BYTES = 2 ** 52;
+const LARGEST_SEGMENT_COUNT = 1 << 24;
+const LARGEST_DISK_COUNT = 256;
+const LONGEST_NAME = 255;
+
+/** Answers the VM with canonical ids. */
+export function checkVm(vm: ReplicatedVm): ReplicatedVm {
+  const disks = vm.disks.map(checkDisk);
+  if (disks.length === 0 || disks.length > LARGEST_DISK_COUNT) {
+    throw refusal("the VM", `it has ${disks.length} disks, not 1 to ${LARGEST_DISK_COUNT}`);
+  }
+  if (new Set(disks.map((disk) => disk.diskId)).size < disks.length) {
+    throw refusal("the VM", "two of its disks have the same id");
+  }
+  if (new Set(disks.map((disk) => disk.name)).size < disks.length) {
+    throw refusal("the VM", "two of its disks have the same name");
+  }
+  return { vmId: parseUuid(vm.vmId, "VM id"), name: checkName(vm.name, "the VM"), disks };
+}
+
+export function checkGeneration(generation: Generation): Generation {
+  checkCount(generation.number, "generation number");
+  return { number: generation.number, id: parseUuid(generation.id, "generation id") };
+}
+
+export function sameGeneration(a: Generation, b: Generation): boolean {
+  return a.number === b.number && a.id === b.id;
+}
+
+export function sameDisks(a: readonly DiskGeometry[], b: readonly DiskGeometry[]): boolean {
+  const fields = (disks: readonly DiskGeometry[]) =>
+    disks.map((disk) => [disk.diskId, disk.name, disk.sizeBytes, disk.granularityBytes]);
+  return JSON.stringify(fields(a)) === JSON.stringify(fields(b));
+}
+
+/** Answers the header with canonical ids. */
+export function checkHeader(header: DeltaHeader): DeltaHeader {
+  if (header.formatVersion !== DELTA_FORMAT_VERSION) {
+    throw new TidemarkError(
+      "VERSION_UNKNOWN",
+      `Cannot receive the delta: because its format is version ${String(header.formatVersion)} and this build knows ${DELTA_FORMAT_VERSION}.`,
+      { hint: "Upgrade the older of the two hosts." },
+    );
+  }
+  checkCount(header.attempt, "attempt");
+  checkCount(header.segmentCount + 1, "segment count");
+  if (header.segmentCount > LARGEST_SEGMENT_COUNT) {
+    throw refusal("the delta", `it has more than ${LARGEST_SEGMENT_COUNT} segments`);
+  }
+  if (header.kind === "staging" && header.stagingSessionId === null) {
+    throw refusal("the delta", "it is for staging and names no session");
+  }
+  return {
+    ...header,
+    deltaId: parseUuid(header.deltaId, "delta id"),
+    vmId: parseUuid(header.vmId, "VM id"),
+    generation: checkGeneration(header.generation),
+    parentPointId: parseOptional(header.parentPointId, "parent point id"),
+    stagingSessionId: parseOptional(header.stagingSessionId, "staging session id"),
+    disks: header.disks.map(checkDisk),
+  };
+}
+
+function checkDisk(disk: DiskGeometry): DiskGeometry {
+  const { sizeBytes, granularityBytes } = disk;
+  const what = `disk ${JSON.stringify(disk.name.slice(0, 60))}`;
+  if (!Number.isSafeInteger(sizeBytes) || sizeBytes <= 0 || sizeBytes > LARGEST_DISK_BYTES) {
+    throw refusal(what, `its size ${sizeBytes} is not from 1 to 2^52 bytes`);
+  }
+  const isPowerOfTwo = Number.isInteger(Math.log2(granularityBytes));
+  if (!isPowerOfTwo || granularityBytes < 4096 || granularityBytes > 2 ** 26) {
+    throw refusal(
+      what,
+      `its granularity ${granularityBytes} is no power of two from 4 KiB to 64 MiB`,
+    );
+  }
+  const name = checkName(disk.name, what);
+  return { diskId: parseUuid(disk.diskId, "disk id"), name, sizeBytes, granularityBytes };
+}
+
+function checkName(name: string, what: string): string {
+  if (name.length === 0 || name.length > LONGEST_NAME) {
+    throw refusal(what, `its name has ${name.length} characters, not 1 to ${LONGEST_NAME}`);
+  }
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is refused.
+  if (/[\u0000-\u001f\u007f]/.test(name)) throw refusal(what, "its name has control characters");
+  return name;
+}
+
+function checkCount(value: number, what: string): void {
+  if (!Number.isSafeInteger(value) || value < 1) {
+    throw new TidemarkError(
+      "INVALID_ARGUMENT",
+      `Cannot use ${String(value)} as ${what}: because it is not a positive whole number.`,
+    );
+  }
+}
+
+function parseOptional(id: string | null, what: string): string | null {
+  return id === null ? null : parseUuid(id, what);
+}
+
+function refusal(what: string, reason: string): TidemarkError {
+  return new TidemarkError("INVALID_ARGUMENT", `Cannot accept ${what}: because ${reason}.`);
+}

@@ -1,0 +1,21 @@
+/** Counts who uses which recovery point: retention leaves those alone. */
+export class Pins {
+  readonly #counts = new Map<string, number>();
+
+  /** Answers how to undo it; undoing twice counts once. */
+  pin(pointId: string): () => void {
+    this.#counts.set(pointId, (this.#counts.get(pointId) ?? 0) + 1);
+    let isHeld = true;
+    return () => {
+      if (!isHeld) return;
+      isHeld = false;
+      const left = (this.#counts.get(pointId) ?? 1) - 1;
+      if (left === 0) this.#counts.delete(pointId);
+      else this.#counts.set(pointId, left);
+    };
+  }
+
+  has(pointId: string): boolean {
+    return this.#counts.has(pointId);
+  }
+}

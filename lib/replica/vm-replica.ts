@@ -1,0 +1,294 @@
+import { randomUUID } from "node:crypto";
+import { join } from "node:path";
+import { isDeepStrictEqual } from "node:util";
+import type { DeltaHeader, SegmentReceipt } from "../model/delta.js";
+import type { Generation } from "../model/disk.js";
+import { TidemarkError, toTidemarkError } from "../model/errors.js";
+import type { CommitRequest, RecoveryPoint, ReplicaVmStatus } from "../model/replica-endpoint.js";
+import { AsyncLock } from "./async-lock.js";
+import { sameDisks, sameGeneration } from "./check-request.js";
+import { answerOfEarlierCommit, commitDelta } from "./commit-delta.js";
+import { DELTA_DOCUMENT, type VmDocument } from "./documents.js";
+import { writeDocument } from "./durable-document.js";
+import { deltaNotOpen, OpenDelta } from "./open-delta.js";
+import { Pins } from "./pins.js";
+import type { PointChain } from "./point-chain.js";
+import type { ReplicaTools } from "./replica-tools.js";
+import { StagingSession } from "./staging-session.js";
+import { DELTA_HEADER, layerFileName, type VmPaths } from "./store-paths.js";
+
+/** How long a commit waits for segments that are arriving a second time. */
+const SEALING_LIMIT_MS = 10_000;
+
+/** What load-vm found on disk, or enable made. */
+export interface VmReplicaState {
+  readonly document: VmDocument;
+  readonly chain: PointChain;
+  readonly session: StagingSession | null;
+  readonly open: OpenDelta | null;
+  readonly nextOrder: number;
+}
+
+/**
+ * One VM's replicated state and the rules of what may be added to it. All
+ * changes run one after another under `lock`, the lock that a promotion takes
+ * too; reading the chain needs none.
+ */
+export class VmReplica {
+  readonly lock = new AsyncLock();
+  readonly pins = new Pins();
+  readonly paths: VmPaths;
+  readonly chain: PointChain;
+  readonly #tools: ReplicaTools;
+  readonly #document: VmDocument;
+  #session: StagingSession | null;
+  #open: OpenDelta | null;
+  #nextOrder: number;
+
+  constructor(tools: ReplicaTools, paths: VmPaths, state: VmReplicaState) {
+    this.#tools = tools;
+    this.paths = paths;
+    this.#document = state.document;
+    this.chain = state.chain;
+    this.#session = state.session;
+    this.#open = state.open;
+    this.#nextOrder = state.nextOrder;
+  }
+
+  get document(): VmDocument {
+    return this.#document;
+  }
+
+  get open(): OpenDelta | null {
+    return this.#open;
+  }
+
+  get session(): StagingSession | null {
+    return this.#session;
+  }
+
+  /** A damaged chain takes nothing more and answers no status: its head is not known. */
+  refuseIfDamaged(): void {
+    if (this.chain.damage !== null) throw this.chain.damage;
+  }
+
+  requireGeneration(generation: Generation): void {
+    const present = this.#document.generation;
+    if (sameGeneration(generation, present)) return;
+    throw new TidemarkError(
+      "FENCED",
+      `Cannot write to VM ${this.#document.vm.vmId}: because the replica is at generation ${present.number} (${present.id}), not ${generation.number} (${generation.id}).`,
+      { hint: "The VM was promoted elsewhere: find out which side is to be kept." },
+    );
+  }
+
+  async status(): Promise<ReplicaVmStatus> {
+    this.refuseIfDamaged();
+    const { vm, generation } = this.#document;
+    return {
+      vm,
+      generation,
+      head: this.chain.head()?.point ?? null,
+      pointCount: this.chain.pointCount,
+      stagingSessionId: this.#session?.sessionId ?? null,
+      storedBytes: await this.#storedBytes(),
+    };
+  }
+
+  async openStaging(generation: Generation): Promise<string> {
+    this.refuseIfDamaged();
+    this.requireGeneration(generation);
+    const former = this.#session;
+    this.#session = await StagingSession.create(this.#tools.files, this.paths, {
+      vmId: this.#document.vm.vmId,
+      sessionId: randomUUID(),
+      parentPointId: this.#headId(),
+      generation: this.#document.generation,
+      order: this.#takeOrder(),
+    });
+    if (former !== null) await this.#dropSession(former);
+    return this.#session.sessionId;
+  }
+
+  async openDelta(header: DeltaHeader): Promise<readonly SegmentReceipt[]> {
+    this.#refuseUnlessFollowing(header);
+    const open = this.#open;
+    if (open?.header.deltaId === header.deltaId) {
+      refuseEarlierAttempt(open.header, header);
+      if (isDeepStrictEqual({ ...header, attempt: 0 }, { ...open.header, attempt: 0 })) {
+        return this.#resume(open, header);
+      }
+    }
+    await this.#supersedeOpen();
+    this.#open = await this.#create(header);
+    return [];
+  }
+
+  async commit(request: CommitRequest): Promise<RecoveryPoint | null> {
+    this.refuseIfDamaged();
+    this.requireGeneration(request.generation);
+    const answer = answerOfEarlierCommit(this.chain, this.#session, request);
+    if (answer !== undefined) return answer;
+    const delta = this.requireOpen(request.deltaId, request.attempt);
+    this.#refuseUnlessFollowing(delta.header);
+    requireSegments(delta, request.digest);
+    await delta.beginSealing(SEALING_LIMIT_MS);
+    requireSegments(delta, request.digest);
+    const point = await this.#commitOpen(delta, request.digest);
+    this.#open = null;
+    await this.#tidy(delta.directory);
+    if (point?.pointId === delta.header.deltaId) await this.#endSession();
+    return point;
+  }
+
+  /** A delta whose stored segments turn out damaged is forgotten, so that it is sent again. */
+  async #commitOpen(delta: OpenDelta, digest: string): Promise<RecoveryPoint | null> {
+    const context = { tools: this.#tools, paths: this.paths, chain: this.chain };
+    try {
+      return await commitDelta(context, this.#session, delta, digest);
+    } catch (thrown) {
+      const error = toTidemarkError(thrown);
+      if (["CORRUPT", "TRUNCATED", "NOT_FOUND"].includes(error.code)) await this.#supersedeOpen();
+      throw error;
+    }
+  }
+
+  async abandon(deltaId: string): Promise<void> {
+    if (this.#open?.header.deltaId === deltaId) await this.#supersedeOpen();
+  }
+
+  requireOpen(deltaId: string, attempt: number): OpenDelta {
+    const { open } = this;
+    if (open?.header.deltaId !== deltaId || open.header.attempt !== attempt) {
+      throw deltaNotOpen(deltaId, attempt);
+    }
+    return open;
+  }
+
+  #refuseUnlessFollowing(header: DeltaHeader): void {
+    this.refuseIfDamaged();
+    this.requireGeneration(header.generation);
+    if (!sameDisks(header.disks, this.#document.vm.disks)) {
+      throw refusal("CONFLICT", header, "its disks are not those that were enabled");
+    }
+    const headId = this.#headId();
+    if (header.parentPointId !== headId) {
+      throw refusal("PARENT_MISMATCH", header, `the replica's head is ${headId ?? "none"}`);
+    }
+    const { stagingSessionId } = header;
+    if (stagingSessionId !== null && stagingSessionId !== this.#session?.sessionId) {
+      throw refusal("STAGING_LOST", header, `there is no staging session ${stagingSessionId}`);
+    }
+  }
+
+  async #resume(open: OpenDelta, header: DeltaHeader): Promise<readonly SegmentReceipt[]> {
+    if (header.attempt > open.header.attempt) {
+      await this.#writeHeader(open, header);
+      open.raiseAttempt(header);
+    }
+    return open.receipts();
+  }
+
+  async #create(header: DeltaHeader): Promise<OpenDelta> {
+    const openingId = randomUUID();
+    const document = { openingId, header, order: this.#takeOrder() };
+    const delta = new OpenDelta(document, this.paths.deltaDirectory(openingId));
+    await this.#tools.files.makeDirectory(delta.directory);
+    await this.#writeHeader(delta, header);
+    return delta;
+  }
+
+  async #writeHeader(delta: OpenDelta, header: DeltaHeader): Promise<void> {
+    const { openingId, order, directory } = delta;
+    const path = join(directory, DELTA_HEADER);
+    await writeDocument(this.#tools.files, DELTA_DOCUMENT, path, { openingId, header, order });
+  }
+
+  /** The files go when no sink writes to them any more; after a crash the next start removes them. */
+  async #supersedeOpen(): Promise<void> {
+    const open = this.#open;
+    if (open === null) return;
+    this.#open = null;
+    open.supersede();
+    if (open.isQuiet) await this.#discard(open);
+    else void open.quiet().then(() => this.#discard(open));
+  }
+
+  async #discard(delta: OpenDelta): Promise<void> {
+    for (const diskIndex of delta.header.disks.keys()) {
+      await this.#tidy(this.paths.layer(layerFileName(delta.openingId, diskIndex)));
+    }
+    await this.#tidy(delta.directory);
+  }
+
+  /** The session's layers belong to a point now, or to nobody any more. */
+  async #endSession(): Promise<void> {
+    const session = this.#session;
+    this.#session = null;
+    if (session === null) return;
+    await this.#tidy(session.directory);
+    const taken = this.chain.layerFileNames();
+    const left = session.layers().filter((layer) => !taken.has(layer.fileName));
+    for (const layer of left) await this.#tidy(this.paths.layer(layer.fileName));
+  }
+
+  async #dropSession(session: StagingSession): Promise<void> {
+    if (this.#open?.header.stagingSessionId === session.sessionId) await this.#supersedeOpen();
+    await this.#tidy(session.directory);
+    for (const layer of session.layers()) await this.#tidy(this.paths.layer(layer.fileName));
+  }
+
+  /** What is not removed now is removed at the next start: no reason to fail a caller. */
+  async #tidy(path: string): Promise<void> {
+    await this.#tools.files.removeTree(path).catch(() => undefined);
+  }
+
+  #headId(): string | null {
+    return this.chain.head()?.point.pointId ?? null;
+  }
+
+  #takeOrder(): number {
+    this.#nextOrder += 1;
+    return this.#nextOrder - 1;
+  }
+
+  async #storedBytes(): Promise<number> {
+    let storedBytes = 0;
+    for (const manifest of this.chain.aboveBase(Number.MAX_SAFE_INTEGER)) {
+      for (const disk of manifest.disks) {
+        for (const layer of disk.layers) storedBytes += layer.dataBytes;
+      }
+    }
+    for (const { diskId } of this.#document.vm.disks) {
+      const base = await this.#tools.files.size(this.paths.diskBase(diskId));
+      storedBytes += base?.allocatedBytes ?? 0;
+    }
+    return storedBytes;
+  }
+}
+
+function refuseEarlierAttempt(open: DeltaHeader, header: DeltaHeader): void {
+  if (header.attempt > open.attempt) return;
+  const isSame = header.attempt === open.attempt && isDeepStrictEqual(header, open);
+  if (isSame) return;
+  throw refusal("CONFLICT", header, `attempt ${open.attempt} of it is open`);
+}
+
+function requireSegments(delta: OpenDelta, digest: string): void {
+  const missing = delta.missingSegmentCount();
+  if (missing > 0)
+    throw refusal("CONFLICT", delta.header, `${missing} of its segments are missing`);
+  if (delta.digest() === digest) return;
+  throw refusal("CORRUPT", delta.header, "what arrived does not have the digest that was given");
+}
+
+function refusal(
+  code: ConstructorParameters<typeof TidemarkError>[0],
+  header: DeltaHeader,
+  reason: string,
+): TidemarkError {
+  return new TidemarkError(
+    code,
+    `Cannot take delta ${header.deltaId} (attempt ${header.attempt}): because ${reason}.`,
+  );
+}

@@ -1,0 +1,119 @@
+/**
+ * Brings what is pending into a staging session at the replica without freezing
+ * anything, pass by pass, until the rest is small enough for one consistent
+ * checkpoint. Each pass that the replica acknowledged is kept: an interruption
+ * costs at most the pass that was under way.
+ */
+import { randomUUID } from "node:crypto";
+import { failpoint } from "../model/failpoint.js";
+import type { TargetChanges, TargetProgress } from "../model/vm-tracker.js";
+import { type DeliveredDelta, deliverDelta } from "./deliver-delta.js";
+import { deliverOrGiveBack } from "./point-cycle.js";
+import { forgetStaging } from "./reconcile.js";
+import { giveBack } from "./give-back.js";
+import type { RelationshipContext } from "./relationship-context.js";
+import { asDeltaError, backOff, isRefusal } from "./retry.js";
+
+export async function drainToStaging(
+  context: RelationshipContext,
+  signal: AbortSignal,
+): Promise<void> {
+  await ensureSession(context, signal);
+  const { tracker, targetId, limits } = context;
+  let before = await tracker.progress(targetId);
+  for (let stalled = 0; stalled < limits.stalledPasses; ) {
+    const sentBytes = await runPass(context, before, signal);
+    const after = await tracker.progress(targetId);
+    context.onStagingProgress(after.stagedBytes, totalOf(after));
+    if (after.pendingBytes < limits.closingBytes) return;
+    // The guest writes about as fast as the line takes: more passes gain nothing.
+    const gainedBytes = before.pendingBytes - after.pendingBytes;
+    stalled = gainedBytes * 10 < sentBytes || sentBytes === 0 ? stalled + 1 : 0;
+    before = after;
+  }
+}
+
+export function totalOf(progress: TargetProgress): number {
+  return progress.pendingBytes + progress.inFlightBytes + progress.stagedBytes;
+}
+
+async function ensureSession(context: RelationshipContext, signal: AbortSignal): Promise<void> {
+  const { endpoint, vm, journal } = context;
+  if (journal.record.stagingSessionId !== null) return;
+  await forgetStaging(context);
+  const stagingSessionId = await endpoint.openStaging(vm.vmId, journal.record.generation, signal);
+  await journal.update({ stagingSessionId });
+}
+
+/** Answers how much the pass took. */
+async function runPass(
+  context: RelationshipContext,
+  before: TargetProgress,
+  signal: AbortSignal,
+): Promise<number> {
+  const { tracker, targetId, timeBox, limits, journal } = context;
+  const changes = await timeBox.take((options) => tracker.drain(targetId, options), {
+    segmentBytes: limits.segmentBytes,
+    limitBytes: limits.passBytes,
+    signal,
+  });
+  if (changes.segments.length === 0) {
+    await giveBack(context, changes);
+    return 0;
+  }
+  const { headPointId: parentPointId, stagingSessionId } = journal.record;
+  const deltaId = randomUUID();
+  const draft = { deltaId, kind: "staging", parentPointId, stagingSessionId } as const;
+  await deliverOrGiveBack(context, changes, deltaId, signal, async () => {
+    const onSegment = progressOf(context, before);
+    const delta = await deliverDelta(context, changes, draft, signal, onSegment);
+    await commitPass(context, delta, signal);
+    return delta;
+  });
+  failpoint("clear");
+  await stageOrGiveBack(context, changes);
+  return changes.dirtyBytes;
+}
+
+/** Not in doubt when its answer is lost: the bits return to pending and travel again. */
+async function commitPass(
+  context: RelationshipContext,
+  { header, digest }: DeliveredDelta,
+  signal: AbortSignal,
+): Promise<void> {
+  const { vmId, deltaId, attempt, generation } = header;
+  const request = { vmId, deltaId, attempt, generation, digest };
+  for (let failures = 1; ; failures += 1) {
+    try {
+      await context.endpoint.commit(request, signal);
+      return;
+    } catch (thrown) {
+      signal.throwIfAborted();
+      const error = asDeltaError(thrown);
+      if (isRefusal(error) || failures >= context.limits.commitAttempts) throw error;
+      context.onRetry(error);
+      await backOff(context, failures, signal);
+    }
+  }
+}
+
+async function stageOrGiveBack(
+  context: RelationshipContext,
+  changes: TargetChanges,
+): Promise<void> {
+  try {
+    await changes.stage();
+  } catch (thrown) {
+    await giveBack(context, changes);
+    throw thrown;
+  }
+}
+
+function progressOf(context: RelationshipContext, before: TargetProgress) {
+  let arrivedBytes = before.stagedBytes;
+  const totalBytes = totalOf(before);
+  return (receipt: { readonly dataBytes: number; readonly zeroBytes: number }) => {
+    arrivedBytes = Math.min(totalBytes, arrivedBytes + receipt.dataBytes + receipt.zeroBytes);
+    context.onStagingProgress(arrivedBytes, totalBytes);
+  };
+}

@@ -1,0 +1,91 @@
+/** One cycle: checkpoint, delta, commit. Also the close of an initial replication. */
+import { randomUUID } from "node:crypto";
+import { toTidemarkError } from "../model/errors.js";
+import type { RelationshipRecord } from "../model/relationship.js";
+import type { RecoveryPoint } from "../model/replica-endpoint.js";
+import type { TargetChanges } from "../model/vm-tracker.js";
+import { askForCommit, commitPoint } from "./commit-point.js";
+import { type DeliveredDelta, deliverDelta, requireUnbroken } from "./deliver-delta.js";
+import { giveBack } from "./give-back.js";
+import type { RelationshipContext } from "./relationship-context.js";
+
+export interface PointOutcome {
+  readonly point: RecoveryPoint;
+  /** False when the head was only found to be still valid. */
+  readonly isNew: boolean;
+  readonly changes: Pick<TargetChanges, "cut" | "dirtyBytes">;
+  readonly sentBytes: number;
+}
+
+export async function runPointCycle(
+  context: RelationshipContext,
+  signal: AbortSignal,
+): Promise<PointOutcome> {
+  const { tracker, targetId, timeBox, limits, journal } = context;
+  const changes = await timeBox.take((options) => tracker.checkpoint(targetId, options), {
+    segmentBytes: limits.segmentBytes,
+    signal,
+  });
+  const { headPointId, stagingSessionId } = journal.record;
+  const draft = { kind: "point", parentPointId: headPointId, stagingSessionId } as const;
+  const deltaId = randomUUID();
+  const delta = await deliverOrGiveBack(context, changes, deltaId, signal, () =>
+    deliverDelta(context, changes, { ...draft, deltaId }, signal),
+  );
+  const isNew = !extendsHead(journal.record, changes);
+  const point = isNew
+    ? await commitPoint(context, changes, delta, signal)
+    : await extendHead(context, changes, delta, signal);
+  return { point, isNew, changes, sentBytes: delta.sentBytes };
+}
+
+/** Ends the changes when their delivery fails, whatever the reason. */
+export async function deliverOrGiveBack(
+  context: RelationshipContext,
+  changes: TargetChanges,
+  deltaId: string,
+  signal: AbortSignal,
+  deliver: () => Promise<DeliveredDelta>,
+): Promise<DeliveredDelta> {
+  try {
+    const delta = await deliver();
+    requireUnbroken(changes);
+    return delta;
+  } catch (thrown) {
+    await giveBack(context, changes);
+    await abandonQuietly(context, deltaId, signal);
+    throw thrown;
+  }
+}
+
+/** Frees the replica's space early; the next delta supersedes this one anyway. */
+async function abandonQuietly(
+  { endpoint, vm, onRetry }: RelationshipContext,
+  deltaId: string,
+  signal: AbortSignal,
+): Promise<void> {
+  if (signal.aborted) return;
+  await endpoint.abandon(vm.vmId, deltaId, signal).catch((thrown: unknown) => {
+    onRetry(toTidemarkError(thrown));
+  });
+}
+
+function extendsHead(record: RelationshipRecord, changes: TargetChanges): boolean {
+  const empty = changes.segments.length === 0 && record.stagingSessionId === null;
+  return empty && record.headPointId !== null;
+}
+
+/**
+ * Needs no in-doubt note: whether the replica took it or not, its head is the
+ * same point, no bit depends on it, and what it says (nothing had changed until
+ * this cut) stays true however late it arrives.
+ */
+async function extendHead(
+  context: RelationshipContext,
+  changes: TargetChanges,
+  delta: DeliveredDelta,
+  signal: AbortSignal,
+): Promise<RecoveryPoint> {
+  await giveBack(context, changes);
+  return askForCommit(context, delta, context.journal.record.headPointId, signal);
+}

@@ -1,0 +1,27 @@
+import type { Clock } from "../model/clock.js";
+import type { ReplicatedVm } from "../model/disk.js";
+import type { TidemarkError } from "../model/errors.js";
+import type { ReplicaEndpoint } from "../model/replica-endpoint.js";
+import type { TargetChanges, VmTracker } from "../model/vm-tracker.js";
+import type { GateTimeBox } from "./gate-time-box.js";
+import type { RelationshipJournal } from "./relationship-journal.js";
+import type { ReplicationLimits } from "./replication-limits.js";
+
+/** What the steps of one relationship work with. */
+export interface RelationshipContext {
+  readonly vm: ReplicatedVm;
+  readonly targetId: string;
+  readonly tracker: VmTracker;
+  readonly endpoint: ReplicaEndpoint;
+  readonly journal: RelationshipJournal;
+  readonly clock: Clock;
+  /** In [0, 1); for jitter. */
+  readonly random: () => number;
+  readonly limits: ReplicationLimits;
+  readonly timeBox: GateTimeBox;
+  /** Changes that could not be given back yet. */
+  readonly orphans: Set<TargetChanges>;
+  /** Something failed and is being tried again. */
+  readonly onRetry: (error: TidemarkError) => void;
+  readonly onStagingProgress: (sentBytes: number, totalBytes: number) => void;
+}

@@ -1,0 +1,46 @@
+/** What bounds the engine's work for one relationship. */
+export interface ReplicationLimits {
+  readonly segmentBytes: number;
+  /** Segments of a delta that are on their way at once. */
+  readonly parallelSegments: number;
+  /** Failures in a row, without a segment arriving, after which a delta is given back. */
+  readonly deliveryFailures: number;
+  /** Times a commit is asked for while its outcome is unknown. */
+  readonly commitAttempts: number;
+  readonly retryBaseMs: number;
+  readonly retryMaxMs: number;
+  /** The checkpoint's gate may wait this long, doubled after each miss up to the maximum. */
+  readonly drainLimitMs: number;
+  readonly drainLimitMaxMs: number;
+  /** A drain pass into staging takes about this much: what a restart may have to send again. */
+  readonly passBytes: number;
+  /** Draining ends when less than this is left; the closing checkpoint takes the rest. */
+  readonly closingBytes: number;
+  /** Passes that hardly shrink what is left, after which the closing checkpoint is taken. */
+  readonly stalledPasses: number;
+  /** More than this pending is drained first: a capture of it would not hold. */
+  readonly captureBytes: number;
+  /** How often what an administrator must look at is tried again. */
+  readonly errorRetryMs: number;
+  /** Cycle reports kept. */
+  readonly historyLength: number;
+}
+
+const MiB = 1024 * 1024;
+
+export const DEFAULT_REPLICATION_LIMITS: ReplicationLimits = {
+  segmentBytes: 8 * MiB,
+  parallelSegments: 4,
+  deliveryFailures: 4,
+  commitAttempts: 5,
+  retryBaseMs: 250,
+  retryMaxMs: 10_000,
+  drainLimitMs: 50,
+  drainLimitMaxMs: 1000,
+  passBytes: 1024 * MiB,
+  closingBytes: 64 * MiB,
+  stalledPasses: 3,
+  captureBytes: 1024 * MiB,
+  errorRetryMs: 60_000,
+  historyLength: 100,
+};

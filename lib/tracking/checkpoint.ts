@@ -1,0 +1,223 @@
+import { randomUUID } from "node:crypto";
+import { Readable } from "node:stream";
+import type { Cut, SegmentPlan, SegmentSource } from "../model/delta.js";
+import { TidemarkError, toTidemarkError } from "../model/errors.js";
+import type { TargetChanges } from "../model/vm-tracker.js";
+import { binding, type NativeCapture, type NativeTrackedDevice } from "./binding.js";
+import { encodeDeltaHeader } from "./delta-format.js";
+import { planSegments } from "./segment-plan.js";
+import { openSegmentRecords } from "./segment-records.js";
+import { targetIdOf } from "./target-id.js";
+import type { TrackedDisk } from "./tracked-disk.js";
+
+export interface CheckpointOptions {
+  /** How long the gates may wait for writes under way. Default 50. */
+  readonly drainLimitMs?: number;
+  /** Content of one segment of the delta at most. Default 8 MiB. */
+  readonly segmentBytes?: number;
+  /** Memory for blocks that are overwritten before they were read, per disk. Default 64 MiB. */
+  readonly captureMemoryBytes?: number;
+  /** Where more of them go. Default: nowhere, the capture breaks. One file a disk, unlinked at once. */
+  readonly spillPath?: string;
+  /** Default 1 GiB. */
+  readonly spillBytes?: number;
+  /** False: nothing is frozen, reads see the disk as it is then. Default true. */
+  readonly withCaptures?: boolean;
+  /** Counts the checkpoints of a VM. Default 0. */
+  readonly sequence?: number;
+}
+
+interface Member {
+  readonly disk: TrackedDisk;
+  readonly native: NativeTrackedDevice;
+  readonly slot: number;
+  readonly capture: NativeCapture;
+}
+
+/** The changed extents of one disk, and their content as of the checkpoint. */
+export class CheckpointDisk {
+  readonly disk: TrackedDisk;
+  readonly changedBytes: number;
+  readonly #capture: NativeCapture;
+
+  constructor(disk: TrackedDisk, capture: NativeCapture) {
+    this.disk = disk;
+    this.#capture = capture;
+    this.changedBytes = capture.dirtyBytes;
+  }
+
+  /** Ascending; each at most `maxExtentBytes` long (default 1 MiB). */
+  *changedExtents(
+    maxExtentBytes = 1 << 20,
+  ): Generator<{ offsetBytes: number; lengthBytes: number }> {
+    for (let fromBytes = 0; ; ) {
+      const pairs = this.#capture.extents(fromBytes, 1024, maxExtentBytes);
+      if (pairs.length === 0) return;
+      for (let i = 0; i + 1 < pairs.length; i += 2) {
+        const [offsetBytes = 0, lengthBytes = 0] = pairs.subarray(i, i + 2);
+        yield { offsetBytes, lengthBytes };
+        fromBytes = offsetBytes + lengthBytes;
+      }
+    }
+  }
+
+  /** The content at the checkpoint; the range must lie within a changed extent. */
+  async read(offsetBytes: number, lengthBytes: number): Promise<Buffer> {
+    const content = Buffer.allocUnsafe(lengthBytes);
+    try {
+      await this.#capture.read(Float64Array.of(offsetBytes, lengthBytes), content, 0);
+    } catch (thrown) {
+      throw toTidemarkError(thrown);
+    }
+    return content;
+  }
+}
+
+/**
+ * What one target has to learn, frozen at one instant across disks. End it with
+ * commit() when the target holds it, or rollback(): until then the disks keep
+ * what is overwritten, and the target can have no other checkpoint. Disposing
+ * of an unended checkpoint rolls it back.
+ */
+export class Checkpoint implements TargetChanges, AsyncDisposable {
+  readonly cut: Cut;
+  readonly disks: readonly CheckpointDisk[];
+  readonly segments: readonly SegmentPlan[];
+  readonly dirtyBytes: number;
+  readonly #targetId: string;
+  readonly #members: readonly Member[];
+  #isEnded = false;
+
+  constructor(
+    targetId: string,
+    cut: Cut,
+    members: readonly Member[],
+    segments: readonly SegmentPlan[],
+  ) {
+    this.#targetId = targetId;
+    this.cut = cut;
+    this.#members = members;
+    this.segments = segments;
+    this.disks = members.map((member) => new CheckpointDisk(member.disk, member.capture));
+    this.dirtyBytes = this.disks.reduce((sum, disk) => sum + disk.changedBytes, 0);
+  }
+
+  /** The delta for the target as one stream (docs/formats/delta-stream.md); DeltaDecoder reads it. */
+  delta(target: string): Readable {
+    if (targetIdOf(target) !== this.#targetId) {
+      throw new TidemarkError(
+        "INVALID_ARGUMENT",
+        `Cannot make a delta for ${target}: the checkpoint is another target's.`,
+      );
+    }
+    return Readable.from(this.#deltaBytes(), { objectMode: false });
+  }
+
+  source(deltaId: string, plan: SegmentPlan): SegmentSource {
+    return { deltaId, plan, records: (signal) => openSegmentRecords(plan, deltaId, signal) };
+  }
+
+  release(plan: SegmentPlan): void {
+    if (!this.#isEnded) this.#members[plan.diskIndex]?.capture.release(plan.extents);
+  }
+
+  brokenReason(): string | null {
+    if (this.#isEnded) return null;
+    return (
+      this.#members
+        .map((member) => member.capture.brokenReason())
+        .find((reason) => reason !== null) ?? null
+    );
+  }
+
+  /** The target holds the changes: they are forgotten. */
+  async commit(): Promise<void> {
+    await this.#end((member) => member.native.commit(member.slot));
+  }
+
+  /** The target does not hold them: they count as changed again. */
+  async rollback(): Promise<void> {
+    await this.#end((member) => member.native.giveBack(member.slot));
+  }
+
+  async giveBack(): Promise<void> {
+    await this.rollback();
+  }
+
+  async stage(): Promise<void> {
+    await this.#end((member) => member.native.stage(member.slot));
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (!this.#isEnded) await this.rollback();
+  }
+
+  /** Captures end first, so that no reader sees a block whose bit is gone. */
+  async #end(move: (member: Member) => Promise<void>): Promise<void> {
+    if (this.#isEnded)
+      throw new TidemarkError("CLOSED", "Cannot end the checkpoint: it has ended already.");
+    this.#isEnded = true;
+    try {
+      for (const member of this.#members) await member.capture.close();
+      for (const member of this.#members) await move(member);
+    } catch (thrown) {
+      throw toTidemarkError(thrown);
+    }
+  }
+
+  async *#deltaBytes(): AsyncGenerator<Uint8Array> {
+    const deltaId = randomUUID();
+    const disks = this.#members.map(({ disk }) => disk);
+    yield encodeDeltaHeader({ deltaId, segmentCount: this.segments.length, disks });
+    for (const plan of this.segments) {
+      // The stream reads ahead, and a chunk's memory is used again: copied.
+      for await (const chunk of openSegmentRecords(plan, deltaId)) yield Buffer.from(chunk);
+    }
+  }
+}
+
+/** One barrier across the disks. TIMED_OUT when the drain limit passed: nothing was cut. */
+export async function takeCheckpoint(
+  disks: readonly TrackedDisk[],
+  target: string,
+  options: CheckpointOptions = {},
+): Promise<Checkpoint> {
+  const natives = disks.map((disk) => disk.native);
+  const slots = disks.map((disk) => disk.slotOf(target));
+  const takenAtMs = Date.now();
+  const taken = await nativeCheckpoint(natives, slots, options);
+  const members = taken.captures.map((capture, index): Member => {
+    const [disk, native, slot] = [disks[index], natives[index], slots[index]];
+    if (disk === undefined || native === undefined || slot === undefined) {
+      throw new TidemarkError("INTERNAL", "Cannot take the checkpoint: a disk has no capture.");
+    }
+    return { disk, native, slot, capture };
+  });
+  const segments = await planSegments(taken.captures, options.segmentBytes ?? 8 << 20);
+  const cut: Cut = {
+    sequence: options.sequence ?? 0,
+    takenAtMs,
+    pauseNs: taken.pauseNs,
+    requestsInFlight: taken.requestsInFlight,
+    consistency: "crash",
+  };
+  return new Checkpoint(targetIdOf(target), cut, members, segments);
+}
+
+async function nativeCheckpoint(
+  natives: NativeTrackedDevice[],
+  slots: number[],
+  options: CheckpointOptions,
+) {
+  try {
+    return await binding.checkpoint(natives, slots, {
+      drainLimitMs: options.drainLimitMs ?? 50,
+      withCaptures: options.withCaptures ?? true,
+      captureMemoryBytes: options.captureMemoryBytes ?? 64 << 20,
+      spillPath: options.spillPath ?? "",
+      spillBytes: options.spillBytes ?? 2 ** 30,
+    });
+  } catch (thrown) {
+    throw toTidemarkError(thrown);
+  }
+}

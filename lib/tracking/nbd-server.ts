@@ -1,0 +1,94 @@
+import { TidemarkError, toTidemarkError } from "../model/errors.js";
+import { binding, type NativeDevice, type NativeNbdServer } from "./binding.js";
+
+export interface NbdServerOptions {
+  /** Either this Unix socket ... */
+  readonly socketPath?: string;
+  /** ... or this numeric address; port 0 takes any. */
+  readonly host?: string;
+  readonly port?: number;
+  /** Threads that serve connections. Default: one for each core, at least 2. */
+  readonly threadCount?: number;
+  /** Default 256. */
+  readonly maxConnections?: number;
+}
+
+export interface NbdExportOptions {
+  readonly description?: string;
+  readonly readOnly?: boolean;
+}
+
+export interface NbdServerStatistics {
+  readonly connectionsOpen: number;
+  readonly connectionsTotal: number;
+  readonly requestsTotal: number;
+  readonly errorsTotal: number;
+}
+
+/** An NBD server on threads of its own: nothing that JavaScript does delays its clients. */
+export class NbdServer implements AsyncDisposable {
+  readonly #native: NativeNbdServer;
+  /** "unix:PATH" or "HOST:PORT". */
+  readonly address: string;
+
+  private constructor(native: NativeNbdServer) {
+    this.#native = native;
+    this.address = native.address;
+  }
+
+  static async start(options: NbdServerOptions): Promise<NbdServer> {
+    if ((options.socketPath === undefined) === (options.host === undefined)) {
+      throw new TidemarkError(
+        "INVALID_ARGUMENT",
+        "Cannot start the NBD server: it needs either a Unix socket or an address.",
+      );
+    }
+    try {
+      return new NbdServer(
+        await binding.startNbdServer({
+          unixPath: options.socketPath ?? "",
+          host: options.host ?? "",
+          port: options.port ?? 0,
+          threadCount: options.threadCount ?? 0,
+          maxConnections: options.maxConnections ?? 256,
+        }),
+      );
+    } catch (thrown) {
+      throw toTidemarkError(thrown);
+    }
+  }
+
+  addExport(name: string, device: NativeDevice, options: NbdExportOptions = {}): void {
+    try {
+      this.#native.addExport(name, device, options.description ?? "", options.readOnly ?? false);
+    } catch (thrown) {
+      throw toTidemarkError(thrown);
+    }
+  }
+
+  /** Its connections end after what is in flight. */
+  async removeExport(name: string): Promise<void> {
+    await this.#native.removeExport(name);
+  }
+
+  statistics(): NbdServerStatistics {
+    return this.#native.statistics();
+  }
+
+  /** The NBD URI of an export. */
+  uriOf(exportName: string): string {
+    const name = encodeURIComponent(exportName);
+    return this.address.startsWith("unix:")
+      ? `nbd+unix:///${name}?socket=${encodeURI(this.address.slice("unix:".length))}`
+      : `nbd://${this.address}/${name}`;
+  }
+
+  /** Finishes what is in flight, closes the sockets. Idempotent. */
+  async close(): Promise<void> {
+    await this.#native.close();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+}

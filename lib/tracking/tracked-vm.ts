@@ -1,0 +1,107 @@
+import { toTidemarkError } from "../model/errors.js";
+import type { DiskGeometry } from "../model/disk.js";
+import type {
+  CheckpointOptions,
+  TargetChanges,
+  TargetProgress,
+  VmTracker,
+} from "../model/vm-tracker.js";
+import type { NativeTrackedDevice } from "./binding.js";
+import { takeCheckpoint } from "./checkpoint.js";
+import type { TrackedDisk } from "./tracked-disk.js";
+
+export interface CaptureBudget {
+  readonly memoryBytes: number;
+  /** "" for none. */
+  readonly spillPath: string;
+  readonly spillBytes: number;
+}
+
+/** The tracked disks of one VM, for the engine. The disks stay the caller's to close. */
+export class TrackedVm implements VmTracker {
+  readonly disks: readonly DiskGeometry[];
+  readonly #disks: readonly TrackedDisk[];
+  readonly #budget: CaptureBudget;
+  #sequence = 0;
+
+  /** `names` are the disks' names within the VM. */
+  constructor(disks: readonly TrackedDisk[], names: readonly string[], budget: CaptureBudget) {
+    this.#disks = disks;
+    this.#budget = budget;
+    this.disks = disks.map((disk, index) => ({
+      diskId: disk.diskId,
+      name: names[index] ?? `disk${index}`,
+      sizeBytes: disk.sizeBytes,
+      granularityBytes: disk.granularityBytes,
+    }));
+  }
+
+  async addTarget(targetId: string): Promise<void> {
+    for (const disk of this.#disks) await disk.addTarget(targetId, "nothing");
+  }
+
+  async removeTarget(targetId: string): Promise<void> {
+    for (const disk of this.#disks) await disk.removeTarget(targetId);
+  }
+
+  async markAllocated(targetId: string): Promise<number> {
+    const marked = await this.#each(targetId, (native, slot) => native.markAllocated(slot));
+    return marked.reduce((sum, bytes) => sum + bytes, 0);
+  }
+
+  async checkpoint(targetId: string, options: CheckpointOptions = {}): Promise<TargetChanges> {
+    return this.#take(targetId, options, true);
+  }
+
+  async drain(targetId: string, options: CheckpointOptions = {}): Promise<TargetChanges> {
+    return this.#take(targetId, options, false);
+  }
+
+  async unstage(targetId: string): Promise<void> {
+    await this.#each(targetId, (native, slot) => native.unstage(slot));
+  }
+
+  async commitInFlight(targetId: string): Promise<void> {
+    await this.#each(targetId, (native, slot) => native.commit(slot));
+  }
+
+  async progress(targetId: string): Promise<TargetProgress> {
+    const sum = { pendingBytes: 0, inFlightBytes: 0, stagedBytes: 0 };
+    for (const disk of this.#disks) {
+      const target = disk.targets().find((candidate) => candidate.targetId === targetId);
+      sum.pendingBytes += target?.pendingBytes ?? 0;
+      sum.inFlightBytes += target?.inFlightBytes ?? 0;
+      sum.stagedBytes += target?.stagedBytes ?? 0;
+    }
+    return sum;
+  }
+
+  async #take(targetId: string, options: CheckpointOptions, withCaptures: boolean) {
+    options.signal?.throwIfAborted();
+    this.#sequence += 1;
+    return takeCheckpoint(this.#disks, targetId, {
+      withCaptures,
+      sequence: this.#sequence,
+      captureMemoryBytes: this.#budget.memoryBytes,
+      spillPath: this.#budget.spillPath,
+      spillBytes: this.#budget.spillBytes,
+      ...(options.drainLimitMs === undefined ? {} : { drainLimitMs: options.drainLimitMs }),
+      ...(options.segmentBytes === undefined ? {} : { segmentBytes: options.segmentBytes }),
+    });
+  }
+
+  async #each<T>(
+    targetId: string,
+    act: (native: NativeTrackedDevice, slot: number) => Promise<T>,
+  ): Promise<T[]> {
+    try {
+      const results: T[] = [];
+      for (const disk of this.#disks) {
+        results.push(await act(disk.native, disk.slotOf(targetId)));
+      }
+      return results;
+    } catch (thrown) {
+      throw toTidemarkError(thrown);
+    }
+  }
+}

@@ -1,0 +1,306 @@
+#include "addon/tracked_device_object.h"
+
+#include <algorithm>
+
+#include "addon/capture_object.h"
+#include "tracking/checkpoint.h"
+
+namespace tidemark {
+
+namespace {
+
+MapId map_argument(const Napi::CallbackInfo& info, size_t index, uint32_t slot) {
+  const std::string name = string_argument(info, index);
+  if (name == "live") return MapId::live();
+  if (name == "pending") return MapId::pending(slot);
+  if (name == "inFlight") return MapId::in_flight(slot);
+  if (name == "staged") return MapId::staged(slot);
+  throw to_js_error(info.Env(),
+                    Status(ErrorCode::kInvalidArgument, "Cannot use " + name + ": no such map."));
+}
+
+// What the backing does not know to be zero must travel in a first copy.
+Result<uint64_t> mark_what_is_allocated(TrackedDevice& device, uint32_t slot) {
+  constexpr size_t kExtentsAtOnce = 1024;
+  uint64_t marked_bytes = 0;
+  uint64_t offset_bytes = 0;
+  std::vector<DeviceExtent> extents;
+  while (offset_bytes < device.size_bytes()) {
+    extents.clear();
+    Status status = device.query_extents("base:allocation", offset_bytes,
+                                         device.size_bytes() - offset_bytes, kExtentsAtOnce, extents);
+    if (!status.is_ok()) return status;
+    if (extents.empty()) return Status(ErrorCode::kIo, "Cannot scan the disk: it names no extents.");
+    for (const DeviceExtent& extent : extents) {
+      if ((extent.flags & kExtentZero) == 0) {
+        device.mark_pending(slot, offset_bytes, extent.length_bytes);
+        marked_bytes += extent.length_bytes;
+      }
+      offset_bytes += extent.length_bytes;
+    }
+  }
+  return marked_bytes;
+}
+
+struct Tracked {
+  std::shared_ptr<TrackedDevice> device;
+  std::shared_ptr<DirtyBitmap> bitmap;
+};
+
+Result<Tracked> track(std::shared_ptr<BlockDevice> backing,
+                                             const std::string& bitmap_path, const Uuid& disk,
+                                             uint32_t granularity_bytes, bool create) {
+  auto bitmap =
+      create ? DirtyBitmap::create(bitmap_path, {disk, backing->size_bytes(), granularity_bytes})
+             : DirtyBitmap::open(bitmap_path, disk, backing->size_bytes());
+  if (!bitmap.is_ok()) return bitmap.status();
+  Tracked tracked;
+  tracked.bitmap = std::move(bitmap).value();
+  tracked.device = std::make_shared<TrackedDevice>(std::move(backing), tracked.bitmap);
+  return tracked;
+}
+
+TrackedDeviceObject& tracked_argument(Napi::Env env, const Napi::Value& value) {
+  if (value.IsObject() &&
+      value.As<Napi::Object>().InstanceOf(AddonData::of(env).tracked_device.Value())) {
+    return *TrackedDeviceObject::Unwrap(value.As<Napi::Object>());
+  }
+  throw to_js_error(env, Status(ErrorCode::kInvalidArgument,
+                                "Cannot use this value: it is not a tracked device."));
+}
+
+Napi::Object to_js_target(Napi::Env env, const DirtyBitmap& bitmap, const DirtyBitmap::Target& target) {
+  auto count = [&](MapId map) {
+    return Napi::Number::New(env, static_cast<double>(bitmap.dirty_block_count(map)));
+  };
+  Napi::Object object = Napi::Object::New(env);
+  object.Set("id", target.id.to_string());
+  object.Set("slot", target.slot);
+  object.Set("pendingBlocks", count(MapId::pending(target.slot)));
+  object.Set("inFlightBlocks", count(MapId::in_flight(target.slot)));
+  object.Set("stagedBlocks", count(MapId::staged(target.slot)));
+  return object;
+}
+
+}  // namespace
+
+Napi::Function TrackedDeviceObject::define(Napi::Env env) {
+  using Self = TrackedDeviceObject;
+  auto properties = device_properties();
+  properties.push_back(InstanceAccessor("diskId", &Self::disk_id, nullptr));
+  properties.push_back(InstanceAccessor("granularityBytes", &Self::granularity_bytes, nullptr));
+  properties.push_back(InstanceAccessor("openedClean", &Self::opened_clean, nullptr));
+  properties.push_back(InstanceMethod("addTarget", &Self::add_target));
+  properties.push_back(InstanceMethod("removeTarget", &Self::remove_target));
+  properties.push_back(InstanceMethod("targets", &Self::targets));
+  properties.push_back(InstanceMethod("liveBlocks", &Self::live_blocks));
+  properties.push_back(InstanceMethod("markPending", &Self::mark_pending));
+  properties.push_back(InstanceMethod("markAllocated", &Self::mark_allocated));
+  properties.push_back(InstanceMethod("dirtyExtents", &Self::dirty_extents));
+  properties.push_back(InstanceMethod("commit", &Self::commit));
+  properties.push_back(InstanceMethod("giveBack", &Self::give_back));
+  properties.push_back(InstanceMethod("stage", &Self::stage));
+  properties.push_back(InstanceMethod("unstage", &Self::unstage));
+  properties.push_back(InstanceMethod("close", &Self::close));
+  return DefineClass(env, "TrackedDevice", properties);
+}
+
+uint32_t TrackedDeviceObject::slot_argument(const Napi::CallbackInfo& info, size_t index) const {
+  const uint32_t slot = uint32_argument(info, index);
+  const auto targets = handle_.get(info.Env()).bitmap().targets();
+  const bool known = std::any_of(targets.begin(), targets.end(),
+                                 [slot](const auto& target) { return target.slot == slot; });
+  if (!known) {
+    throw to_js_error(info.Env(), Status(ErrorCode::kNotFound, "Cannot find target slot " +
+                                                                   std::to_string(slot) + "."));
+  }
+  return slot;
+}
+
+Napi::Value TrackedDeviceObject::disk_id(const Napi::CallbackInfo& info) {
+  return Napi::String::New(info.Env(), handle_.get(info.Env()).bitmap().disk().to_string());
+}
+
+Napi::Value TrackedDeviceObject::granularity_bytes(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), handle_.get(info.Env()).bitmap().granularity_bytes());
+}
+
+Napi::Value TrackedDeviceObject::opened_clean(const Napi::CallbackInfo& info) {
+  return Napi::Boolean::New(info.Env(), handle_.get(info.Env()).bitmap().opened_clean());
+}
+
+Napi::Value TrackedDeviceObject::add_target(const Napi::CallbackInfo& info) {
+  const Uuid id = uuid_argument(info, 0);
+  return AsyncTask<uint32_t>::run(
+      info.Env(), [device = handle_.lease(info.Env()), id] { return device->add_target(id); },
+      [](Napi::Env env, uint32_t& slot) -> Napi::Value { return Napi::Number::New(env, slot); });
+}
+
+Napi::Value TrackedDeviceObject::remove_target(const Napi::CallbackInfo& info) {
+  return move_bits(info, &TrackedDevice::remove_target);
+}
+
+Napi::Value TrackedDeviceObject::targets(const Napi::CallbackInfo& info) {
+  const DirtyBitmap& bitmap = handle_.get(info.Env()).bitmap();
+  const auto targets = bitmap.targets();
+  Napi::Array array = Napi::Array::New(info.Env(), targets.size());
+  for (uint32_t i = 0; i < targets.size(); ++i) {
+    array[i] = to_js_target(info.Env(), bitmap, targets[i]);
+  }
+  return array;
+}
+
+Napi::Value TrackedDeviceObject::live_blocks(const Napi::CallbackInfo& info) {
+  const uint64_t count = handle_.get(info.Env()).bitmap().dirty_block_count(MapId::live());
+  return Napi::Number::New(info.Env(), static_cast<double>(count));
+}
+
+Napi::Value TrackedDeviceObject::mark_pending(const Napi::CallbackInfo& info) {
+  const uint64_t size_bytes = handle_.get(info.Env()).size_bytes();
+  const uint32_t slot = slot_argument(info, 0);
+  const uint64_t offset_bytes = std::min(bytes_argument(info, 1), size_bytes);
+  const uint64_t length_bytes = std::min(bytes_argument(info, 2), size_bytes - offset_bytes);
+  return run_status_task(info.Env(),
+                         [device = handle_.lease(info.Env()), slot, offset_bytes, length_bytes] {
+                           device->mark_pending(slot, offset_bytes, length_bytes);
+                           return Status::ok();
+                         });
+}
+
+Napi::Value TrackedDeviceObject::mark_allocated(const Napi::CallbackInfo& info) {
+  const uint32_t slot = slot_argument(info, 0);
+  return AsyncTask<uint64_t>::run(
+      info.Env(),
+      [device = handle_.lease(info.Env()), slot] { return mark_what_is_allocated(*device, slot); },
+      [](Napi::Env env, uint64_t& marked_bytes) -> Napi::Value {
+        return Napi::Number::New(env, static_cast<double>(marked_bytes));
+      });
+}
+
+Napi::Value TrackedDeviceObject::dirty_extents(const Napi::CallbackInfo& info) {
+  const DirtyBitmap& bitmap = handle_.get(info.Env()).bitmap();
+  const bool is_live = string_argument(info, 0) == "live";
+  const MapId map = map_argument(info, 0, is_live ? 0 : slot_argument(info, 1));
+  uint64_t from_bytes = bytes_argument(info, 2);
+  const uint32_t max_extents = uint32_argument(info, 3);
+  const uint64_t max_extent_bytes = bytes_argument(info, 4);
+  std::vector<ByteExtent> extents;
+  while (extents.size() < max_extents) {
+    const auto extent = bitmap.next_extent(map, from_bytes, max_extent_bytes);
+    if (!extent) break;
+    extents.push_back(*extent);
+    from_bytes = extent->offset_bytes + extent->length_bytes;
+  }
+  return to_js_extents(info.Env(), extents);
+}
+
+Napi::Value TrackedDeviceObject::move_bits(const Napi::CallbackInfo& info,
+                                           Status (TrackedDevice::*move)(uint32_t)) {
+  const uint32_t slot = slot_argument(info, 0);
+  return run_status_task(info.Env(), [device = handle_.lease(info.Env()), slot, move] {
+    return ((*device).*move)(slot);
+  });
+}
+
+Napi::Value TrackedDeviceObject::commit(const Napi::CallbackInfo& info) {
+  return move_bits(info, &TrackedDevice::commit);
+}
+Napi::Value TrackedDeviceObject::give_back(const Napi::CallbackInfo& info) {
+  return move_bits(info, &TrackedDevice::give_back);
+}
+Napi::Value TrackedDeviceObject::stage(const Napi::CallbackInfo& info) {
+  return move_bits(info, &TrackedDevice::stage);
+}
+Napi::Value TrackedDeviceObject::unstage(const Napi::CallbackInfo& info) {
+  return move_bits(info, &TrackedDevice::unstage);
+}
+
+Napi::Value TrackedDeviceObject::close(const Napi::CallbackInfo& info) {
+  return handle_.close(
+      info.Env(),
+      [leases = device_leases_, bitmap = bitmap_](std::shared_ptr<TrackedDevice> device) -> Status {
+        leases->wait_for_zero();
+        if (device.use_count() > 1) {
+          return {ErrorCode::kInUse,
+                  "Cannot close the tracked disk cleanly: it is still exported or captured. "
+                  "Remove its exports and close its captures first."};
+        }
+        return bitmap->close();
+      });
+}
+
+Napi::Value track_device_js(const Napi::CallbackInfo& info) {
+  const std::string bitmap_path = string_argument(info, 1);
+  const Uuid disk = uuid_argument(info, 2);
+  const uint32_t granularity_bytes = uint32_argument(info, 3);
+  const bool create = bool_argument(info, 4);
+  auto backing = device_argument(info, 0).take_device(info.Env());
+  return AsyncTask<Tracked>::run(
+      info.Env(),
+      [=] { return track(backing, bitmap_path, disk, granularity_bytes, create); },
+      [](Napi::Env env, Tracked& tracked) -> Napi::Value {
+        Napi::Object object = wrap_new(env, AddonData::of(env).tracked_device, tracked.device);
+        TrackedDeviceObject::Unwrap(object)->set_bitmap(tracked.bitmap);
+        return object;
+      });
+}
+
+namespace {
+
+CheckpointOptions checkpoint_options(const Napi::Object& options) {
+  CheckpointOptions parsed;
+  parsed.drain_limit = std::chrono::milliseconds(
+      static_cast<int64_t>(options.Get("drainLimitMs").As<Napi::Number>().Int64Value()));
+  parsed.with_captures = options.Get("withCaptures").As<Napi::Boolean>().Value();
+  return parsed;
+}
+
+CaptureLimits capture_limits(const Napi::Object& options, uint32_t member_index) {
+  CaptureLimits limits;
+  limits.memory_bytes =
+      static_cast<uint64_t>(options.Get("captureMemoryBytes").As<Napi::Number>().Int64Value());
+  limits.spill_bytes =
+      static_cast<uint64_t>(options.Get("spillBytes").As<Napi::Number>().Int64Value());
+  const std::string spill_path = options.Get("spillPath").As<Napi::String>().Utf8Value();
+  if (!spill_path.empty()) limits.spill_path = spill_path + "." + std::to_string(member_index);
+  return limits;
+}
+
+Napi::Value to_js_checkpoint(Napi::Env env, CheckpointOutcome& outcome) {
+  Napi::Array captures = Napi::Array::New(env, outcome.captures.size());
+  for (uint32_t i = 0; i < outcome.captures.size(); ++i) {
+    captures[i] = new_capture_object(env, outcome.captures[i]);
+  }
+  Napi::Object object = Napi::Object::New(env);
+  object.Set("pauseNs", static_cast<double>(outcome.pause_ns));
+  object.Set("requestsInFlight", outcome.requests_in_flight);
+  object.Set("captures", captures);
+  return object;
+}
+
+}  // namespace
+
+Napi::Value checkpoint_js(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const Napi::Array disks = info[0].As<Napi::Array>();
+  const Napi::Array slots = info[1].As<Napi::Array>();
+  const Napi::Object js_options = info[2].As<Napi::Object>();
+  const CheckpointOptions options = checkpoint_options(js_options);
+  std::vector<CheckpointMember> members;
+  std::vector<Lease<TrackedDevice>> leases;
+  for (uint32_t i = 0; i < disks.Length(); ++i) {
+    TrackedDeviceObject& disk = tracked_argument(env, disks.Get(i));
+    const uint32_t slot = slots.Get(i).As<Napi::Number>().Uint32Value();
+    members.push_back({disk.share(env), slot, capture_limits(js_options, i)});
+    leases.push_back(disk.lease(env));
+  }
+  return AsyncTask<CheckpointOutcome>::run(
+      env, [members, leases, options]() mutable {
+        auto outcome = take_checkpoint(members, options);
+        members.clear();
+        return outcome;
+      },
+      to_js_checkpoint);
+}
+
+}  // namespace tidemark

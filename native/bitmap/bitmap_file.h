@@ -1,0 +1,72 @@
+// BitmapFile: a bitmap's file on disk: locked, allocated, mapped.
+//
+// Owns the descriptor (and with it the lock), the mapping and the header. The
+// header sector is written with pwrite(); the run-time words of the same page
+// and the maps are used in the mapping. Called by one thread at a time.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "bitmap/bitmap_header.h"
+#include "bitmap/bitmap_layout.h"
+#include "bitmap/block_map.h"
+#include "common/fd.h"
+#include "common/mapped_file.h"
+#include "common/status.h"
+
+namespace tidemark {
+
+class BitmapFile {
+ public:
+  // Durable when it returns, its directory entry too. A process that is killed
+  // meanwhile leaves nothing behind where the file system knows O_TMPFILE.
+  static Result<BitmapFile> create(const std::string& path, const BitmapHeader& header);
+  // Errors as DirtyBitmap::open, but for kForeign. Allocates what its header
+  // says is in use again: a copy of the file may have lost that.
+  static Result<BitmapFile> open(const std::string& path);
+
+  const std::string& path() const noexcept { return path_; }
+  const BitmapHeader& header() const noexcept { return header_; }
+  const BitmapLayout& layout() const noexcept { return layout_; }
+  bool is_open() const noexcept { return fd_.is_open(); }
+
+  // Durable when it returns; on failure header() stays as it was.
+  Status write_header(BitmapHeader header);
+  // The slot's maps, allocated and zero. kNoSpace: what it had is released.
+  Status allocate_slot(uint32_t slot);
+  Status release_slot(uint32_t slot);
+
+  // The map of format version 1 at this place of the file.
+  BlockMap map_at(uint64_t offset_bytes) const;
+  // Makes these words of a map durable.
+  Status sync(const BlockMap& map, WordRange words);
+  Status sync_everything();
+  // A sync failed before. The kernel reports that once and drops the pages from
+  // its list: a later success proves nothing.
+  bool sync_has_failed() const noexcept { return sync_has_failed_; }
+
+  // -1: neither 0 nor 1 is stored. One atomic store, so that a killed process
+  // leaves the old index or the new one.
+  int live_index() const noexcept;
+  void store_live_index(uint32_t index) noexcept;
+  void store_heartbeat() noexcept;
+
+  // Drops the lock. The mapping stays until the object goes.
+  void close() noexcept;
+
+ private:
+  BitmapFile(std::string path, UniqueFd fd, MappedFile mapping, const BitmapHeader& header,
+             const BitmapLayout& layout);
+  static Result<BitmapFile> map(const std::string& path, UniqueFd fd, const BitmapHeader& header);
+  Status note(Status status) noexcept;
+
+  std::string path_;
+  UniqueFd fd_;
+  MappedFile mapping_;
+  BitmapHeader header_;
+  BitmapLayout layout_;
+  bool sync_has_failed_ = false;
+};
+
+}  // namespace tidemark

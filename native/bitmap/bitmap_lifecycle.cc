@@ -1,0 +1,176 @@
+// Creating, opening, recovering and closing a bitmap.
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "bitmap/dirty_bitmap_impl.h"
+#include "common/failpoint.h"
+
+namespace tidemark {
+
+namespace {
+
+// Nil when the kernel does not say, and nil is never the same boot.
+Uuid this_boot() {
+  const UniqueFd fd(::open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC));
+  char text[36];
+  if (!fd.is_open() || ::read(fd.get(), text, sizeof text) != sizeof text) return {};
+  return Uuid::parse({text, sizeof text}).value_or(Uuid{});
+}
+
+Status invalid(const std::string& path, const std::string& reason) {
+  return {ErrorCode::kInvalidArgument, "Cannot create the bitmap " + path + ": because " + reason};
+}
+
+Status check_belongs(const BitmapFile& file, const Uuid& disk, uint64_t disk_size_bytes) {
+  const BitmapHeader& header = file.header();
+  const std::string subject = "Cannot open the bitmap " + file.path() + ": because it ";
+  const std::string advice = " Give the bitmap of this disk, or create a new one.";
+  if (!disk.is_nil() && header.disk != disk) {
+    return {ErrorCode::kForeign, subject + "belongs to disk " + header.disk.to_string() +
+                                     ", not to " + disk.to_string() + "." + advice};
+  }
+  if (header.disk_size_bytes != disk_size_bytes) {
+    return {ErrorCode::kForeign, subject + "is for a disk of " +
+                                     std::to_string(header.disk_size_bytes) + " bytes, not of " +
+                                     std::to_string(disk_size_bytes) + "." + advice};
+  }
+  return Status::ok();
+}
+
+}  // namespace
+
+DirtyBitmap::Impl::Impl(BitmapFile bitmap_file, bool was_clean)
+    : file(std::move(bitmap_file)),
+      disk_size_bytes(file.header().disk_size_bytes),
+      granularity_shift(static_cast<uint32_t>(std::countr_zero(file.header().granularity_bytes))),
+      opened_clean(was_clean),
+      live_index(static_cast<uint32_t>(file.live_index())),
+      live_maps{file.map_at(file.layout().live_offset_bytes(0)),
+                file.map_at(file.layout().live_offset_bytes(1))} {}
+
+// Reads every map in use. Holes are not skipped by asking the file system for
+// them: one that reports a hole where data waits for write-back loses bits.
+Status DirtyBitmap::Impl::load() {
+  bool holds = live_maps[0].load_summary() && live_maps[1].load_summary();
+  for (uint32_t slot = 0; slot < kMaxTargets; ++slot) {
+    if (file.header().targets[slot].is_nil()) continue;
+    load_target(slot);
+    TargetMaps& maps = *slots[slot];
+    for (BlockMap* map : {&maps.pending, &maps.in_flight, &maps.staged}) {
+      holds = map->load_summary() && holds;
+    }
+  }
+  if (holds) return Status::ok();
+  return {ErrorCode::kCorrupt,
+          "Cannot open the bitmap " + file.path() +
+              ": because a map holds bits past the last block. Move it away, and compare the "
+              "whole disk with its replicas."};
+}
+
+// Destinations first, as in every move. Where the page cache of the unclean end
+// is gone (another boot), marks may be missing: then every block is pending.
+Status DirtyBitmap::Impl::recover(bool same_boot) {
+  const std::vector<BlockMap*> destinations = merge_destinations();
+  for (BlockMap* destination : destinations) {
+    WordRange touched;
+    for (const BlockMap& live_map : live_maps) {
+      if (&live_map != destination) touched.include(live_map.merge_into(*destination));
+    }
+    for (const auto& maps : slots) {
+      if (maps && destination == &maps->pending) {
+        touched.include(maps->in_flight.merge_into(maps->pending));
+      }
+    }
+    if (!same_boot) {
+      destination->mark_all();
+      touched.include({0, file.layout().map_bytes / sizeof(uint64_t)});
+    }
+    if (Status status = file.sync(*destination, touched); !status.is_ok()) return status;
+  }
+  failpoint("bitmap.recover");
+  for (const auto& maps : slots) {
+    if (maps) maps->in_flight.clear_all();
+  }
+  for (BlockMap& live_map : live_maps) {
+    if (&live_map != destinations.front()) live_map.clear_all();
+  }
+  return Status::ok();
+}
+
+Status DirtyBitmap::Impl::begin() {
+  BitmapHeader header = file.header();
+  const Uuid boot = this_boot();
+  if (opened_clean) {
+    // A close between flip and merge left it: the next flip needs it empty.
+    const std::vector<BlockMap*> destinations = merge_destinations();
+    Status status = move(closed(), destinations, "bitmap.merge");
+    if (!status.is_ok()) return status;
+  } else if (Status status = recover(!boot.is_nil() && boot == header.boot); !status.is_ok()) {
+    return status;
+  }
+  header.clean = false;
+  header.boot = boot;
+  file.store_heartbeat();
+  return file.write_header(header);
+}
+
+Result<std::unique_ptr<DirtyBitmap>> DirtyBitmap::create(const std::string& path,
+                                                         const Parameters& parameters) {
+  BitmapHeader header;
+  header.disk = parameters.disk;
+  header.disk_size_bytes = parameters.disk_size_bytes;
+  header.granularity_bytes = parameters.granularity_bytes != 0
+                                 ? parameters.granularity_bytes
+                                 : default_granularity_bytes(parameters.disk_size_bytes);
+  header.boot = this_boot();
+  if (header.disk.is_nil()) return invalid(path, "the disk's UUID is nil.");
+  if (!BitmapLayout::is_valid(header.disk_size_bytes, header.granularity_bytes)) {
+    return invalid(path, "a disk of " + std::to_string(header.disk_size_bytes) +
+                             " bytes cannot have blocks of " +
+                             std::to_string(header.granularity_bytes) +
+                             ". Take a power of two from 4096 for which a map has at most " +
+                             std::to_string(kMaxMapBytes) + " bytes.");
+  }
+  Result<BitmapFile> file = BitmapFile::create(path, header);
+  if (!file.is_ok()) return file.status();
+  file.value().store_heartbeat();
+  auto impl = std::make_unique<Impl>(std::move(file).value(), true);
+  return std::unique_ptr<DirtyBitmap>(new DirtyBitmap(std::move(impl)));
+}
+
+Result<std::unique_ptr<DirtyBitmap>> DirtyBitmap::open(const std::string& path, const Uuid& disk,
+                                                       uint64_t disk_size_bytes) {
+  Result<BitmapFile> file = BitmapFile::open(path);
+  if (!file.is_ok()) return file.status();
+  if (Status status = check_belongs(file.value(), disk, disk_size_bytes); !status.is_ok()) {
+    return status;
+  }
+  const bool was_clean = file.value().header().clean;
+  auto impl = std::make_unique<Impl>(std::move(file).value(), was_clean);
+  if (Status status = impl->load(); !status.is_ok()) return status;
+  if (Status status = impl->begin(); !status.is_ok()) return status;
+  return std::unique_ptr<DirtyBitmap>(new DirtyBitmap(std::move(impl)));
+}
+
+Status DirtyBitmap::close() {
+  BitmapFile& file = impl_->file;
+  if (!file.is_open()) return impl_->close_status;
+  file.store_heartbeat();
+  Status status = file.sync_everything();
+  if (status.is_ok() && file.sync_has_failed()) {
+    status = {ErrorCode::kIo, "Cannot close the bitmap " + file.path() +
+                                  " cleanly: because an earlier sync of it failed. The next open "
+                                  "treats it as after a crash."};
+  }
+  failpoint("bitmap.close");
+  if (status.is_ok()) {
+    BitmapHeader header = file.header();
+    header.clean = true;
+    status = file.write_header(header);
+  }
+  file.close();
+  impl_->close_status = status;
+  return status;
+}
+
+}  // namespace tidemark

@@ -1,0 +1,77 @@
+#include <algorithm>
+
+#include "bitmap/dirty_bitmap_impl.h"
+#include "common/failpoint.h"
+
+namespace tidemark {
+
+namespace {
+
+Status cannot_add(const std::string& path, ErrorCode code, const std::string& reason) {
+  return {code, "Cannot add a target to the bitmap " + path + ": because " + reason};
+}
+
+}  // namespace
+
+void DirtyBitmap::Impl::load_target(uint32_t slot) {
+  const uint64_t offset_bytes = file.layout().slot_offset_bytes(slot);
+  const uint64_t map_bytes = file.layout().map_bytes;
+  slots[slot] = std::make_unique<TargetMaps>(TargetMaps{file.map_at(offset_bytes),
+                                                        file.map_at(offset_bytes + map_bytes),
+                                                        file.map_at(offset_bytes + 2 * map_bytes)});
+}
+
+Result<uint32_t> DirtyBitmap::add_target(const Uuid& id) {
+  BitmapFile& file = impl_->file;
+  if (!file.is_open()) return cannot_add(file.path(), ErrorCode::kClosed, "it is closed.");
+  if (id.is_nil()) {
+    return cannot_add(file.path(), ErrorCode::kInvalidArgument, "its UUID is nil.");
+  }
+  if (find_target(id)) {
+    return cannot_add(file.path(), ErrorCode::kAlreadyExists, id.to_string() + " is there.");
+  }
+  BitmapHeader header = file.header();
+  const auto* free = std::find(header.targets.begin(), header.targets.end(), Uuid{});
+  if (free == header.targets.end()) {
+    return cannot_add(file.path(), ErrorCode::kLimitReached,
+                      "it has " + std::to_string(kMaxTargets) + " already. Remove one first.");
+  }
+  const auto slot = static_cast<uint32_t>(free - header.targets.begin());
+  if (Status status = file.allocate_slot(slot); !status.is_ok()) return status;
+  header.targets[slot] = id;
+  if (Status status = file.write_header(header); !status.is_ok()) {
+    (void)file.release_slot(slot);
+    return status;
+  }
+  impl_->load_target(slot);
+  return slot;
+}
+
+Status DirtyBitmap::remove_target(uint32_t slot) {
+  if (Status status = impl_->check_usable(slot); !status.is_ok()) return status;
+  BitmapHeader header = impl_->file.header();
+  header.targets[slot] = Uuid{};
+  // First the table, durably: a target that is listed has its bits.
+  if (Status status = impl_->file.write_header(header); !status.is_ok()) return status;
+  failpoint("bitmap.remove_target");
+  impl_->slots[slot].reset();
+  return impl_->file.release_slot(slot);
+}
+
+std::optional<uint32_t> DirtyBitmap::find_target(const Uuid& id) const {
+  for (const Target& target : targets()) {
+    if (target.id == id) return target.slot;
+  }
+  return std::nullopt;
+}
+
+std::vector<DirtyBitmap::Target> DirtyBitmap::targets() const {
+  std::vector<Target> targets;
+  for (uint32_t slot = 0; slot < kMaxTargets; ++slot) {
+    const Uuid& id = impl_->file.header().targets[slot];
+    if (!id.is_nil()) targets.push_back({slot, id});
+  }
+  return targets;
+}
+
+}  // namespace tidemark

@@ -1,0 +1,105 @@
+#include "bitmap/dirty_bitmap.h"
+
+#include <algorithm>
+#include <cassert>
+
+#include "bitmap/dirty_bitmap_impl.h"
+
+namespace tidemark {
+
+uint32_t default_granularity_bytes(uint64_t disk_size_bytes) noexcept {
+  constexpr uint32_t kLargest = 1U << 31;
+  uint32_t granularity_bytes = kMinGranularityBytes;
+  while (granularity_bytes < kLargest &&
+         disk_size_bytes > kMaxMapBytes * 8 * uint64_t{granularity_bytes}) {
+    granularity_bytes *= 2;
+  }
+  return granularity_bytes;
+}
+
+const BlockMap* DirtyBitmap::Impl::find(MapId map) noexcept {
+  if (map.kind == MapId::Kind::kLive) return &live();
+  if (map.kind == MapId::Kind::kClosed) return &closed();
+  const TargetMaps* maps = maps_of(map.slot);
+  if (maps == nullptr) return nullptr;
+  if (map.kind == MapId::Kind::kPending) return &maps->pending;
+  return map.kind == MapId::Kind::kInFlight ? &maps->in_flight : &maps->staged;
+}
+
+std::optional<BlockRun> DirtyBitmap::Impl::touched_blocks(uint64_t offset_bytes,
+                                                          uint64_t length_bytes) const noexcept {
+  if (length_bytes == 0 || offset_bytes >= disk_size_bytes) return std::nullopt;
+  const uint64_t last_byte =
+      offset_bytes + std::min(length_bytes, disk_size_bytes - offset_bytes) - 1;
+  const uint64_t first = offset_bytes >> granularity_shift;
+  return BlockRun{first, (last_byte >> granularity_shift) - first + 1};
+}
+
+DirtyBitmap::DirtyBitmap(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+DirtyBitmap::~DirtyBitmap() = default;
+
+const Uuid& DirtyBitmap::disk() const noexcept { return impl_->file.header().disk; }
+uint64_t DirtyBitmap::disk_size_bytes() const noexcept { return impl_->disk_size_bytes; }
+uint32_t DirtyBitmap::granularity_bytes() const noexcept {
+  return impl_->file.header().granularity_bytes;
+}
+uint64_t DirtyBitmap::block_count() const noexcept { return impl_->file.layout().block_count; }
+bool DirtyBitmap::opened_clean() const noexcept { return impl_->opened_clean; }
+
+void DirtyBitmap::mark(uint64_t offset_bytes, uint64_t length_bytes) noexcept {
+  const auto blocks = impl_->touched_blocks(offset_bytes, length_bytes);
+  if (blocks) impl_->live().mark(blocks->first, blocks->first + blocks->count - 1);
+}
+
+void DirtyBitmap::mark_pending(uint32_t slot, uint64_t offset_bytes,
+                               uint64_t length_bytes) noexcept {
+  Impl::TargetMaps* maps = impl_->maps_of(slot);
+  assert(maps != nullptr);
+  const auto blocks = impl_->touched_blocks(offset_bytes, length_bytes);
+  if (maps && blocks) maps->pending.mark(blocks->first, blocks->first + blocks->count - 1);
+}
+
+void DirtyBitmap::clear_pending(uint32_t slot, uint64_t offset_bytes,
+                                uint64_t length_bytes) noexcept {
+  Impl::TargetMaps* maps = impl_->maps_of(slot);
+  assert(maps != nullptr);
+  const uint64_t size_bytes = impl_->disk_size_bytes;
+  if (maps == nullptr || offset_bytes >= size_bytes) return;
+  const uint64_t end_bytes = offset_bytes + std::min(length_bytes, size_bytes - offset_bytes);
+  const uint32_t shift = impl_->granularity_shift;
+  const uint64_t first = ((offset_bytes - (offset_bytes != 0)) >> shift) + (offset_bytes != 0);
+  // The last block may be partial: it lies inside when the disk's end does.
+  const uint64_t end = end_bytes == size_bytes ? block_count() : end_bytes >> shift;
+  if (first < end) maps->pending.clear(first, end - 1);
+}
+
+// Unknown is never clean: a slot without a target answers that all is dirty.
+
+bool DirtyBitmap::is_dirty(MapId map, uint64_t block_index) const noexcept {
+  const BlockMap* blocks = impl_->find(map);
+  return block_index < block_count() && (blocks == nullptr || blocks->is_marked(block_index));
+}
+
+std::optional<ByteExtent> DirtyBitmap::next_extent(MapId map, uint64_t from_bytes,
+                                                   uint64_t max_bytes) const noexcept {
+  const uint64_t size_bytes = impl_->disk_size_bytes;
+  if (from_bytes >= size_bytes || max_bytes == 0) return std::nullopt;
+  const BlockMap* blocks = impl_->find(map);
+  if (blocks == nullptr) {
+    return ByteExtent{from_bytes, std::min(max_bytes, size_bytes - from_bytes)};
+  }
+  const uint32_t shift = impl_->granularity_shift;
+  // Two more: `from` and the end may each lie inside a block.
+  const auto run = blocks->next_run(from_bytes >> shift, (max_bytes >> shift) + 2);
+  if (!run) return std::nullopt;
+  const uint64_t start = std::max(run->first << shift, from_bytes);
+  const uint64_t end = std::min((run->first + run->count) << shift, size_bytes);
+  return ByteExtent{start, std::min(max_bytes, end - start)};
+}
+
+uint64_t DirtyBitmap::dirty_block_count(MapId map) const noexcept {
+  const BlockMap* blocks = impl_->find(map);
+  return blocks == nullptr ? block_count() : blocks->count();
+}
+
+}  // namespace tidemark

@@ -1,0 +1,68 @@
+// DirtyBitmap's state, shared by its translation units: reading and marking
+// (dirty_bitmap.cc), the life of a bit (bitmap_moves.cc), targets
+// (bitmap_targets.cc), opening and closing (bitmap_lifecycle.cc).
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <bit>
+#include <memory>
+#include <span>
+#include <string_view>
+
+#include "bitmap/bitmap_file.h"
+#include "bitmap/block_map.h"
+#include "bitmap/dirty_bitmap.h"
+
+namespace tidemark {
+
+class DirtyBitmap::Impl {
+ public:
+  struct TargetMaps {
+    BlockMap pending;
+    BlockMap in_flight;
+    BlockMap staged;
+  };
+
+  Impl(BitmapFile bitmap_file, bool was_clean);
+
+  BlockMap& live() noexcept { return live_maps[live_index.load(std::memory_order_acquire)]; }
+  BlockMap& closed() noexcept { return live_maps[1 - live_index.load(std::memory_order_acquire)]; }
+  // Null: no target has this slot.
+  TargetMaps* maps_of(uint32_t slot) const noexcept {
+    return slot < kMaxTargets ? slots[slot].get() : nullptr;
+  }
+  const BlockMap* find(MapId map) noexcept;
+  // Blocks [first, last] that the bytes touch; nothing outside of the disk.
+  std::optional<BlockRun> touched_blocks(uint64_t offset_bytes,
+                                         uint64_t length_bytes) const noexcept;
+
+  // kClosed after close(), kNotFound for a slot without target.
+  Status check_usable(uint32_t slot) const;
+  Status move(BlockMap& source, std::span<BlockMap* const> destinations,
+              std::string_view failpoint_name);
+  // Where bits of the live maps go: every target's pending map. Without a
+  // target they wait in the current live map.
+  std::vector<BlockMap*> merge_destinations() noexcept;
+
+  void load_target(uint32_t slot);
+  Status load();                   // kCorrupt: a map holds bits past the last block
+  Status recover(bool same_boot);  // after an unclean end
+  Status begin();                  // recovers where needed, then takes the clean flag down
+
+  BitmapFile file;
+  const uint64_t disk_size_bytes;
+  const uint32_t granularity_shift;
+  const bool opened_clean;
+
+  // Written by flip() under the closed gate, read by every marking thread.
+  std::atomic<uint32_t> live_index{0};
+  // Their bits are shared by all threads; see BlockMap.
+  std::array<BlockMap, kLiveMaps> live_maps;
+
+  // The owner's thread writes these; a reader may use a slot it knows to exist.
+  std::array<std::unique_ptr<TargetMaps>, kMaxTargets> slots;
+  Status close_status;
+};
+
+}  // namespace tidemark

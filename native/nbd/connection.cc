@@ -1,0 +1,185 @@
+#include "nbd/connection.h"
+
+namespace tidemark::nbd {
+
+namespace {
+
+constexpr size_t kHandshakeOutputLimitBytes = 256 * 1024;
+
+}  // namespace
+
+using Progress = Transmission::Progress;
+
+Connection::Connection(uint64_t number, UniqueFd socket_fd, LoopContext& loop,
+                       const ExportRegistry& exports)
+    : number_(number),
+      socket_fd_(std::move(socket_fd)),
+      loop_(loop),
+      input_(loop.chunks, live_bytes_),
+      output_(loop.chunks, live_bytes_),
+      handshake_(exports) {}
+
+void Connection::start() {
+  watched_events_ = EPOLLIN;
+  is_watched_ = loop_.poller.add(socket_fd_.get(), watched_events_, *this);
+  const std::string greeting = Handshake::greeting();
+  if (!is_watched_ || !output_.append(greeting.data(), greeting.size())) break_off();
+  pump();
+}
+
+const ServedExport* Connection::served() const noexcept {
+  return transmission_ ? transmission_->served() : nullptr;
+}
+
+void Connection::on_events(uint32_t events) {
+  if (is_closed_) return;
+  const bool is_hung_up = (events & (EPOLLHUP | EPOLLERR)) != 0;
+  if ((watched_events_ & EPOLLIN) != 0 && (is_hung_up || (events & EPOLLIN) != 0)) {
+    receive();
+  } else if (is_hung_up) {
+    break_off();  // else the poller would report it without end
+  }
+  pump();
+}
+
+void Connection::on_reply() noexcept {
+  if (is_pumping_ || is_dirty || is_closed_) return;
+  is_dirty = true;
+  loop_.dirty.push_back(this);
+}
+
+void Connection::receive() {
+  switch (input_.receive(socket_fd_.get())) {
+    case InputBuffer::ReceiveResult::kData:
+    case InputBuffer::ReceiveResult::kNothing:
+      break;
+    case InputBuffer::ReceiveResult::kEnd:
+      intake_ = Intake::kEnded;
+      break;
+    case InputBuffer::ReceiveResult::kBroken:
+      break_off();
+      break;
+  }
+}
+
+void Connection::pump() {
+  if (is_closed_) return;
+  is_pumping_ = true;
+  Progress progress = Progress::kLimited;
+  while (progress == Progress::kLimited) {
+    progress = parse();
+    flush();
+    if (is_limited()) break;
+  }
+  is_pumping_ = false;
+  settle(progress);
+}
+
+Progress Connection::parse() {
+  if (intake_ == Intake::kClosed) return Progress::kWantsInput;
+  if (!transmission_) {
+    const Progress progress = parse_handshake();
+    if (!transmission_) return progress;
+  }
+  const Progress progress = transmission_->run();
+  if (progress == Progress::kDisconnected) close_intake();
+  return progress;
+}
+
+Progress Connection::parse_handshake() {
+  std::string replies;
+  Progress progress = Progress::kWantsInput;
+  while (handshake_.state() < Handshake::State::kTransmission) {
+    const size_t length_bytes = handshake_.consume(input_.unparsed(), replies);
+    if (length_bytes == 0) break;
+    input_.consume(length_bytes);
+    if (replies.size() + output_.queued_bytes() >= kHandshakeOutputLimitBytes) {
+      progress = Progress::kLimited;
+      break;
+    }
+  }
+  if (!output_.append(replies.data(), replies.size())) break_off();
+  if (handshake_.state() == Handshake::State::kTransmission) begin_transmission();
+  if (handshake_.state() == Handshake::State::kClosed) close_intake();
+  return progress;
+}
+
+void Connection::begin_transmission() {
+  transmission_.emplace(handshake_.take_session(),
+                        TransmissionChannel{loop_, input_, output_, live_bytes_, *this});
+}
+
+void Connection::flush() {
+  // A reply that could not be queued leaves a stream that nobody can read on.
+  if (transmission_ && !transmission_->is_intact()) break_off();
+  if (is_broken_) return output_.discard();
+  if (output_.flush(socket_fd_.get()) == OutputQueue::FlushResult::kBroken) break_off();
+}
+
+bool Connection::is_limited() const noexcept {
+  if (transmission_) return transmission_->is_limited();
+  return output_.queued_bytes() >= kHandshakeOutputLimitBytes;
+}
+
+bool Connection::is_busy() const noexcept {
+  return transmission_ && transmission_->in_flight_count() > 0;
+}
+
+void Connection::close_intake() {
+  intake_ = Intake::kClosed;
+  input_.discard();
+}
+
+void Connection::break_off() {
+  close_intake();
+  is_broken_ = true;
+  output_.discard();
+  if (transmission_) transmission_->drop_replies();
+  if (is_watched_) loop_.poller.remove(socket_fd_.get());
+  is_watched_ = false;
+}
+
+void Connection::settle(Progress progress) {
+  const bool is_stopped = progress == Progress::kLimited && is_limited();
+  if (intake_ == Intake::kEnded && !is_stopped) close_intake();
+  if (intake_ == Intake::kClosed && !is_busy() && output_.queued_bytes() == 0) return close();
+  input_.release_if_empty();
+  uint32_t events = 0;
+  if (intake_ == Intake::kOpen && !is_stopped) events |= EPOLLIN;
+  if (output_.queued_bytes() > 0) events |= EPOLLOUT;
+  watch(events);
+}
+
+void Connection::watch(uint32_t events) {
+  if (!is_watched_ || events == watched_events_) return;
+  watched_events_ = events;
+  loop_.poller.modify(socket_fd_.get(), events, *this);
+}
+
+void Connection::close() {
+  if (is_watched_) loop_.poller.remove(socket_fd_.get());
+  is_watched_ = false;
+  is_closed_ = true;
+  socket_fd_.reset();
+  loop_.closed.push_back(this);
+}
+
+void Connection::shut_down() {
+  if (is_in_handshake()) break_off();
+  close_intake();
+  pump();
+}
+
+void Connection::end_export() {
+  if (transmission_) transmission_->refuse_all();
+  if (intake_ == Intake::kOpen) intake_ = Intake::kEnded;
+  pump();
+}
+
+void Connection::abandon() {
+  if (is_closed_) return;
+  break_off();
+  pump();
+}
+
+}  // namespace tidemark::nbd

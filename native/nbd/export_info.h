@@ -1,0 +1,17 @@
+// What the server says of an export: transmission flags and block sizes.
+#pragma once
+
+#include <cstdint>
+
+#include "nbd/export_registry.h"
+#include "nbd/wire.h"
+
+namespace tidemark::nbd {
+
+// Only what is true of the device. CAN_MULTI_CONN always: all connections share
+// one device, whose flush covers every completed write.
+uint16_t transmission_flags(const ServedExport& served, bool structured_replies) noexcept;
+
+InfoBlockSize block_size_info(const ServedExport& served) noexcept;
+
+}  // namespace tidemark::nbd

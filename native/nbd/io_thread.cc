@@ -1,0 +1,195 @@
+#include "nbd/io_thread.h"
+
+#include <pthread.h>
+#include <signal.h>
+
+#include <algorithm>
+#include <cerrno>
+
+namespace tidemark::nbd {
+
+namespace {
+
+// How long a client that does not read may hold up a stop.
+constexpr std::chrono::milliseconds kFarewellLimit{1000};
+
+// Signals are the program's business, not an I/O thread's.
+class SignalsBlocked {
+ public:
+  SignalsBlocked() {
+    sigset_t all;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before_);
+  }
+  ~SignalsBlocked() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+  SignalsBlocked(const SignalsBlocked&) = delete;
+  SignalsBlocked& operator=(const SignalsBlocked&) = delete;
+
+ private:
+  sigset_t before_;
+};
+
+}  // namespace
+
+IoThread::IoThread(const ExportRegistry& exports, std::chrono::milliseconds handshake_limit)
+    : exports_(exports), handshake_limit_(handshake_limit) {}
+
+Result<std::unique_ptr<IoThread>> IoThread::start(const ExportRegistry& exports,
+                                                  std::chrono::milliseconds handshake_limit) {
+  std::unique_ptr<IoThread> self(new IoThread(exports, handshake_limit));
+  LoopContext& loop = self->loop_;
+  if (!loop.poller.is_open() ||
+      !loop.poller.add(loop.wake_up.fd(), EPOLLIN, self->wake_up_handler_)) {
+    return Status::from_errno("Cannot start an NBD I/O thread", errno);
+  }
+  const SignalsBlocked signals_blocked;
+  try {
+    self->thread_ = std::thread([raw = self.get()] { raw->run(); });
+  } catch (const std::system_error& error) {
+    return Status::from_errno("Cannot start an NBD I/O thread", error.code().value());
+  }
+  pthread_setname_np(self->thread_.native_handle(), "tidemark-nbd");
+  return self;
+}
+
+IoThread::~IoThread() {
+  stop();
+  join();
+}
+
+void IoThread::post(std::function<void()> task) {
+  {
+    MutexLock lock(mutex_);
+    tasks_.push_back(std::move(task));
+  }
+  loop_.wake_up.ring();
+}
+
+void IoThread::adopt(UniqueFd socket_fd) {
+  connection_count_.fetch_add(1);
+  // A std::function must be copyable, so the descriptor travels shared.
+  auto shared = std::make_shared<UniqueFd>(std::move(socket_fd));
+  post([this, shared] { open(std::move(*shared)); });
+}
+
+void IoThread::end_connections_of(std::shared_ptr<ServedExport> served) {
+  post([this, served = std::move(served)] {
+    for (const auto& [key, connection] : connections_) {
+      if (connection->served() == served.get()) connection->end_export();
+    }
+  });
+}
+
+void IoThread::stop() {
+  post([this] { begin_stop(); });
+}
+
+void IoThread::join() {
+  if (thread_.joinable()) thread_.join();
+}
+
+void IoThread::call_after(std::chrono::milliseconds delay, std::function<void()> task) {
+  loop_.timers.emplace(LoopContext::Clock::now() + delay, std::move(task));
+}
+
+void IoThread::run() {
+  loop_.mailbox.adopt_thread();
+  while (!is_stopping_ || !connections_.empty()) {
+    wait();
+    finish_completions();
+    run_tasks();
+    run_timers();
+    pump_dirty();
+    destroy_closed();
+  }
+}
+
+void IoThread::wait() {
+  loop_.wake_up.arm();
+  const bool has_work = !loop_.mailbox.is_empty() || has_tasks();
+  loop_.poller.dispatch(has_work ? 0 : timeout_ms());
+  loop_.wake_up.disarm();
+}
+
+bool IoThread::has_tasks() {
+  MutexLock lock(mutex_);
+  return !tasks_.empty();
+}
+
+int IoThread::timeout_ms() const {
+  if (loop_.timers.empty()) return -1;
+  const auto left = loop_.timers.begin()->first - LoopContext::Clock::now();
+  const auto left_ms = std::chrono::ceil<std::chrono::milliseconds>(left).count();
+  return static_cast<int>(std::clamp<int64_t>(left_ms, 0, 60'000));
+}
+
+void IoThread::finish_completions() {
+  NbdRequest* request = loop_.mailbox.take_all();
+  while (request != nullptr) {
+    auto* next = static_cast<NbdRequest*>(request->next);
+    request->owner->finish(*request);
+    request = next;
+  }
+}
+
+void IoThread::run_tasks() {
+  std::vector<std::function<void()>> tasks;
+  {
+    MutexLock lock(mutex_);
+    tasks.swap(tasks_);
+  }
+  for (const std::function<void()>& task : tasks) task();
+}
+
+void IoThread::run_timers() {
+  auto& timers = loop_.timers;
+  if (timers.empty()) return;
+  const auto now = LoopContext::Clock::now();
+  while (!timers.empty() && timers.begin()->first <= now) {
+    const std::function<void()> task = std::move(timers.begin()->second);
+    timers.erase(timers.begin());
+    task();
+  }
+}
+
+void IoThread::pump_dirty() {
+  // Pumping one connection can make others dirty: the list grows as we go.
+  for (size_t i = 0; i < loop_.dirty.size(); ++i) {
+    Connection* connection = loop_.dirty[i];
+    connection->is_dirty = false;
+    connection->pump();
+  }
+  loop_.dirty.clear();
+}
+
+void IoThread::destroy_closed() {
+  for (const Connection* connection : loop_.closed) {
+    connections_.erase(connection->number());
+    connection_count_.fetch_sub(1);
+  }
+  loop_.closed.clear();
+}
+
+void IoThread::open(UniqueFd socket_fd) {
+  const uint64_t number = next_number_++;
+  auto owned = std::make_unique<Connection>(number, std::move(socket_fd), loop_, exports_);
+  Connection& connection = *owned;
+  connections_.emplace(number, std::move(owned));
+  connection.start();
+  if (is_stopping_) return connection.shut_down();
+  call_after(handshake_limit_, [this, number] {
+    const auto found = connections_.find(number);
+    if (found != connections_.end() && found->second->is_in_handshake()) found->second->abandon();
+  });
+}
+
+void IoThread::begin_stop() {
+  if (is_stopping_) return;
+  is_stopping_ = true;
+  for (const auto& [key, connection] : connections_) connection->shut_down();
+  call_after(kFarewellLimit, [this] {
+    for (const auto& [key, connection] : connections_) connection->abandon();
+  });
+}
+
+}  // namespace tidemark::nbd

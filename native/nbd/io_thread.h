@@ -1,0 +1,88 @@
+// IoThread: one epoll loop with its connections.
+//
+// A round: wait and handle events, finish requests that other threads
+// completed, run tasks and timers, pump the connections that became dirty,
+// destroy the closed ones.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <thread>
+#include <unordered_map>
+#include <vector>
+
+#include "common/fd.h"
+#include "common/mutex.h"
+#include "common/status.h"
+#include "nbd/connection.h"
+#include "nbd/export_registry.h"
+#include "nbd/loop_context.h"
+
+namespace tidemark::nbd {
+
+class IoThread {
+ public:
+  static Result<std::unique_ptr<IoThread>> start(const ExportRegistry& exports,
+                                                 std::chrono::milliseconds handshake_limit);
+  ~IoThread();  // stop() and join()
+
+  // Any thread. A task runs on the loop's thread, in the order of posting;
+  // never after the loop has ended.
+  void post(std::function<void()> task);
+  void adopt(UniqueFd socket_fd);
+  void end_connections_of(std::shared_ptr<ServedExport> served);
+  void stop();  // no more than a post
+  void join();
+
+  uint32_t connection_count() const noexcept { return connection_count_.load(); }
+  uint64_t requests_total() const noexcept { return loop_.requests_total.value(); }
+  uint64_t errors_total() const noexcept { return loop_.errors_total.value(); }
+
+  // The loop's own thread.
+  Poller& poller() noexcept { return loop_.poller; }
+  void call_after(std::chrono::milliseconds delay, std::function<void()> task);
+
+ private:
+  // Wakes the loop; there is nothing else to do.
+  class WakeUpHandler : public PollHandler {
+   public:
+    explicit WakeUpHandler(WakeUp& wake_up) : wake_up_(wake_up) {}
+    void on_events(uint32_t) override { wake_up_.clear(); }
+
+   private:
+    WakeUp& wake_up_;
+  };
+
+  IoThread(const ExportRegistry& exports, std::chrono::milliseconds handshake_limit);
+
+  void run();
+  void wait();
+  int timeout_ms() const;
+  void finish_completions();
+  void run_tasks();
+  void run_timers();
+  void pump_dirty();
+  void destroy_closed();
+  void open(UniqueFd socket_fd);
+  void begin_stop();
+  bool has_tasks();
+
+  const ExportRegistry& exports_;
+  const std::chrono::milliseconds handshake_limit_;
+
+  // The loop thread's.
+  LoopContext loop_;
+  WakeUpHandler wake_up_handler_{loop_.wake_up};
+  std::unordered_map<uint64_t, std::unique_ptr<Connection>> connections_;  // by number
+  uint64_t next_number_ = 1;
+  bool is_stopping_ = false;
+
+  Mutex mutex_;
+  std::vector<std::function<void()>> tasks_ GUARDED_BY(mutex_);
+
+  std::atomic<uint32_t> connection_count_{0};  // adopted and not destroyed
+  std::thread thread_;
+};
+
+}  // namespace tidemark::nbd

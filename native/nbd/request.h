@@ -1,0 +1,54 @@
+// NbdRequest: a client's request while a device has it; RequestPool: where the
+// objects come from, so that no request costs a malloc. One I/O thread's own.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "device/io_request.h"
+#include "nbd/chunk.h"
+#include "nbd/wire.h"
+
+namespace tidemark::nbd {
+
+class Transmission;
+
+struct NbdRequest : IoRequest {
+  Transmission* owner = nullptr;
+  ChunkRef chunk;              // holds a write's payload, or a read's reply
+  std::byte* reply = nullptr;  // read: the reply's header, the data behind it
+  uint64_t cookie = 0;
+  Command command = Command::kRead;
+  int error = 0;  // 0 or an errno, set by the completion
+};
+
+class RequestPool {
+ public:
+  NbdRequest& acquire() {
+    if (free_ == nullptr) grow();
+    NbdRequest& request = *free_;
+    free_ = static_cast<NbdRequest*>(request.next);
+    request.next = nullptr;
+    return request;
+  }
+
+  void release(NbdRequest& request) noexcept {
+    request.chunk.reset();
+    request.next = free_;
+    free_ = &request;
+  }
+
+ private:
+  static constexpr size_t kBlockCount = 64;
+
+  void grow() {
+    blocks_.push_back(std::make_unique<NbdRequest[]>(kBlockCount));
+    for (size_t i = 0; i < kBlockCount; ++i) release(blocks_.back()[i]);
+  }
+
+  std::vector<std::unique_ptr<NbdRequest[]>> blocks_;
+  NbdRequest* free_ = nullptr;
+};
+
+}  // namespace tidemark::nbd

@@ -1,0 +1,70 @@
+// Gate: lets write-class requests through to the backing, and stops them for
+// the instant of a checkpoint.
+//
+// Representation: one counter of requests inside for each shard, a cache line
+// apart; a thread keeps to its shard. The counter's top bit says "closed", so
+// that entering is one atomic add whose result also tells whether the gate was
+// open, and closing learns exactly how many were inside. A request that finds
+// the gate closed is parked on a list (IoRequest::next) and passed on by the
+// opener in the order of arrival: an I/O thread never blocks here, because the
+// completions it reaps may be what the drain waits for.
+//
+// Inside is [mark .. completion of the backing write]. After close() and a
+// successful wait_drained() each write is either wholly before the cut (complete
+// at the backing) or wholly after it (not yet marked).
+//
+// Ordering: enter() acquires, leave() releases, on the same word, so what was
+// done inside is visible to the closer, and what the closer did (flip, captures)
+// to everyone who enters later.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+
+#include "common/mutex.h"
+#include "device/io_request.h"
+
+namespace tidemark {
+
+class Gate {
+ public:
+  Gate() = default;
+  Gate(const Gate&) = delete;
+  Gate& operator=(const Gate&) = delete;
+
+  // True: inside, `shard` is for leave(). False: parked; the request comes back
+  // in the list that open() returns.
+  bool enter(IoRequest& request, uint64_t& shard) noexcept;
+  // Before the request's own completion: its owner may destroy the gate then.
+  void leave(uint64_t shard) noexcept;
+
+  // For the one thread that takes a checkpoint.
+  uint64_t close() noexcept;  // how many are inside
+  bool wait_drained(std::chrono::steady_clock::time_point deadline);
+  IoRequest* open() noexcept;  // what was parked, in order of arrival
+
+ private:
+  static constexpr uint64_t kClosed = 1ULL << 63;
+  static constexpr uint64_t kShards = 16;
+
+  struct alignas(64) Shard {
+    std::atomic<uint64_t> word{0};  // kClosed | count
+  };
+
+  static uint64_t shard_of_this_thread() noexcept;
+  bool park(IoRequest& request) noexcept;
+  bool is_drained() const noexcept;
+
+  std::array<Shard, kShards> shards_;
+
+  Mutex mutex_;
+  std::condition_variable drained_;
+  bool is_closed_ GUARDED_BY(mutex_) = false;
+  IoRequest* first_parked_ GUARDED_BY(mutex_) = nullptr;
+  IoRequest** last_parked_ GUARDED_BY(mutex_) = &first_parked_;
+};
+
+}  // namespace tidemark

@@ -1,0 +1,119 @@
+#include "tracking/tracked_device.h"
+
+#include "tracking/dirty_extents.h"
+#include "tracking/tracked_device_impl.h"
+
+namespace tidemark {
+
+namespace {
+
+constexpr std::string_view kDirtyPrefix = "qemu:dirty-bitmap:";
+constexpr std::string_view kLiveName = "live";
+constexpr std::chrono::milliseconds kRemovalDrainLimit{50};
+
+Status capture_is_open(const char* what) {
+  return {ErrorCode::kInUse, std::string("Cannot ") + what +
+                                 ": because the target's capture is open. Close it first."};
+}
+
+}  // namespace
+
+TrackedDevice::TrackedDevice(std::shared_ptr<BlockDevice> backing,
+                             std::shared_ptr<DirtyBitmap> bitmap)
+    : impl_(std::make_unique<Impl>(std::move(backing), std::move(bitmap))) {}
+
+TrackedDevice::~TrackedDevice() = default;
+
+uint64_t TrackedDevice::size_bytes() const noexcept { return impl_->backing().size_bytes(); }
+
+const DeviceTraits& TrackedDevice::traits() const noexcept { return impl_->backing().traits(); }
+
+void TrackedDevice::submit(IoRequest& request) noexcept { impl_->submit(request); }
+
+const DirtyBitmap& TrackedDevice::bitmap() const noexcept { return impl_->bitmap(); }
+
+BlockDevice& TrackedDevice::backing() noexcept { return impl_->backing(); }
+
+std::vector<std::string> TrackedDevice::extent_contexts() const {
+  std::vector<std::string> contexts = impl_->backing().extent_contexts();
+  contexts.push_back(std::string(kDirtyPrefix) + std::string(kLiveName));
+  for (const DirtyBitmap::Target& target : impl_->targets()) {
+    contexts.push_back(std::string(kDirtyPrefix) + target.id.to_string());
+  }
+  return contexts;
+}
+
+Status TrackedDevice::query_extents(std::string_view context, uint64_t offset_bytes,
+                                    uint64_t length_bytes, size_t max_extents,
+                                    std::vector<DeviceExtent>& extents) {
+  if (context.substr(0, kDirtyPrefix.size()) != kDirtyPrefix) {
+    return impl_->backing().query_extents(context, offset_bytes, length_bytes, max_extents,
+                                          extents);
+  }
+  const std::string_view name = context.substr(kDirtyPrefix.size());
+  if (name == kLiveName) {
+    const MapId maps[] = {MapId::live(), MapId::closed()};
+    append_dirty_extents(impl_->bitmap(), maps, {offset_bytes, length_bytes}, max_extents, extents);
+    return Status::ok();
+  }
+  if (impl_->append_target_extents(name, {offset_bytes, length_bytes}, max_extents, extents)) {
+    return Status::ok();
+  }
+  return {ErrorCode::kNotFound, "Cannot query " + std::string(context) +
+                                    ": because there is no such target. List the contexts."};
+}
+
+Result<uint32_t> TrackedDevice::add_target(const Uuid& id) {
+  const MutexLock lock(impl_->maps_mutex());
+  Result<uint32_t> slot = impl_->bitmap().add_target(id);
+  impl_->refresh_targets();
+  return slot;
+}
+
+Status TrackedDevice::remove_target(uint32_t slot) {
+  const MutexLock lock(impl_->maps_mutex());
+  if (impl_->captures().is_occupied(slot)) return capture_is_open("remove the target");
+  if (impl_->captures().has_retired(slot) && !impl_->drain_once(kRemovalDrainLimit)) {
+    return {ErrorCode::kTimedOut,
+            "Cannot remove the target: because writes in flight did not end in time. Try again."};
+  }
+  impl_->hide_target(slot);
+  Status status = impl_->bitmap().remove_target(slot);
+  impl_->refresh_targets();
+  return status;
+}
+
+Status TrackedDevice::commit(uint32_t slot) {
+  const MutexLock lock(impl_->maps_mutex());
+  if (impl_->captures().is_occupied(slot)) return capture_is_open("commit the changes");
+  return impl_->bitmap().commit(slot);
+}
+
+Status TrackedDevice::give_back(uint32_t slot) {
+  const MutexLock lock(impl_->maps_mutex());
+  if (impl_->captures().is_occupied(slot)) return capture_is_open("give the changes back");
+  return impl_->bitmap().give_back(slot);
+}
+
+Status TrackedDevice::stage(uint32_t slot) {
+  const MutexLock lock(impl_->maps_mutex());
+  if (impl_->captures().is_occupied(slot)) return capture_is_open("stage the changes");
+  return impl_->bitmap().stage(slot);
+}
+
+Status TrackedDevice::unstage(uint32_t slot) {
+  const MutexLock lock(impl_->maps_mutex());
+  return impl_->bitmap().unstage(slot);
+}
+
+void TrackedDevice::mark_pending(uint32_t slot, uint64_t offset_bytes, uint64_t length_bytes) {
+  const MutexLock lock(impl_->maps_mutex());
+  impl_->bitmap().mark_pending(slot, offset_bytes, length_bytes);
+}
+
+void TrackedDevice::clear_pending(uint32_t slot, uint64_t offset_bytes, uint64_t length_bytes) {
+  const MutexLock lock(impl_->maps_mutex());
+  impl_->bitmap().clear_pending(slot, offset_bytes, length_bytes);
+}
+
+}  // namespace tidemark

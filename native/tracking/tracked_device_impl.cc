@@ -1,0 +1,116 @@
+#include "tracking/tracked_device_impl.h"
+
+#include <cassert>
+#include <cerrno>
+
+#include "common/failpoint.h"
+#include "tracking/dirty_extents.h"
+#include "tracking/parked_write.h"
+
+namespace tidemark {
+
+TrackedDevice::Impl::Impl(std::shared_ptr<BlockDevice> backing, std::shared_ptr<DirtyBitmap> bitmap)
+    : backing_(std::move(backing)),
+      bitmap_(std::move(bitmap)),
+      size_bytes_(backing_->size_bytes()),
+      passes_trim_on_(backing_->traits().trim_reads_zero) {
+  assert(size_bytes_ == bitmap_->disk_size_bytes());
+  refresh_targets();
+}
+
+void TrackedDevice::Impl::submit(IoRequest& request) noexcept {
+  if (request.is_write_class()) {
+    submit_write(request);
+  } else {
+    backing_->submit(request);
+  }
+}
+
+void TrackedDevice::Impl::submit_write(IoRequest& request) noexcept {
+  if (!is_inside(request)) {
+    request.complete(EINVAL);
+    return;
+  }
+  uint64_t shard = 0;
+  if (!gate_.enter(request, shard)) return;  // parked: the opener submits it again
+  request.push(on_written, this, shard);
+  bitmap_->mark(request.offset_bytes, request.length_bytes);
+  failpoint("mark");
+  if (request.op == IoOp::kTrim && !passes_trim_on_) {
+    request.complete(0);
+    return;
+  }
+  if (captures_.has_any() && captures_.must_save(request.offset_bytes, request.end_bytes())) {
+    ParkedWrite::start(request, *this);
+    return;
+  }
+  pass_on(request);
+}
+
+void TrackedDevice::Impl::pass_on(IoRequest& request) noexcept {
+  failpoint("write");
+  backing_->submit(request);
+}
+
+// Leaves the gate before the answer: once the owner has it, this may be gone.
+void TrackedDevice::Impl::on_written(IoRequest& request, void* context, uint64_t shard,
+                                     int error) noexcept {
+  static_cast<Impl*>(context)->gate_.leave(shard);
+  request.complete(error);
+}
+
+// A mark outside the disk would be a write outside the map.
+bool TrackedDevice::Impl::is_inside(const IoRequest& request) const noexcept {
+  return request.length_bytes > 0 && request.offset_bytes < size_bytes_ &&
+         request.length_bytes <= size_bytes_ - request.offset_bytes;
+}
+
+std::vector<DirtyBitmap::Target> TrackedDevice::Impl::targets() const {
+  const MutexLock lock(targets_mutex_);
+  return targets_;
+}
+
+bool TrackedDevice::Impl::drain_once(std::chrono::milliseconds limit) {
+  const auto deadline = std::chrono::steady_clock::now() + limit;
+  gate_.close();
+  const bool is_drained = gate_.wait_drained(deadline);
+  std::vector<std::shared_ptr<FrozenBlocks>> retired;  // destroyed when the gate is open
+  if (is_drained) retired = captures_.take_retired();
+  submit_parked(gate_.open());
+  return is_drained;
+}
+
+void TrackedDevice::Impl::submit_parked(IoRequest* first) noexcept {
+  while (first != nullptr) {
+    IoRequest& request = *first;
+    first = request.next;
+    submit(request);
+  }
+}
+
+void TrackedDevice::Impl::hide_target(uint32_t slot) {
+  const MutexLock lock(targets_mutex_);
+  std::erase_if(targets_, [slot](const auto& target) { return target.slot == slot; });
+}
+
+bool TrackedDevice::Impl::append_target_extents(std::string_view id, ByteExtent range,
+                                                size_t max_extents,
+                                                std::vector<DeviceExtent>& extents) {
+  const MutexLock lock(targets_mutex_);
+  for (const DirtyBitmap::Target& target : targets_) {
+    if (target.id.to_string() != id) continue;
+    // In the direction in which a checkpoint moves bits, so that none is missed.
+    const MapId maps[] = {MapId::live(), MapId::closed(), MapId::pending(target.slot)};
+    append_dirty_extents(*bitmap_, maps, range, max_extents, extents);
+    return true;
+  }
+  return false;
+}
+
+void TrackedDevice::Impl::refresh_targets() {
+  std::vector<DirtyBitmap::Target> targets = bitmap_->targets();
+  const MutexLock lock(targets_mutex_);
+  targets_.swap(targets);
+}
+
+}  // namespace tidemark

@@ -1,0 +1,173 @@
+/**
+ * Layers without the addon, for tests of the store's own promises: a layer is a
+ * JSON file that holds its blocks, and every change of a file goes through the
+ * StoreFiles given, so that a crash test sees it. Shares no code with native/.
+ */
+import { readFileSync } from "node:fs";
+import { readFile } from "node:fs/promises";
+import type { LayerNative } from "#lib/replica/replica-tools.js";
+import type { DecodedRecord, RecordDecoder } from "#lib/replica/layer-segment-sink.js";
+import type { StoreFiles } from "#lib/replica/store-files.js";
+import { TidemarkError } from "#lib/model/errors.js";
+import type { NativeDevice, NativeLayerIdentity } from "#lib/tracking/binding.js";
+import { decodeSegment } from "../../contracts/segment-bytes.js";
+
+interface PlainExtent {
+  readonly offset: number;
+  readonly length: number;
+  /** base64; null for zeroes. */
+  readonly data: string | null;
+}
+
+interface PlainLayer {
+  readonly identity: NativeLayerIdentity;
+  readonly extents: readonly PlainExtent[];
+}
+
+export function plainLayers(files: StoreFiles): LayerNative {
+  return {
+    layerSegmentWriter: (path) => new PlainWriter(files, path),
+    sealLayer: async (path, identity, blobs) => {
+      const extents = blobs.flatMap((blob) => JSON.parse(blob.toString()) as PlainExtent[]);
+      await files.writeSynced(path, Buffer.from(JSON.stringify({ identity, extents })));
+      return summaryOf({ identity, extents });
+    },
+    verifyLayer: async (path, diskId) => summaryOf(parseLayer(await readFile(path), path, diskId)),
+    openLayeredDevice: async (diskId, sizeBytes, _granularityBytes, basePath, layerPaths) => {
+      const content = Buffer.alloc(sizeBytes);
+      if (basePath !== "") (await readFile(basePath)).copy(content);
+      const covered = basePath === "" ? Buffer.alloc(sizeBytes) : Buffer.alloc(sizeBytes, 1);
+      for (const path of layerPaths) {
+        const layer = parseLayer(await readFile(path), path, diskId);
+        for (const { offset, length, data } of layer.extents) {
+          if (data === null) content.fill(0, offset, offset + length);
+          else Buffer.from(data, "base64").copy(content, offset);
+          covered.fill(1, offset, offset + length);
+        }
+      }
+      return new BufferDevice(content, async () => {});
+    },
+    openFileDevice: async (path) => {
+      const content = readFileSync(path);
+      return new BufferDevice(content, () => files.writeSynced(path, content));
+    },
+  };
+}
+
+class PlainWriter {
+  readonly #files: StoreFiles;
+  readonly #path: string;
+  readonly #extents: PlainExtent[] = [];
+
+  constructor(files: StoreFiles, path: string) {
+    this.#files = files;
+    this.#path = path;
+  }
+
+  append(offset: number, data: Uint8Array): void {
+    const length = data.byteLength;
+    this.#extents.push({ offset, length, data: Buffer.from(data).toString("base64") });
+  }
+
+  zero(offset: number, length: number): void {
+    this.#extents.push({ offset, length, data: null });
+  }
+
+  async finish(): Promise<Buffer> {
+    await this.#files.writeSynced(this.#path, Buffer.from("unsealed"));
+    return Buffer.from(JSON.stringify(this.#extents));
+  }
+}
+
+function parseLayer(bytes: Buffer, path: string, diskId: string): PlainLayer {
+  if (bytes.toString("latin1", 0, 1) !== "{") throw new TidemarkError("CORRUPT", `${path} unsealed`);
+  const layer = JSON.parse(bytes.toString()) as PlainLayer;
+  if (layer.identity.diskId !== diskId) throw new TidemarkError("FOREIGN", `${path}: another disk`);
+  return layer;
+}
+
+function summaryOf({ extents }: PlainLayer) {
+  const sum = (some: readonly PlainExtent[]) => some.reduce((total, { length }) => total + length, 0);
+  return {
+    extentCount: extents.length,
+    dataBytes: sum(extents.filter(({ data }) => data !== null)),
+    zeroBytes: sum(extents.filter(({ data }) => data === null)),
+    checksum: extents.length,
+  };
+}
+
+/** Content in memory; one extent of data for each 4 KiB that is not zero. */
+class BufferDevice implements NativeDevice {
+  readonly engine = "plain";
+  readonly #content: Buffer;
+  readonly #store: () => Promise<void>;
+
+  constructor(content: Buffer, store: () => Promise<void>) {
+    this.#content = content;
+    this.#store = store;
+  }
+
+  get sizeBytes(): number {
+    return this.#content.length;
+  }
+
+  async read(offsetBytes: number, into: Uint8Array): Promise<void> {
+    into.set(this.#content.subarray(offsetBytes, offsetBytes + into.byteLength));
+  }
+
+  async write(offsetBytes: number, from: Uint8Array): Promise<void> {
+    this.#content.set(from, offsetBytes);
+  }
+
+  async flush(): Promise<void> {
+    await this.#store();
+  }
+
+  async trim(offsetBytes: number, lengthBytes: number): Promise<void> {
+    this.#content.fill(0, offsetBytes, offsetBytes + lengthBytes);
+  }
+
+  async writeZeroes(offsetBytes: number, lengthBytes: number): Promise<void> {
+    this.#content.fill(0, offsetBytes, offsetBytes + lengthBytes);
+  }
+
+  async extents(_context: string, offsetBytes: number, lengthBytes: number, maxExtents: number) {
+    const flat: number[] = [];
+    const end = offsetBytes + lengthBytes;
+    for (let at = offsetBytes; at < end && flat.length < 2 * maxExtents; at += 4096) {
+      const piece = this.#content.subarray(at, Math.min(at + 4096, end));
+      flat.push(piece.length, piece.every((byte) => byte === 0) ? 3 : 0);
+    }
+    return Float64Array.from(flat);
+  }
+
+  async close(): Promise<void> {}
+}
+
+/** Decodes with the suite's own decoder, once the segment is whole. */
+export class PlainDecoder implements RecordDecoder {
+  #bytes = Buffer.alloc(0);
+  #error: unknown = null;
+  header: RecordDecoder["header"] = null;
+
+  push(chunk: Uint8Array): Iterable<DecodedRecord> {
+    this.#bytes = Buffer.concat([this.#bytes, chunk]);
+    try {
+      const { extents, ...header } = decodeSegment(this.#bytes);
+      this.header = { ...header, granularityBytes: this.#bytes.readUInt32LE(12) };
+      this.#error = null;
+      return extents.map(({ offsetBytes, lengthBytes, content }) =>
+        content === null
+          ? { type: "zero", offsetBytes, lengthBytes }
+          : { type: "data", offsetBytes, data: content },
+      );
+    } catch (thrown) {
+      this.#error = thrown;
+      return [];
+    }
+  }
+
+  finish(): void {
+    if (this.#error !== null) throw this.#error;
+  }
+}

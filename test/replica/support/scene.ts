@@ -1,0 +1,185 @@
+import { randomUUID } from "node:crypto";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { DeltaHeader } from "#lib/model/delta.js";
+import type { Generation, ReplicatedVm } from "#lib/model/disk.js";
+import { LayerSegmentSink, type SegmentPlace } from "#lib/replica/layer-segment-sink.js";
+import { NodeStoreFiles } from "#lib/replica/node-store-files.js";
+import { ReplicaStore } from "#lib/replica/replica-store.js";
+import type { LayerNative } from "#lib/replica/replica-tools.js";
+import type { StoreFiles } from "#lib/replica/store-files.js";
+import type { Test } from "tap";
+import { deltaDigest, type PlainSegment, segmentSource } from "../../contracts/segment-bytes.js";
+import { PlainDecoder, plainLayers } from "./plain-layers.js";
+
+export const GRANULARITY = 4096;
+export const BLOCK_COUNT = 8;
+
+/** Values of blocks by disk and block; 0 is a block of zeroes. */
+export type Blocks = Readonly<Record<number, Readonly<Record<number, number>>>>;
+
+export async function temporaryDirectory(t: Test): Promise<string> {
+  const directory = await mkdtemp(join(tmpdir(), "tidemark-replica-"));
+  t.teardown(() => rm(directory, { recursive: true, force: true }));
+  return directory;
+}
+
+/** A store over plain layers. */
+export function openPlainStore(
+  root: string,
+  files: StoreFiles = new NodeStoreFiles(),
+  native: LayerNative = plainLayers(files),
+): Promise<ReplicaStore> {
+  const tools = { native, newDecoder: () => new PlainDecoder(), files };
+  return ReplicaStore.open({
+    root,
+    files,
+    native,
+    openSink: async (slot) => new LayerSegmentSink(slot.place as SegmentPlace, tools),
+  });
+}
+
+/** One VM with two small disks, and what its primary would do. */
+export class Scene {
+  readonly generation: Generation = { number: 1, id: randomUUID() };
+  readonly vm: ReplicatedVm;
+  #cutSequence = 0;
+
+  constructor() {
+    const disk = (name: string) => ({
+      diskId: randomUUID(),
+      name,
+      sizeBytes: BLOCK_COUNT * GRANULARITY,
+      granularityBytes: GRANULARITY,
+    });
+    this.vm = { vmId: randomUUID(), name: "guest", disks: [disk("vda"), disk("vdb")] };
+  }
+
+  header(parts: Partial<DeltaHeader> = {}): DeltaHeader {
+    this.#cutSequence += 1;
+    return {
+      formatVersion: 1,
+      deltaId: randomUUID(),
+      attempt: 1,
+      kind: "point",
+      vmId: this.vm.vmId,
+      generation: this.generation,
+      parentPointId: null,
+      stagingSessionId: null,
+      cut: {
+        sequence: this.#cutSequence,
+        takenAtMs: 1_700_000_000_000 + this.#cutSequence * 1000,
+        pauseNs: 1000,
+        requestsInFlight: 0,
+        consistency: "crash",
+      },
+      disks: this.vm.disks,
+      segmentCount: 0,
+      ...parts,
+    };
+  }
+
+  /** One segment a disk. */
+  segments(deltaId: string, blocks: Blocks): readonly PlainSegment[] {
+    return Object.entries(blocks).map(([diskIndex, values], segmentIndex) => ({
+      deltaId,
+      diskIndex: Number(diskIndex),
+      segmentIndex,
+      granularity: GRANULARITY,
+      records: Object.entries(values).map(([block, value]) => ({
+        offset: Number(block) * GRANULARITY,
+        length: GRANULARITY,
+        data: value === 0 ? null : Buffer.alloc(GRANULARITY, value),
+      })),
+    }));
+  }
+
+  /** Announces, sends what is missing, commits. */
+  async deliver(store: ReplicaStore, header: DeltaHeader, blocks: Blocks) {
+    const segments = this.segments(header.deltaId, blocks);
+    await this.send(store, header, segments);
+    return this.commit(store, header, segments);
+  }
+
+  async send(store: ReplicaStore, header: DeltaHeader, segments: readonly PlainSegment[]) {
+    const durable = await store.openDelta({ ...header, segmentCount: segments.length });
+    const there = new Set(durable.map(({ segmentIndex }) => segmentIndex));
+    for (const segment of segments) {
+      if (!there.has(segment.segmentIndex)) await store.putSegment(segmentSource(segment));
+    }
+  }
+
+  commit(store: ReplicaStore, header: DeltaHeader, segments: readonly PlainSegment[]) {
+    const { vmId, deltaId, attempt, generation } = header;
+    const digest = deltaDigest(segments);
+    return store.commit({ vmId, deltaId, attempt, generation, digest });
+  }
+
+  async point(store: ReplicaStore, parentPointId: string | null, blocks: Blocks) {
+    const point = await this.deliver(store, this.header({ parentPointId }), blocks);
+    if (point === null) throw new Error("a point delta answered no point");
+    return point;
+  }
+}
+
+/** The value of each block of each disk at the point; throws on a block of mixed content. */
+export async function readBlocks(
+  store: ReplicaStore,
+  native: LayerNative,
+  vmId: string,
+  pointId: string,
+): Promise<readonly (readonly number[])[]> {
+  const opened = await store.openPoint(vmId, pointId);
+  try {
+    const disks: number[][] = [];
+    for (const { geometry, basePath, layerPaths } of opened.disks) {
+      const { diskId, sizeBytes, granularityBytes } = geometry;
+      const paths = [...layerPaths];
+      const device = await native.openLayeredDevice(
+        diskId,
+        sizeBytes,
+        granularityBytes,
+        basePath,
+        paths,
+        "",
+      );
+      const content = Buffer.alloc(sizeBytes);
+      await device.read(0, content);
+      await device.close();
+      disks.push(blockValues(content));
+    }
+    return disks;
+  } finally {
+    opened.release();
+  }
+}
+
+function blockValues(content: Buffer): number[] {
+  return Array.from({ length: content.length / GRANULARITY }, (_, block) => {
+    const bytes = content.subarray(block * GRANULARITY, (block + 1) * GRANULARITY);
+    if (bytes.some((byte) => byte !== bytes[0])) throw new Error(`block ${block} is mixed`);
+    return bytes[0] ?? 0;
+  });
+}
+
+/** What the disks hold after the changes, by the rules alone. */
+export class ExpectedDisks {
+  #disks: readonly (readonly number[])[];
+
+  constructor(disks?: readonly (readonly number[])[]) {
+    this.#disks = disks ?? [0, 1].map(() => Array.from({ length: BLOCK_COUNT }, () => 0));
+  }
+
+  with(blocks: Blocks): ExpectedDisks {
+    return new ExpectedDisks(
+      this.#disks.map((disk, diskIndex) =>
+        disk.map((value, block) => blocks[diskIndex]?.[block] ?? value),
+      ),
+    );
+  }
+
+  get values(): readonly (readonly number[])[] {
+    return this.#disks;
+  }
+}

@@ -1,0 +1,186 @@
+/**
+ * Runs the checks and tests one after another and closes with one line,
+ * "N passed, N failed". Each step is a program; its output is shown when it
+ * fails, and its own tests are counted where it prints a count.
+ */
+import { spawn } from "node:child_process";
+import { existsSync, readdirSync } from "node:fs";
+import { join } from "node:path";
+
+interface Counts {
+  passed: number;
+  failed: number;
+  skipped: string[];
+}
+
+interface Step {
+  readonly name: string;
+  readonly command: readonly string[];
+  readonly count?: (output: string) => Counts;
+  /** Show the output as it comes. */
+  readonly isLong?: boolean;
+}
+
+const isQuick = process.argv.includes("--quick");
+const filter = process.argv.slice(2).find((argument) => !argument.startsWith("--"));
+const NATIVE_BUILD = "build-native";
+
+/** TAP of any depth: counts the tests of each file, not their single assertions. */
+function countTap(output: string): Counts {
+  const counts: Counts = { passed: 0, failed: 0, skipped: [] };
+  for (const line of output.split("\n")) {
+    const match = /^(?: {4})?(not )?ok \d+(?: - (.*))?$/.exec(line);
+    if (match === null || / # time=.*\{$/.test(line)) continue;
+    const isFile = !line.startsWith(" ") && /\.test\.ts/.test(line);
+    if (isFile && match[1] === undefined) continue;
+    const skip = /# SKIP ?(.*)$/i.exec(line);
+    if (skip !== null) counts.skipped.push(`${match[2] ?? ""}`);
+    else if (match[1] === undefined) counts.passed += 1;
+    else counts.failed += 1;
+  }
+  return counts;
+}
+
+function countDoctest(output: string): Counts {
+  const match = /test cases: +\d+ \| +(\d+) passed \| +(\d+) failed/.exec(output);
+  return { passed: Number(match?.[1] ?? 0), failed: Number(match?.[2] ?? 0), skipped: [] };
+}
+
+const CHECKS: readonly Step[] = [
+  { name: "format", command: ["npx", "--no", "biome", "format", "."] },
+  {
+    name: "lint",
+    command: [
+      "npx",
+      "--no",
+      "oxlint",
+      "--type-aware",
+      "--deny-warnings",
+      "lib",
+      "test",
+      "benchmarks",
+      "tools",
+    ],
+  },
+  { name: "types", command: ["npx", "--no", "tsc", "-p", "tsconfig.test.json"] },
+  { name: "tidy", command: ["node", "--import", "tsx", "tools/tidy/tidy.ts"] },
+];
+
+function nativeSteps(): Step[] {
+  return readdirSync("native/test")
+    .filter((file) => file.endsWith("_test.cc"))
+    .map((file) => file.replace(/\.cc$/, ""))
+    .map((test) => ({
+      name: `native ${test}`,
+      command: [join(NATIVE_BUILD, test)],
+      count: countDoctest,
+    }));
+}
+
+function scriptSteps(): Step[] {
+  const folder = "test/native";
+  if (!existsSync(folder)) return [];
+  return readdirSync(folder)
+    .filter((file) => file.endsWith(".sh"))
+    .map((file) => ({
+      name: `${folder}/${file}`,
+      command: ["bash", join(folder, file)],
+      count: countTap,
+      isLong: true,
+    }));
+}
+
+function testFiles(folder: string): string[] {
+  return readdirSync(folder, { recursive: true, encoding: "utf8" })
+    .filter((file) => file.endsWith(".test.ts"))
+    .map((file) => join(folder, file))
+    .filter((file) => filter === undefined || file.includes(filter))
+    .sort();
+}
+
+function tapStep(name: string, files: readonly string[]): Step {
+  return {
+    name,
+    command: ["npx", "--no", "tap", "run", "--reporter=tap", ...files],
+    count: countTap,
+    isLong: true,
+  };
+}
+
+function steps(): Step[] {
+  const all = testFiles("test");
+  const unit = all.filter((file) => !file.startsWith("test/system/"));
+  if (filter !== undefined) return [tapStep(`tests matching ${filter}`, all)];
+  if (isQuick) return [...CHECKS, tapStep("unit tests", unit)];
+  return [
+    ...CHECKS,
+    {
+      name: "native build",
+      command: [
+        "bash",
+        "-c",
+        `cmake -S . -B ${NATIVE_BUILD} -G Ninja && cmake --build ${NATIVE_BUILD}`,
+      ],
+    },
+    ...nativeSteps(),
+    ...scriptSteps(),
+    tapStep("unit tests", unit),
+    tapStep(
+      "system tests",
+      all.filter((file) => file.startsWith("test/system/")),
+    ),
+  ];
+}
+
+function run(step: Step): Promise<{ readonly exitCode: number; readonly output: string }> {
+  return new Promise((resolve) => {
+    const [program = "", ...rest] = step.command;
+    const child = spawn(program, rest, { stdio: ["ignore", "pipe", "pipe"] });
+    let output = "";
+    const take = (chunk: Buffer) => {
+      output += chunk.toString("utf8");
+    };
+    child.stdout.on("data", take);
+    child.stderr.on("data", take);
+    child.once("error", (error) => resolve({ exitCode: 1, output: String(error) }));
+    child.once("close", (code) => resolve({ exitCode: code ?? 1, output }));
+  });
+}
+
+function failuresOf(output: string): string {
+  const lines = output.split("\n");
+  const relevant = lines.filter((_line, index) =>
+    /not ok|Error|error|FATAL|FAILED|CHECK|REQUIRE/.test(
+      lines.slice(Math.max(0, index - 25), index + 1).join("\n"),
+    ),
+  );
+  return (relevant.length === 0 ? lines : relevant).slice(0, 400).join("\n");
+}
+
+const total: Counts = { passed: 0, failed: 0, skipped: [] };
+for (const step of steps()) {
+  const startedAtMs = Date.now();
+  const { exitCode, output } = await run(step);
+  const counts = step.count?.(output) ?? { passed: 0, failed: 0, skipped: [] };
+  if (counts.passed + counts.failed === 0) counts.passed = exitCode === 0 ? 1 : 0;
+  if (exitCode !== 0 && counts.failed === 0) counts.failed = 1;
+  total.passed += counts.passed;
+  total.failed += counts.failed;
+  total.skipped.push(...counts.skipped);
+  const verdict = counts.failed === 0 ? "ok" : "FAILED";
+  const seconds = ((Date.now() - startedAtMs) / 1000).toFixed(1);
+  console.log(
+    `${verdict.padEnd(6)} ${step.name}: ${counts.passed} passed, ${counts.failed} failed (${seconds} s)`,
+  );
+  if (counts.failed > 0) console.log(failuresOf(output));
+}
+
+for (const skipped of total.skipped) console.log(`skipped: ${skipped}`);
+if (process.env["CI"] !== undefined && total.skipped.length > 0) {
+  console.log("In CI nothing may skip.");
+  total.failed += total.skipped.length;
+  total.skipped = [];
+}
+const tail = total.skipped.length > 0 ? `, ${total.skipped.length} skipped` : "";
+console.log(`${total.passed} passed, ${total.failed} failed${tail}`);
+process.exitCode = total.failed === 0 ? 0 : 1;
