@@ -62,16 +62,23 @@ export class HostPaths {
 }
 
 /** ALREADY_EXISTS: an existing host's configuration is never overwritten. */
-export async function writeConfiguration(paths: HostPaths, value: NewHostConfiguration): Promise<void> {
+export async function writeConfiguration(
+  paths: HostPaths,
+  value: NewHostConfiguration,
+): Promise<void> {
   await mkdir(paths.pki, { recursive: true, mode: 0o700 });
   const text = `${JSON.stringify(configuration.parse(value), null, 2)}\n`;
   try {
     await writeFile(paths.configuration, text, { flag: "wx", mode: 0o600 });
   } catch (thrown) {
     if ((thrown as { code?: unknown }).code !== "EEXIST") throw toTidemarkError(thrown);
-    throw new TidemarkError("ALREADY_EXISTS", `Cannot write ${paths.configuration}: because it is there already.`, {
-      hint: "Edit it, or name another directory with --dir.",
-    });
+    throw new TidemarkError(
+      "ALREADY_EXISTS",
+      `Cannot write ${paths.configuration}: because it is there already.`,
+      {
+        hint: "Edit it, or name another directory with --dir.",
+      },
+    );
   }
 }
 
@@ -80,10 +87,14 @@ export async function readConfiguration(paths: HostPaths): Promise<HostConfigura
   try {
     text = await readFile(paths.configuration, "utf8");
   } catch (cause) {
-    throw new TidemarkError("NOT_FOUND", `Cannot read ${paths.configuration}: because there is none.`, {
-      hint: "Make this host's directory with `tidemark host init`, or name another with --dir.",
-      cause,
-    });
+    throw new TidemarkError(
+      "NOT_FOUND",
+      `Cannot read ${paths.configuration}: because there is none.`,
+      {
+        hint: "Make this host's directory with `tidemark host init`, or name another with --dir.",
+        cause,
+      },
+    );
   }
   return parseConfiguration(text, paths.configuration);
 }

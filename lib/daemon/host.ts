@@ -88,7 +88,12 @@ class HostStart {
   readonly #identity: TlsIdentity;
   readonly #log: HostLog;
 
-  constructor(paths: HostPaths, configuration: HostConfiguration, identity: TlsIdentity, log: HostLog) {
+  constructor(
+    paths: HostPaths,
+    configuration: HostConfiguration,
+    identity: TlsIdentity,
+    log: HostLog,
+  ) {
     this.#paths = paths;
     this.#configuration = configuration;
     this.#identity = identity;
@@ -124,7 +129,9 @@ class HostStart {
     const { replicaRoot } = this.#configuration;
     if (replicaRoot === null) return null;
     const root = this.#paths.replicaRoot(replicaRoot);
-    return this.#keep(await ReplicaStore.open({ root, native: binding, openSink: openSegmentSink }));
+    return this.#keep(
+      await ReplicaStore.open({ root, native: binding, openSink: openSegmentSink }),
+    );
   }
 
   async #openExports(store: ReplicaStore): Promise<PointExports> {
@@ -166,7 +173,9 @@ class HostStart {
   }
 
   async #startEngine(store: StateStore, vms: PrimaryVms): Promise<ReplicationEngine> {
-    const lanes = this.#keep(new LanePool({ workerUrl: new URL("./lane-worker.js", import.meta.url) }));
+    const lanes = this.#keep(
+      new LanePool({ workerUrl: new URL("./lane-worker.js", import.meta.url) }),
+    );
     const engine = new ReplicationEngine({
       store,
       clock: systemClock,
@@ -187,4 +196,3 @@ class HostStart {
     return engine;
   }
 }
-

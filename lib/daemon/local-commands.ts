@@ -32,7 +32,10 @@ export const localCommands: LocalCommands = {
     const log = (message: string) => process.stderr.write(`tidemark: ${message}\n`);
     await using host = await Host.start(directory, VERSION, log);
     const { configuration, peerServer } = host.parts;
-    const peers = peerServer === null ? "no replicas accepted" : `peers at ${configuration.peers.host}:${peerServer.port}`;
+    const peers =
+      peerServer === null
+        ? "no replicas accepted"
+        : `peers at ${configuration.peers.host}:${peerServer.port}`;
     onReady(`Host ${configuration.hostName} is ready: API at ${host.paths.apiSocket}, ${peers}.`);
     if (!signal.aborted) await once(signal, "abort");
   },
@@ -43,9 +46,13 @@ export const localCommands: LocalCommands = {
   },
 
   async issueCertificate(options: IssueOptions) {
-    const { certificatePath, keyPath } = await issueCertificate(options.caDirectory, options.hostNames, {
-      outputDirectory: options.outDirectory,
-    });
+    const { certificatePath, keyPath } = await issueCertificate(
+      options.caDirectory,
+      options.hostNames,
+      {
+        outputDirectory: options.outDirectory,
+      },
+    );
     return { certificate: certificatePath, key: keyPath };
   },
 

@@ -1,6 +1,11 @@
 import type { HostService, RouteParameters } from "../management/host-service.js";
 import type { RouteReply } from "../management/routes.js";
-import type { FailoverRequest, HostStatus, VmEnableRequest, VmStatus } from "../management/schemas.js";
+import type {
+  FailoverRequest,
+  HostStatus,
+  VmEnableRequest,
+  VmStatus,
+} from "../management/schemas.js";
 import { TidemarkError } from "../model/errors.js";
 import type { RelationshipStatus, ReplicationEvent } from "../model/relationship.js";
 import type { PointExport } from "../model/replica-exports.js";
@@ -36,7 +41,9 @@ export class LocalHostService implements HostService {
 
   async vmList(): Promise<VmStatus[]> {
     const primaries = this.#parts.vms.definitions().map((vm) => this.#primaryStatus(vm));
-    const replicas = (await this.#replicaSummaries()).map((summary) => this.#replicaStatus(summary));
+    const replicas = (await this.#replicaSummaries()).map((summary) =>
+      this.#replicaStatus(summary),
+    );
     return Promise.all([...primaries, ...replicas]);
   }
 
@@ -82,7 +89,10 @@ export class LocalHostService implements HostService {
     return [...(await this.#requireReplicaStore().points(vmId))];
   }
 
-  testFailover(request: FailoverRequest, { vm }: RouteParameters): Promise<RouteReply<"testFailover">> {
+  testFailover(
+    request: FailoverRequest,
+    { vm }: RouteParameters,
+  ): Promise<RouteReply<"testFailover">> {
     return this.#openPoint(vm, request.pointId, "test-failover");
   }
 
@@ -118,9 +128,13 @@ export class LocalHostService implements HostService {
     const chosen = pointId ?? head?.pointId;
     if (exports === null) throw noReplica();
     if (chosen === undefined) {
-      throw new TidemarkError("CONFLICT", `Cannot open a recovery point of ${vm ?? ""}: because it has none yet.`, {
-        hint: "Wait until the initial replication has ended.",
-      });
+      throw new TidemarkError(
+        "CONFLICT",
+        `Cannot open a recovery point of ${vm ?? ""}: because it has none yet.`,
+        {
+          hint: "Wait until the initial replication has ended.",
+        },
+      );
     }
     return copyOf(await exports.openExport(vmId, chosen, kind));
   }
@@ -146,7 +160,9 @@ export class LocalHostService implements HostService {
   }
 
   async #replicaStatus({ vmId, vm, head, pointCount }: ReplicaVmSummary): Promise<VmStatus> {
-    const status = await this.#requireReplicaStore().status(vmId).catch(() => null);
+    const status = await this.#requireReplicaStore()
+      .status(vmId)
+      .catch(() => null);
     const exports = this.#parts.pointExports?.list().filter((entry) => entry.vmId === vmId) ?? [];
     return {
       vmId,
@@ -160,7 +176,12 @@ export class LocalHostService implements HostService {
         uri: null,
       })),
       relationship: null,
-      replica: { head, pointCount, storedBytes: status?.storedBytes ?? 0, exports: exports.map(copyOf) },
+      replica: {
+        head,
+        pointCount,
+        storedBytes: status?.storedBytes ?? 0,
+        exports: exports.map(copyOf),
+      },
     };
   }
 
@@ -177,9 +198,13 @@ export class LocalHostService implements HostService {
     const [match] = matches;
     if (match === undefined) throw noSuchVm(vm);
     if (matches.length === 1) return match;
-    throw new TidemarkError("CONFLICT", `Cannot tell which VM ${vm ?? ""} is: because ${matches.length} replicas have that name.`, {
-      hint: "Use its id instead; `tidemark vm status --json` shows the ids.",
-    });
+    throw new TidemarkError(
+      "CONFLICT",
+      `Cannot tell which VM ${vm ?? ""} is: because ${matches.length} replicas have that name.`,
+      {
+        hint: "Use its id instead; `tidemark vm status --json` shows the ids.",
+      },
+    );
   }
 
   async #replicaSummaries(): Promise<readonly ReplicaVmSummary[]> {
@@ -212,7 +237,11 @@ function noSuchVm(name: string | undefined): TidemarkError {
 }
 
 function noReplica(): TidemarkError {
-  return new TidemarkError("CONFLICT", "Cannot do that here: because this host keeps no replicas.", {
-    hint: "Ask the replica host, or set replicaRoot in this host's host.json.",
-  });
+  return new TidemarkError(
+    "CONFLICT",
+    "Cannot do that here: because this host keeps no replicas.",
+    {
+      hint: "Ask the replica host, or set replicaRoot in this host's host.json.",
+    },
+  );
 }

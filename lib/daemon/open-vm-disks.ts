@@ -69,9 +69,13 @@ async function reopenDisk(
 /** A disk that is not known yet; its bitmap may be there from an earlier replication. */
 export async function openNewDisk(path: string): Promise<TrackedDisk> {
   if (!(await exists(path))) {
-    throw new TidemarkError("NOT_FOUND", `Cannot open disk ${path}: because there is no such file or device.`, {
-      hint: "Name a raw image file or a block device.",
-    });
+    throw new TidemarkError(
+      "NOT_FOUND",
+      `Cannot open disk ${path}: because there is no such file or device.`,
+      {
+        hint: "Name a raw image file or a block device.",
+      },
+    );
   }
   return TrackedDisk.open({ path });
 }

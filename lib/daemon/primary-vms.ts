@@ -73,9 +73,13 @@ export class PrimaryVms {
   /** Opens, serves and durably notes a new VM. */
   async add(request: VmEnableRequest): Promise<ServedVm> {
     if (this.find(request.name) !== null) {
-      throw new TidemarkError("ALREADY_EXISTS", `Cannot enable ${request.name}: because this host has a VM of that name.`, {
-        hint: "Remove its replication first, or choose another name.",
-      });
+      throw new TidemarkError(
+        "ALREADY_EXISTS",
+        `Cannot enable ${request.name}: because this host has a VM of that name.`,
+        {
+          hint: "Remove its replication first, or choose another name.",
+        },
+      );
     }
     const disks = await openAll(request.disks, ({ path }) => openNewDisk(path));
     const definition: VmDefinition = {
@@ -165,12 +169,19 @@ function requireDistinct(definition: VmDefinition): void {
   const names = new Set(definition.disks.map((disk) => disk.name));
   const ids = new Set(definition.disks.map((disk) => disk.diskId));
   if (names.size === definition.disks.length && ids.size === definition.disks.length) return;
-  throw new TidemarkError("INVALID_ARGUMENT", `Cannot enable ${definition.name}: because two of its disks are the same or have one name.`);
+  throw new TidemarkError(
+    "INVALID_ARGUMENT",
+    `Cannot enable ${definition.name}: because two of its disks are the same or have one name.`,
+  );
 }
 
 function requireSocketPath(path: string): void {
   if (Buffer.byteLength(path) <= MAX_SOCKET_PATH_BYTES) return;
-  throw new TidemarkError("INVALID_ARGUMENT", `Cannot serve at ${path}: because a Unix socket's path has at most ${MAX_SOCKET_PATH_BYTES} bytes.`, {
-    hint: "Give the host a directory with a shorter path.",
-  });
+  throw new TidemarkError(
+    "INVALID_ARGUMENT",
+    `Cannot serve at ${path}: because a Unix socket's path has at most ${MAX_SOCKET_PATH_BYTES} bytes.`,
+    {
+      hint: "Give the host a directory with a shorter path.",
+    },
+  );
 }

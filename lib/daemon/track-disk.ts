@@ -48,21 +48,34 @@ async function servePlain(
   await using server = await NbdServer.start(place);
   server.addExport("", device, { description: options.diskPath });
   const { sizeBytes, engine } = device;
-  onReady({ uri: server.uriOf(""), sizeBytes, bitmapPath: null, granularityBytes: null, ioEngine: engine });
+  onReady({
+    uri: server.uriOf(""),
+    sizeBytes,
+    bitmapPath: null,
+    granularityBytes: null,
+    ioEngine: engine,
+  });
   await aborted(signal);
 }
 
 function placeOf(options: TrackOptions): NbdServerOptions {
   const { socketPath, listenHost, listenPort } = options;
   if ((socketPath === null) === (listenHost === null)) {
-    throw new TidemarkError("INVALID_ARGUMENT", "Cannot serve the disk: because it needs either --socket or --listen.");
+    throw new TidemarkError(
+      "INVALID_ARGUMENT",
+      "Cannot serve the disk: because it needs either --socket or --listen.",
+    );
   }
   if (socketPath !== null) return { socketPath };
   const host = listenHost ?? "";
   if (!isLoopback(host) && !options.allowPlain) {
-    throw new TidemarkError("INVALID_ARGUMENT", `Cannot serve on ${host}: because the connection would be unencrypted beyond loopback.`, {
-      hint: "Use a loopback address, or --allow-plain if the network is yours alone.",
-    });
+    throw new TidemarkError(
+      "INVALID_ARGUMENT",
+      `Cannot serve on ${host}: because the connection would be unencrypted beyond loopback.`,
+      {
+        hint: "Use a loopback address, or --allow-plain if the network is yours alone.",
+      },
+    );
   }
   return { host, port: listenPort };
 }

@@ -67,9 +67,13 @@ export class PointExports implements AsyncDisposable {
   async closeExport(exportId: string): Promise<void> {
     const opened = this.#open.get(exportId);
     if (opened === undefined) {
-      throw new TidemarkError("NOT_FOUND", `Cannot close ${exportId}: because no export of that id is open.`, {
-        hint: "`tidemark vm status VM` lists the open ones.",
-      });
+      throw new TidemarkError(
+        "NOT_FOUND",
+        `Cannot close ${exportId}: because no export of that id is open.`,
+        {
+          hint: "`tidemark vm status VM` lists the open ones.",
+        },
+      );
     }
     this.#open.delete(exportId);
     await opened.server.close();
@@ -90,7 +94,8 @@ export class PointExports implements AsyncDisposable {
 
   async #openDisk(point: OpenedPoint, index: number, exportId: string): Promise<NativeDevice> {
     const disk = point.disks[index];
-    if (disk === undefined) throw new TidemarkError("INTERNAL", "Cannot open a disk that the point lacks.");
+    if (disk === undefined)
+      throw new TidemarkError("INTERNAL", "Cannot open a disk that the point lacks.");
     const { diskId, sizeBytes, granularityBytes } = disk.geometry;
     const scratchPath = join(this.#scratchOf(exportId), `disk-${index}`);
     return binding.openLayeredDevice(
@@ -114,8 +119,11 @@ export class PointExports implements AsyncDisposable {
     const server = await NbdServer.start({ socketPath });
     const disks = point.disks.map(({ geometry }, index) => {
       const device = devices[index];
-      if (device === undefined) throw new TidemarkError("INTERNAL", "Cannot serve a disk that is not open.");
-      server.addExport(geometry.name, device, { description: `recovery point ${point.point.sequence}` });
+      if (device === undefined)
+        throw new TidemarkError("INTERNAL", "Cannot serve a disk that is not open.");
+      server.addExport(geometry.name, device, {
+        description: `recovery point ${point.point.sequence}`,
+      });
       const { diskId, name, sizeBytes } = geometry;
       return { diskId, name, sizeBytes, uri: server.uriOf(name) };
     });
@@ -123,7 +131,11 @@ export class PointExports implements AsyncDisposable {
     return { entry, point, server, devices };
   }
 
-  async #drop(exportId: string, point: OpenedPoint, devices: readonly NativeDevice[]): Promise<void> {
+  async #drop(
+    exportId: string,
+    point: OpenedPoint,
+    devices: readonly NativeDevice[],
+  ): Promise<void> {
     for (const device of devices) await device.close();
     await rm(this.#scratchOf(exportId), { recursive: true, force: true });
     point.release();

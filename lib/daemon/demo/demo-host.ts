@@ -21,7 +21,12 @@ export class DemoHost implements AsyncDisposable {
     this.api = api;
   }
 
-  static async start(directory: string, name: string, caDirectory: string, isReplica: boolean): Promise<DemoHost> {
+  static async start(
+    directory: string,
+    name: string,
+    caDirectory: string,
+    isReplica: boolean,
+  ): Promise<DemoHost> {
     const paths = new HostPaths(join(directory, name));
     await writeConfiguration(paths, {
       version: 1,

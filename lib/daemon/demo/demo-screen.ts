@@ -18,7 +18,8 @@ export class DemoScreen {
 
   progress(sentBytes: number, totalBytes: number): void {
     if (this.#json || totalBytes === 0) return;
-    if (!process.stdout.isTTY) return this.#progressLine(Math.floor((sentBytes / totalBytes) * 100));
+    if (!process.stdout.isTTY)
+      return this.#progressLine(Math.floor((sentBytes / totalBytes) * 100));
     if (this.#bar === null) {
       const format = "  initial replication [{bar}] {percentage}% | {value}/{total} MiB";
       this.#bar = new SingleBar({ format, hideCursor: true }, Presets.shades_classic);
@@ -35,7 +36,8 @@ export class DemoScreen {
 
   cycle(number: number, report: CycleReport): void {
     if (this.#json) return this.#object({ cycle: number, ...report });
-    const ratio = report.sentBytes === 0 ? "-" : (report.changedBytes / report.sentBytes).toFixed(2);
+    const ratio =
+      report.sentBytes === 0 ? "-" : (report.changedBytes / report.sentBytes).toFixed(2);
     this.say(
       `  cycle ${String(number).padStart(3)}  changed ${formatMib(report.changedBytes).padStart(7)} MiB  sent ${formatMib(report.sentBytes).padStart(7)} MiB` +
         `  ratio ${ratio.padStart(5)}  took ${formatDuration(report.durationMs).padStart(7)}  lag ${formatDuration(report.lagMs).padStart(7)}`,
@@ -58,4 +60,3 @@ export class DemoScreen {
     process.stdout.write(`${JSON.stringify(value)}\n`);
   }
 }
-

@@ -70,7 +70,11 @@ export class NbdClient {
       const type = header.readUInt32BE(12);
       const body = await this.#take(header.readUInt32BE(16));
       if (type === REP_ACK) return;
-      if (type !== REP_INFO) throw new TidemarkError("NOT_FOUND", `Cannot open export ${exportName}: because the server refused it.`);
+      if (type !== REP_INFO)
+        throw new TidemarkError(
+          "NOT_FOUND",
+          `Cannot open export ${exportName}: because the server refused it.`,
+        );
       if (body.readUInt16BE(0) === INFO_EXPORT) this.sizeBytes = Number(body.readBigUInt64BE(2));
     }
   }
@@ -86,7 +90,12 @@ export class NbdClient {
     return header;
   }
 
-  async #request(command: number, offsetBytes: number, lengthBytes: number, data?: Buffer): Promise<void> {
+  async #request(
+    command: number,
+    offsetBytes: number,
+    lengthBytes: number,
+    data?: Buffer,
+  ): Promise<void> {
     this.#socket.write(this.#header(command, offsetBytes, lengthBytes));
     if (data !== undefined) this.#socket.write(data);
     const reply = await this.#take(16);
@@ -94,13 +103,15 @@ export class NbdClient {
     if (reply.readUInt32BE(0) !== REPLY_MAGIC || reply.readBigUInt64BE(8) !== this.#cookie) {
       throw new TidemarkError("CORRUPT", "Cannot understand the NBD server's reply.");
     }
-    if (errno !== 0) throw new TidemarkError("IO_ERROR", `The NBD server answered a request with errno ${errno}.`);
+    if (errno !== 0)
+      throw new TidemarkError("IO_ERROR", `The NBD server answered a request with errno ${errno}.`);
   }
 
   async #take(lengthBytes: number): Promise<Buffer> {
     while (this.#pendingBytes < lengthBytes) {
       const next = await this.#incoming.next();
-      if (next.done === true) throw new TidemarkError("UNREACHABLE", "The NBD server closed the connection.");
+      if (next.done === true)
+        throw new TidemarkError("UNREACHABLE", "The NBD server closed the connection.");
       this.#pending.push(next.value);
       this.#pendingBytes += next.value.length;
     }

@@ -76,15 +76,36 @@ class Demo {
   }
 
   async #makeDisks(): Promise<SampleDisk[]> {
-    const sourceDirectories = ["/usr/share/doc", "/usr/lib/python3", dirname(process.execPath), "/usr/share"];
+    const sourceDirectories = [
+      "/usr/share/doc",
+      "/usr/lib/python3",
+      dirname(process.execPath),
+      "/usr/share",
+    ];
     const common = { directory: this.#directory, sourceDirectories };
     return [
-      await makeSampleDisk({ ...common, name: "system", sizeMib: 512, loadFileMib: 128, filesMib: 160 }),
-      await makeSampleDisk({ ...common, name: "data", sizeMib: 384, loadFileMib: 192, filesMib: 32 }),
+      await makeSampleDisk({
+        ...common,
+        name: "system",
+        sizeMib: 512,
+        loadFileMib: 128,
+        filesMib: 160,
+      }),
+      await makeSampleDisk({
+        ...common,
+        name: "data",
+        sizeMib: 384,
+        loadFileMib: 192,
+        filesMib: 32,
+      }),
     ];
   }
 
-  async #enable(primary: DemoHost, replica: DemoHost, disks: readonly SampleDisk[]): Promise<WriteLoad> {
+  async #enable(
+    primary: DemoHost,
+    replica: DemoHost,
+    disks: readonly SampleDisk[],
+  ): Promise<WriteLoad> {
     const { peerAddress } = await replica.api.call("hostStatus", {});
     const vm = await primary.api.call("vmEnable", {
       name: VM,
@@ -92,17 +113,25 @@ class Demo {
       replicaUrl: `https://${peerAddress ?? ""}`,
       intervalMs: INTERVAL_MS,
     });
-    this.#screen.say(`Replicating every ${formatDuration(INTERVAL_MS)} to https://${peerAddress ?? ""}, mutual TLS; the VM writes through NBD all the while`);
-    return WriteLoad.connect(disks, vm.disks.map((disk) => disk.uri ?? ""));
+    this.#screen.say(
+      `Replicating every ${formatDuration(INTERVAL_MS)} to https://${peerAddress ?? ""}, mutual TLS; the VM writes through NBD all the while`,
+    );
+    return WriteLoad.connect(
+      disks,
+      vm.disks.map((disk) => disk.uri ?? ""),
+    );
   }
 
   /** Shows what happens; with --once until there were enough cycles and writes. */
   async #replicate(primary: DemoHost, load: WriteLoad, signal: AbortSignal): Promise<void> {
     for await (const event of primary.api.events(signal)) {
-      if (event.type === "initial-progress") this.#screen.progress(event.sentBytes, event.totalBytes);
-      if (event.type === "error") throw new TidemarkError("INTERNAL", `Replication failed: ${event.error.message}`);
+      if (event.type === "initial-progress")
+        this.#screen.progress(event.sentBytes, event.totalBytes);
+      if (event.type === "error")
+        throw new TidemarkError("INTERNAL", `Replication failed: ${event.error.message}`);
       if (event.type === "cycle") this.#takeReport(event.report);
-      if (this.#options.once && this.#cycles.length >= CYCLES && load.writtenBytes >= WRITTEN_BYTES) return;
+      if (this.#options.once && this.#cycles.length >= CYCLES && load.writtenBytes >= WRITTEN_BYTES)
+        return;
     }
   }
 
@@ -113,14 +142,21 @@ class Demo {
     }
     this.#initial = report;
     this.#screen.endProgress();
-    this.#screen.say(`  initial replication: ${formatBytes(report.changedBytes)} in ${formatDuration(report.durationMs)}, ${formatBytes(report.sentBytes)} sent`);
+    this.#screen.say(
+      `  initial replication: ${formatBytes(report.changedBytes)} in ${formatDuration(report.durationMs)}, ${formatBytes(report.sentBytes)} sent`,
+    );
   }
 
-  async #failovers(replica: DemoHost, disks: readonly SampleDisk[], load: WriteLoad): Promise<void> {
+  async #failovers(
+    replica: DemoHost,
+    disks: readonly SampleDisk[],
+    load: WriteLoad,
+  ): Promise<void> {
     const points = await replica.api.call("pointList", {}, { vm: VM });
     const newest = points.at(-1);
     const older = points.at(-6) ?? points[0];
-    if (newest === undefined || older === undefined) throw new TidemarkError("INTERNAL", "There is no recovery point.");
+    if (newest === undefined || older === undefined)
+      throw new TidemarkError("INTERNAL", "There is no recovery point.");
     await this.#check(replica, "testFailover", newest, disks, load);
     await this.#check(replica, "failover", older, disks, load);
   }
@@ -146,16 +182,25 @@ class Demo {
   }
 
   #close(load: WriteLoad): void {
-    const sum = (pick: (report: CycleReport) => number) => this.#cycles.reduce((total, report) => total + pick(report), 0);
+    const sum = (pick: (report: CycleReport) => number) =>
+      this.#cycles.reduce((total, report) => total + pick(report), 0);
     const worst = (pick: (report: CycleReport) => number) => Math.max(0, ...this.#cycles.map(pick));
     const sentBytes = sum((report) => report.sentBytes);
     const changedBytes = sum((report) => report.changedBytes);
     const initial = this.#initial;
     this.#screen.closing([
       ["written by the VM", `${formatBytes(load.writtenBytes)} in ${load.journal.length} writes`],
-      ["initial replication", initial === null ? "not ended" : `${formatBytes(initial.changedBytes)} in ${formatDuration(initial.durationMs)}`],
+      [
+        "initial replication",
+        initial === null
+          ? "not ended"
+          : `${formatBytes(initial.changedBytes)} in ${formatDuration(initial.durationMs)}`,
+      ],
       ["cycles", String(this.#cycles.length)],
-      ["changed, sent", `${formatBytes(changedBytes)}, ${formatBytes(sentBytes)} (ratio ${(changedBytes / Math.max(1, sentBytes)).toFixed(2)})`],
+      [
+        "changed, sent",
+        `${formatBytes(changedBytes)}, ${formatBytes(sentBytes)} (ratio ${(changedBytes / Math.max(1, sentBytes)).toFixed(2)})`,
+      ],
       ["longest cycle", formatDuration(worst((report) => report.durationMs))],
       ["longest checkpoint pause", `${(worst((report) => report.pauseNs) / 1e6).toFixed(2)} ms`],
       ["largest lag at a commit", formatDuration(worst((report) => report.lagMs))],

@@ -39,7 +39,18 @@ export async function makeSampleDisk(options: SampleDiskOptions): Promise<Sample
   await mkdir(content, { recursive: true });
   await copyFiles(options, join(content, "files"));
   await writeRandomFile(join(content, "load.bin"), options.loadFileMib);
-  await tool("mkfs.ext4", ["-q", "-F", "-L", options.name, "-b", String(BLOCK_BYTES), "-d", content, path, `${options.sizeMib}M`]);
+  await tool("mkfs.ext4", [
+    "-q",
+    "-F",
+    "-L",
+    options.name,
+    "-b",
+    String(BLOCK_BYTES),
+    "-d",
+    content,
+    path,
+    `${options.sizeMib}M`,
+  ]);
   await rm(content, { recursive: true });
   await copyFile(path, initialPath, constants.COPYFILE_FICLONE);
   const { stdout } = await tool("debugfs", ["-R", "blocks /load.bin", path]);
@@ -51,7 +62,9 @@ async function copyFiles(options: SampleDiskOptions, target: string): Promise<vo
   await mkdir(target, { recursive: true });
   let leftBytes = options.filesMib * MIB;
   for (const source of options.sourceDirectories) {
-    for (const entry of await readdir(source, { withFileTypes: true, recursive: true }).catch(() => [])) {
+    for (const entry of await readdir(source, { withFileTypes: true, recursive: true }).catch(
+      () => [],
+    )) {
       if (!entry.isFile()) continue;
       const from = join(entry.parentPath, entry.name);
       const { size } = await stat(from).catch(() => ({ size: 0 }));
@@ -73,14 +86,21 @@ async function writeRandomFile(path: string, sizeMib: number): Promise<void> {
 }
 
 /** Programs of e2fsprogs live in sbin, which a user's PATH may lack. */
-export async function tool(name: string, args: readonly string[]): Promise<{ readonly stdout: string }> {
+export async function tool(
+  name: string,
+  args: readonly string[],
+): Promise<{ readonly stdout: string }> {
   try {
     const env = { ...process.env, PATH: `${process.env["PATH"] ?? ""}:/usr/sbin:/sbin` };
     return await run(name, [...args], { env, maxBuffer: 64 * MIB });
   } catch (cause) {
-    throw new TidemarkError("IO_ERROR", `Cannot run ${name}: ${cause instanceof Error ? cause.message : String(cause)}`, {
-      hint: "Install the package e2fsprogs if it is missing.",
-      cause,
-    });
+    throw new TidemarkError(
+      "IO_ERROR",
+      `Cannot run ${name}: ${cause instanceof Error ? cause.message : String(cause)}`,
+      {
+        hint: "Install the package e2fsprogs if it is missing.",
+        cause,
+      },
+    );
   }
 }

@@ -27,7 +27,9 @@ export async function verifyPoint(
   load: WriteLoad,
   directory: string,
 ): Promise<PointVerdict> {
-  const restored = disks.map((_disk, index) => join(directory, `restored-${opened.point.sequence}-${index}.raw`));
+  const restored = disks.map((_disk, index) =>
+    join(directory, `restored-${opened.point.sequence}-${index}.raw`),
+  );
   try {
     for (const [index, path] of restored.entries()) {
       await download(opened.disks[index]?.uri ?? "", path);
@@ -59,7 +61,10 @@ async function download(uri: string, path: string): Promise<void> {
 }
 
 /** The newest write that any block is of. */
-async function findPrefix(restored: readonly string[], disks: readonly SampleDisk[]): Promise<number> {
+async function findPrefix(
+  restored: readonly string[],
+  disks: readonly SampleDisk[],
+): Promise<number> {
   let newest = 0;
   for (const [diskIndex, path] of restored.entries()) {
     const file = await open(path, "r");
@@ -116,7 +121,11 @@ async function compareDisk(
   }
 }
 
-async function firstDifference(a: FileHandle, b: FileHandle, sizeBytes: number): Promise<number | null> {
+async function firstDifference(
+  a: FileHandle,
+  b: FileHandle,
+  sizeBytes: number,
+): Promise<number | null> {
   const [left, right] = [Buffer.alloc(CHUNK_BYTES), Buffer.alloc(CHUNK_BYTES)];
   for (let at = 0; at < sizeBytes; at += CHUNK_BYTES) {
     const lengthBytes = Math.min(CHUNK_BYTES, sizeBytes - at);

@@ -69,7 +69,13 @@ export class WriteLoad {
     const client = this.#clients[diskIndex];
     if (disk === undefined || client === undefined) throw new RangeError("no such disk");
     const { blockIndex, blockCount } = this.#pickRun(disk.loadBlocks);
-    const entry: JournalEntry = { sequence, diskIndex, blockIndex, blockCount, ackedAtMs: Number.POSITIVE_INFINITY };
+    const entry: JournalEntry = {
+      sequence,
+      diskIndex,
+      blockIndex,
+      blockCount,
+      ackedAtMs: Number.POSITIVE_INFINITY,
+    };
     this.journal.push(entry);
     await client.write(blockIndex * BLOCK_BYTES, this.#content.of(entry));
     if (sequence % 256 === 0) await client.flush();
@@ -83,7 +89,8 @@ export class WriteLoad {
     const wanted = 1 + this.#random(this.#random(2) === 0 ? 4 : MAX_RUN_BLOCKS);
     const blockIndex = loadBlocks[at] ?? 0;
     let blockCount = 1;
-    while (blockCount < wanted && loadBlocks[at + blockCount] === blockIndex + blockCount) blockCount += 1;
+    while (blockCount < wanted && loadBlocks[at + blockCount] === blockIndex + blockCount)
+      blockCount += 1;
     return { blockIndex, blockCount };
   }
 

@@ -23,7 +23,9 @@ export function* crashStates(events: readonly FileEvent[]): Generator<CrashState
     const seen = new Set<string>();
     for (const [description, lost] of choices(unsynced)) {
       const tree = replay(done, lost);
-      const key = [...tree].map(([path, content]) => `${path}:${content?.toString("base64")}`).join();
+      const key = [...tree]
+        .map(([path, content]) => `${path}:${content?.toString("base64")}`)
+        .join();
       if (seen.has(key)) continue;
       seen.add(key);
       yield { eventCount, description: `${eventCount} events, ${description}`, tree };
@@ -86,7 +88,8 @@ function replay(
     } else if (event.type === "data") {
       const file = byPath.get(event.path);
       const length = fate === "torn" ? event.content.length >> 1 : event.content.length;
-      if (file !== undefined) file.content = isLost ? Buffer.alloc(0) : event.content.subarray(0, length);
+      if (file !== undefined)
+        file.content = isLost ? Buffer.alloc(0) : event.content.subarray(0, length);
     } else if (event.type === "rename") {
       const file = byPath.get(event.from);
       byPath.delete(event.from);

@@ -80,14 +80,16 @@ class PlainWriter {
 }
 
 function parseLayer(bytes: Buffer, path: string, diskId: string): PlainLayer {
-  if (bytes.toString("latin1", 0, 1) !== "{") throw new TidemarkError("CORRUPT", `${path} unsealed`);
+  if (bytes.toString("latin1", 0, 1) !== "{")
+    throw new TidemarkError("CORRUPT", `${path} unsealed`);
   const layer = JSON.parse(bytes.toString()) as PlainLayer;
   if (layer.identity.diskId !== diskId) throw new TidemarkError("FOREIGN", `${path}: another disk`);
   return layer;
 }
 
 function summaryOf({ extents }: PlainLayer) {
-  const sum = (some: readonly PlainExtent[]) => some.reduce((total, { length }) => total + length, 0);
+  const sum = (some: readonly PlainExtent[]) =>
+    some.reduce((total, { length }) => total + length, 0);
   return {
     extentCount: extents.length,
     dataBytes: sum(extents.filter(({ data }) => data !== null)),
