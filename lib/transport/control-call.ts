@@ -25,9 +25,8 @@ export async function controlCall<N extends PeerRouteName>(
   options: ControlCallOptions,
 ): Promise<PeerAnswer<N>> {
   const route: PeerRoute = PEER_ROUTES[name];
-  const attempt = async (): Promise<unknown> => attemptCall(route, args, options);
-  const answer = await attempt().catch((thrown: unknown) => {
-    if (thrown instanceof StaleConnection) return attempt();
+  const answer = await attemptCall(route, args, options, "first").catch((thrown: unknown) => {
+    if (thrown instanceof StaleConnection) return attemptCall(route, args, options, "last");
     throw thrown;
   });
   return parseAnswer(route.answer, answer, route.purpose) as PeerAnswer<N>;
@@ -37,6 +36,7 @@ async function attemptCall(
   route: PeerRoute,
   args: object,
   { origin, agent, idleTimeoutMs, signal }: ControlCallOptions,
+  attempt: "first" | "last",
 ): Promise<unknown> {
   signal?.throwIfAborted();
   const hasBody = route.method === "PUT" || route.method === "POST";
@@ -55,7 +55,8 @@ async function attemptCall(
     return await exchange.json(route.maxAnswerBytes);
   } catch (thrown) {
     if (signal?.aborted === true) throw cancelled(route.purpose, thrown);
-    throw exchange.wasStale(thrown) ? new StaleConnection() : thrown;
+    if (attempt === "first" && exchange.wasStale(thrown)) throw new StaleConnection();
+    throw thrown;
   }
 }
 

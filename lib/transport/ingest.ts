@@ -69,11 +69,8 @@ class IngestListener {
       (message, response) => this.#begin(message, response),
     );
     this.#server.maxConnections = limits.maxConnections;
-    this.#server.on("tlsClientError", (error, socket) => this.#refused(error, socket));
-    this.#server.on("clientError", (error, socket) => {
-      this.#warn(`a request that is no HTTP (${error.message})`);
-      socket.destroy();
-    });
+    // Failed handshakes come this way too.
+    this.#server.on("clientError", (error, socket) => this.#refused(error, socket as TLSSocket));
   }
 
   async listen({ place }: ListenCall): Promise<number> {
@@ -170,10 +167,12 @@ class IngestListener {
   }
 
   #refused(error: Error, socket: TLSSocket): void {
-    const from = socket.remoteAddress ?? "an unknown address";
-    const { code } = error as NodeJS.ErrnoException;
-    const reason = (socket.authorizationError as unknown as string | null) ?? code ?? error.message;
-    this.#warn(`a connection from ${from} that did not pass the TLS handshake (${String(reason)})`);
+    const { code = error.message } = error as NodeJS.ErrnoException;
+    const fault = socket.authorized ? "sent what is no HTTP" : "did not pass the TLS handshake";
+    const reason = (socket.authorizationError as unknown as string | null) ?? code;
+    // A socket that is closed already has no address any more.
+    const from = socket.remoteAddress === undefined ? "" : ` from ${socket.remoteAddress}`;
+    this.#warn(`a connection${from} that ${fault} (${reason})`);
     socket.destroy();
   }
 

@@ -28,10 +28,10 @@ export async function uploadSegment(
   signal: AbortSignal,
 ): Promise<SegmentReceipt> {
   try {
-    return await attemptUpload(job, tools, signal);
+    return await attemptUpload(job, tools, signal, "first");
   } catch (thrown) {
     if (!(thrown instanceof StaleConnection)) throw thrown;
-    return attemptUpload(job, tools, signal);
+    return attemptUpload(job, tools, signal, "last");
   }
 }
 
@@ -39,11 +39,12 @@ async function attemptUpload(
   job: SegmentJob,
   tools: UploadTools,
   signal: AbortSignal,
+  attempt: "first" | "last",
 ): Promise<SegmentReceipt> {
   await using exchange = beginUpload(job, tools.agent, signal);
   const sha256 = await sendRecords(job, tools, exchange, signal);
   const answer = await exchange.json(MAX_ANSWER_JSON_BYTES).catch((thrown: unknown) => {
-    if (exchange.wasStale(thrown)) throw new StaleConnection();
+    if (attempt === "first" && exchange.wasStale(thrown)) throw new StaleConnection();
     throw networkError(thrown, PURPOSE, job.origin);
   });
   const receipt = parseAnswer(segmentReceipt, answer, PURPOSE);

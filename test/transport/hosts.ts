@@ -130,7 +130,7 @@ function withTest(deltaId: string, plan: SegmentPlan, test: object): SegmentSour
 
 /** A replica that keeps no bytes: its sinks hash and count, and do as `place` says. */
 export class HashingReplica implements PeerReplica {
-  readonly counters = new SharedArrayBuffer(24);
+  readonly counters = new SharedArrayBuffer(32);
   readonly reserved: SegmentRequest[] = [];
   readonly completed = new Map<number, SegmentReceipt>();
   readonly aborted: string[] = [];
@@ -149,6 +149,12 @@ export class HashingReplica implements PeerReplica {
 
   get abortedSinkCount(): number {
     return Number(Atomics.load(new BigInt64Array(this.counters), 1));
+  }
+
+  /** How many ingest threads have written. */
+  get threadCount(): number {
+    const mask = Atomics.load(new BigInt64Array(this.counters), 3);
+    return mask.toString(2).replaceAll("0", "").length;
   }
 
   openGate(): void {

@@ -4,22 +4,29 @@
  */
 import { createHash } from "node:crypto";
 import { setTimeout as delay } from "node:timers/promises";
+import { threadId } from "node:worker_threads";
 import { memorySegmentSinks } from "#lib/model/memory-segment-sink.js";
 import { TidemarkError } from "#lib/model/errors.js";
 import { identifyClient } from "#lib/security/peer-identity.js";
 import { runIngest } from "#lib/transport/ingest.js";
-import { register } from "tsx/esm/api";
 
-// Loaders are not inherited by worker threads.
-register();
-const { decodeSegment } = await import("../contracts/segment-bytes.ts");
-const openMemorySink = memorySegmentSinks(decodeSegment);
-
-async function openSink(slot) {
-  return slot.place.hashing === true ? hashingSink(slot.place) : openMemorySink(slot);
+/** The oracle's decoder is TypeScript, whose loader worker threads do not inherit. */
+async function loadMemorySinks() {
+  const { register } = await import("tsx/esm/api");
+  register();
+  const { decodeSegment } = await import("../contracts/segment-bytes.ts");
+  return memorySegmentSinks(decodeSegment);
 }
 
-/** `counters` as BigInt64: [bytes written, sinks aborted, gate open]. */
+let memorySinks;
+
+async function openSink(slot) {
+  if (slot.place.hashing === true) return hashingSink(slot.place);
+  memorySinks ??= loadMemorySinks();
+  return (await memorySinks)(slot);
+}
+
+/** `counters` as BigInt64: [bytes written, sinks aborted, gate open, mask of threads]. */
 function hashingSink(place) {
   const counters = new BigInt64Array(place.counters);
   const hash = createHash("sha256");
@@ -33,6 +40,7 @@ function hashingSink(place) {
         await new Promise(() => undefined);
       }
       while (Atomics.load(counters, 2) === 0n) await delay(5);
+      Atomics.or(counters, 3, 1n << BigInt(threadId % 60));
       hash.update(bytes);
       totalBytes += bytes.length;
       Atomics.add(counters, 0, BigInt(bytes.length));

@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
 import { setTimeout as delay } from "node:timers/promises";
+import { TidemarkError } from "#lib/model/errors.js";
 import t from "tap";
 import { generatedPieces } from "./generated-pieces.mjs";
 import {
@@ -35,6 +36,16 @@ function sha256Of(recipe: Recipe): string {
   const hash = createHash("sha256");
   for (const piece of generatedPieces(recipe)) hash.update(piece);
   return hash.digest("hex");
+}
+
+/** Waits until another ingest thread has taken the lost one's place. */
+async function answering({ vmId }: { readonly vmId: string }): Promise<void> {
+  for (;;) {
+    const outcome = await client.status(vmId).catch((error: TidemarkError) => error);
+    if (!(outcome instanceof TidemarkError)) return;
+    if (outcome.code !== "UNREACHABLE") throw outcome;
+    await delay(20);
+  }
 }
 
 const small: Recipe = { seed: 7, pieceBytes: 64 * 1024, pieceCount: 4 };
@@ -130,7 +141,7 @@ void t.test("an ingest thread that dies is replaced; its places are given up", a
   });
   await until(() => replica.aborted.length === 1);
   replica.place = {};
-  await until(() => server.workerCount === 1);
+  await answering(header);
   t.ok(await client.putSegment(generatedSource(header.deltaId, 0, small)));
 });
 
@@ -145,7 +156,7 @@ void t.test("after a broken transfer only what is missing travels", async (t) =>
   const outcomes = await Promise.allSettled(sources.slice(3).map((s) => client.putSegment(s)));
   t.ok(outcomes.every(({ status }) => status === "rejected"));
   replica.place = {};
-  await until(() => server.workerCount === 1);
+  await answering(header);
 
   const durable = await client.openDelta({ ...header, attempt: 2 });
   t.same(durable.map(({ segmentIndex }) => segmentIndex).sort(), [0, 1, 2]);
@@ -189,7 +200,7 @@ void t.test("a reader is held back by a slow replica, within a few MiB", async (
   replica.closeGate();
   const counter = new SharedArrayBuffer(8);
   const readBytes = (): number => Number(Atomics.load(new BigInt64Array(counter), 0));
-  const recipe = { seed: 5, pieceBytes: MIB / 2, pieceCount: 120, counter };
+  const recipe = { seed: 5, pieceBytes: MIB / 2, pieceCount: 80, counter };
   const sent = client.putSegment(generatedSource(header.deltaId, 0, recipe));
   await until(() => replica.openSlots.size === 1);
   let before = -1;
@@ -197,7 +208,7 @@ void t.test("a reader is held back by a slow replica, within a few MiB", async (
     before = readBytes();
     await delay(150);
   }
-  t.ok(before > 0 && before < 24 * MIB, `${before} of ${60 * MIB} bytes were read`);
+  t.ok(before > 0 && before < 24 * MIB, `${before} of ${40 * MIB} bytes were read`);
   replica.openGate();
   t.equal((await sent).sha256, sha256Of(recipe));
 });
