@@ -3,7 +3,7 @@
  * simulation has to find a violation, else it proves nothing.
  */
 import type { RelationshipRecord } from "#lib/model/relationship.js";
-import type { ReplicaEndpoint } from "#lib/model/replica-endpoint.js";
+import type { ReplicaEndpoint, ReplicaVmStatus } from "#lib/model/replica-endpoint.js";
 import type { StateStore } from "#lib/model/state-store.js";
 import type { SegmentPlan } from "#lib/model/delta.js";
 import type { TargetChanges, VmTracker } from "#lib/model/vm-tracker.js";
@@ -14,6 +14,8 @@ export interface Seams {
   readonly store: StateStore;
   readonly tracker: VmTracker;
   readonly diskContent: (diskIndex: number) => Uint8Array;
+  /** Some time passes. */
+  readonly pause: () => Promise<void>;
 }
 
 type Plant = (seams: Seams) => Seams;
@@ -101,6 +103,30 @@ export const SABOTAGES = {
   "a delta in doubt is dropped without being abandoned": (seams) => {
     const { endpoint } = seams;
     return { ...seams, endpoint: override(endpoint, { abandon: async () => {} }) };
+  },
+
+  "the head is asked for before the delta in doubt is abandoned": (seams) => {
+    const { endpoint } = seams;
+    let early: ReplicaVmStatus | null = null;
+    return {
+      ...seams,
+      endpoint: override(endpoint, {
+        abandon: async (vmId, deltaId, signal) => {
+          const { inDoubt } = (await recordOf(seams.store)) ?? {};
+          if (inDoubt?.deltaId !== deltaId) return endpoint.abandon(vmId, deltaId, signal);
+          const status = await endpoint.status(vmId, signal);
+          // The way to the replica and back: what is on its way may arrive now.
+          await seams.pause();
+          await endpoint.abandon(vmId, deltaId, signal);
+          early = status;
+        },
+        status: async (vmId, signal) => {
+          const answer = early ?? (await endpoint.status(vmId, signal));
+          early = null;
+          return answer;
+        },
+      }),
+    };
   },
 
   "bits of a lost staging session stay staged": (seams) => ({
