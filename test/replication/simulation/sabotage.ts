@@ -8,6 +8,7 @@ import type { StateStore } from "#lib/model/state-store.js";
 import type { SegmentPlan } from "#lib/model/delta.js";
 import type { TargetChanges, VmTracker } from "#lib/model/vm-tracker.js";
 import { encodeContents } from "../../contracts/segment-bytes.js";
+import { override } from "../override.js";
 
 export interface Seams {
   readonly endpoint: ReplicaEndpoint;
@@ -174,17 +175,6 @@ export type Sabotage = keyof typeof SABOTAGES;
 
 export function sabotage(name: Sabotage | undefined, seams: Seams): Seams {
   return name === undefined ? seams : SABOTAGES[name](seams);
-}
-
-/** The object with some methods replaced; the others keep their `this`. */
-function override<T extends object>(inner: T, parts: Partial<T>): T {
-  return new Proxy(inner, {
-    get(target, key) {
-      if (Object.hasOwn(parts, key)) return parts[key as keyof T];
-      const value: unknown = Reflect.get(target, key, target);
-      return typeof value === "function" ? (value.bind(target) as unknown) : value;
-    },
-  });
 }
 
 function withChanges(
