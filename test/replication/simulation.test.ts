@@ -1,11 +1,11 @@
 import t from "tap";
-import { SABOTAGES, type Sabotage } from "./simulation/sabotage.js";
 import { simulate } from "./simulation/simulation.js";
 
-const SEEDS = Number(process.env["TIDEMARK_SEEDS"] ?? "300");
+const SEEDS = Number(process.env["TIDEMARK_SEEDS"] ?? "250");
 const FIRST_SEED = Number(process.env["TIDEMARK_FIRST_SEED"] ?? "1");
 const STEPS = 400;
-const SEEDS_TO_FIND_A_FAULT = 150;
+
+t.setTimeout(600_000);
 
 /** What the runs must have met for their result to mean something. */
 const MUST_HAPPEN = [
@@ -22,7 +22,7 @@ const MUST_HAPPEN = [
   "crash of the replica",
 ];
 
-t.test(
+void t.test(
   "G1 G2 G9: whatever happens, points are cuts, changes are marked, nothing sticks",
   async (t) => {
     const happened: Record<string, number> = {};
@@ -39,19 +39,6 @@ t.test(
   },
 );
 
-t.test("a seed reproduces its run", async (t) => {
+void t.test("a seed reproduces its run", async (t) => {
   t.same(await simulate(7, { steps: STEPS }), await simulate(7, { steps: STEPS }));
 });
-
-for (const name of Object.keys(SABOTAGES) as Sabotage[]) {
-  void t.test(`the simulation fails when ${name}`, async (t) => {
-    for (let seed = 1; seed <= SEEDS_TO_FIND_A_FAULT; seed += 1) {
-      const { violation } = await simulate(seed, { steps: STEPS, sabotage: name });
-      if (violation !== null) {
-        t.pass(violation);
-        return;
-      }
-    }
-    t.fail("it does not notice");
-  });
-}

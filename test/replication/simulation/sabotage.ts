@@ -3,17 +3,20 @@
  * simulation has to find a violation, else it proves nothing.
  */
 import type { RelationshipRecord } from "#lib/model/relationship.js";
-import type { ReplicaEndpoint } from "#lib/model/replica-endpoint.js";
+import type { ReplicaEndpoint, ReplicaVmStatus } from "#lib/model/replica-endpoint.js";
 import type { StateStore } from "#lib/model/state-store.js";
 import type { SegmentPlan } from "#lib/model/delta.js";
 import type { TargetChanges, VmTracker } from "#lib/model/vm-tracker.js";
 import { encodeContents } from "../../contracts/segment-bytes.js";
+import { override } from "../override.js";
 
 export interface Seams {
   readonly endpoint: ReplicaEndpoint;
   readonly store: StateStore;
   readonly tracker: VmTracker;
   readonly diskContent: (diskIndex: number) => Uint8Array;
+  /** Some time passes. */
+  readonly pause: () => Promise<void>;
 }
 
 type Plant = (seams: Seams) => Seams;
@@ -103,6 +106,30 @@ export const SABOTAGES = {
     return { ...seams, endpoint: override(endpoint, { abandon: async () => {} }) };
   },
 
+  "the head is asked for before the delta in doubt is abandoned": (seams) => {
+    const { endpoint } = seams;
+    let early: ReplicaVmStatus | null = null;
+    return {
+      ...seams,
+      endpoint: override(endpoint, {
+        abandon: async (vmId, deltaId, signal) => {
+          const { inDoubt } = (await recordOf(seams.store)) ?? {};
+          if (inDoubt?.deltaId !== deltaId) return endpoint.abandon(vmId, deltaId, signal);
+          const status = await endpoint.status(vmId, signal);
+          // The way to the replica and back: what is on its way may arrive now.
+          await seams.pause();
+          await endpoint.abandon(vmId, deltaId, signal);
+          early = status;
+        },
+        status: async (vmId, signal) => {
+          const answer = early ?? (await endpoint.status(vmId, signal));
+          early = null;
+          return answer;
+        },
+      }),
+    };
+  },
+
   "bits of a lost staging session stay staged": (seams) => ({
     ...seams,
     tracker: override(seams.tracker, { unstage: async () => {} }),
@@ -148,17 +175,6 @@ export type Sabotage = keyof typeof SABOTAGES;
 
 export function sabotage(name: Sabotage | undefined, seams: Seams): Seams {
   return name === undefined ? seams : SABOTAGES[name](seams);
-}
-
-/** The object with some methods replaced; the others keep their `this`. */
-function override<T extends object>(inner: T, parts: Partial<T>): T {
-  return new Proxy(inner, {
-    get(target, key) {
-      if (Object.hasOwn(parts, key)) return parts[key as keyof T];
-      const value: unknown = Reflect.get(target, key, target);
-      return typeof value === "function" ? (value.bind(target) as unknown) : value;
-    },
-  });
 }
 
 function withChanges(

@@ -80,6 +80,7 @@ class Simulation {
     this.#tracker = new MemoryVmTracker({
       disks: DISKS,
       encode: encodeContents,
+      contents: DISKS.map(({ sizeBytes }) => halfFull(sizeBytes, random)),
       nowMs: () => this.#clock.nowMs(),
       captureBudgetBytes: random.pick([2, 8, 1000]) * GRANULARITY,
     });
@@ -95,7 +96,6 @@ class Simulation {
   }
 
   async run(): Promise<void> {
-    for (let write = 0; write < 10; write += 1) this.#write();
     await this.#driven(this.#engine.enable(SETTINGS), "enable");
     Object.assign(this.#weather, this.#chosenWeather);
     for (let step = 0; step < this.#options.steps; step += 1) {
@@ -115,6 +115,7 @@ class Simulation {
       endpoint: this.#replica,
       store: this.#store,
       tracker: this.#tracker,
+      pause: () => this.#clock.sleep(this.#random.below(500)),
       diskContent: (diskIndex) => this.#tracker.contentOf(diskIndex),
     });
     const { life } = this;
@@ -158,7 +159,8 @@ class Simulation {
 
   async #event(): Promise<void> {
     const dice = this.#random.below(1000);
-    if (dice < 8) await this.#crashPrimary();
+    const isDoubtful = await this.#checker.isInDoubt();
+    if (dice < (isDoubtful ? 60 : 8)) await this.#crashPrimary();
     else if (dice < 12) await this.#restartPrimary();
     else if (dice < 20) this.#crashReplica();
     else if (dice < 22) this.#loseStaging();
@@ -237,4 +239,13 @@ class Simulation {
     }
     this.#checker.requireEqual();
   }
+}
+
+/** A disk on which about every second block is in use. */
+function halfFull(sizeBytes: number, random: Random): Uint8Array {
+  const content = new Uint8Array(sizeBytes);
+  for (let offset = 0; offset < sizeBytes; offset += GRANULARITY) {
+    if (random.chance(0.5)) content.fill(0xaa, offset, offset + GRANULARITY);
+  }
+  return content;
 }
