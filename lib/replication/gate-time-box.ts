@@ -1,6 +1,6 @@
 import { TidemarkError, toTidemarkError } from "../model/errors.js";
-import type { CheckpointTurn } from "./checkpoint-turn.js";
 import type { CheckpointOptions, TargetChanges } from "../model/vm-tracker.js";
+import type { CheckpointTurn } from "./checkpoint-turn.js";
 
 /** The gate did not open in time: nothing was cut, the cycle is missed. */
 export class CheckpointMissed extends Error {
