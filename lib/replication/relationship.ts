@@ -15,6 +15,7 @@ import type {
   ReplicationEvent,
 } from "../model/relationship.js";
 import type { RecoveryPoint, ReplicaEndpoint } from "../model/replica-endpoint.js";
+import type { CheckpointTurn } from "./checkpoint-turn.js";
 import { CycleHistory } from "./cycle-history.js";
 import { CycleSchedule } from "./cycle-schedule.js";
 import { drainToStaging, totalOf } from "./drain-to-staging.js";
@@ -61,6 +62,7 @@ export class Relationship {
   constructor(
     ports: ReplicationPorts,
     journal: RelationshipJournal,
+    turn: CheckpointTurn,
     emit: (event: ReplicationEvent) => void,
   ) {
     const { settings, state } = journal.record;
@@ -70,7 +72,8 @@ export class Relationship {
     this.#limits = { ...DEFAULT_REPLICATION_LIMITS, ...ports.limits };
     this.#history = new CycleHistory(this.#limits.historyLength);
     this.#schedule = new CycleSchedule(ports.clock, settings.intervalMs);
-    this.#timeBox = new GateTimeBox(this.#limits.drainLimitMs, this.#limits.drainLimitMaxMs);
+    const { drainLimitMs, drainLimitMaxMs } = this.#limits;
+    this.#timeBox = new GateTimeBox(drainLimitMs, drainLimitMaxMs, turn);
     this.#announced = state;
   }
 
