@@ -4,8 +4,7 @@
  * of it alone lost or alone there. A file's content that was not synced may be
  * all, nothing, or a part.
  */
-import { mkdir, writeFile } from "node:fs/promises";
-import { dirname, join } from "node:path";
+import { dirname } from "node:path";
 import type { FileEvent } from "./recording-files.js";
 
 export interface CrashState {
@@ -23,7 +22,9 @@ export function* crashStates(events: readonly FileEvent[]): Generator<CrashState
     const seen = new Set<string>();
     for (const [description, lost] of choices(unsynced)) {
       const tree = replay(done, lost);
-      const key = [...tree].map(([path, content]) => `${path}:${content?.toString("base64")}`).join();
+      const key = [...tree]
+        .map(([path, content]) => `${path}:${content?.toString("base64")}`)
+        .join();
       if (seen.has(key)) continue;
       seen.add(key);
       yield { eventCount, description: `${eventCount} events, ${description}`, tree };
@@ -86,7 +87,8 @@ function replay(
     } else if (event.type === "data") {
       const file = byPath.get(event.path);
       const length = fate === "torn" ? event.content.length >> 1 : event.content.length;
-      if (file !== undefined) file.content = isLost ? Buffer.alloc(0) : event.content.subarray(0, length);
+      if (file !== undefined)
+        file.content = isLost ? Buffer.alloc(0) : event.content.subarray(0, length);
     } else if (event.type === "rename") {
       const file = byPath.get(event.from);
       byPath.delete(event.from);
@@ -102,23 +104,18 @@ function replay(
       if (!isLost) names.delete(event.path);
     }
   }
-  return new Map([...names].map(([path, file]) => [path, file === null ? null : file.content]));
+  return reachable(names);
 }
 
-/** Puts the state under `to`; what lay under `from` in the trace. A lost directory takes all in it along. */
-export async function materialise(state: CrashState, from: string, to: string): Promise<void> {
-  await mkdir(to, { recursive: true });
-  const paths = [...state.tree.keys()].sort();
-  for (const path of paths) {
-    const content = state.tree.get(path);
-    const target = join(to, path.slice(from.length));
+/** A lost directory takes all that is in it along. */
+function reachable(
+  names: ReadonlyMap<string, { content: Buffer } | null>,
+): ReadonlyMap<string, Buffer | null> {
+  const tree = new Map<string, Buffer | null>();
+  for (const [path, file] of [...names].sort(([a], [b]) => (a < b ? -1 : 1))) {
     const parent = dirname(path);
-    const isReachable = parent === from || state.tree.has(parent);
-    if (!isReachable) continue;
-    if (content === null) await mkdir(target, { recursive: true });
-    else if (content !== undefined) {
-      await mkdir(dirname(target), { recursive: true });
-      await writeFile(target, content);
-    }
+    if (parent === dirname(parent) || tree.get(parent) === null)
+      tree.set(path, file?.content ?? null);
   }
+  return tree;
 }
