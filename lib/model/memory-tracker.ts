@@ -26,6 +26,8 @@ export type EncodeSegment = (
 export interface MemoryTrackerOptions {
   readonly disks: readonly DiskGeometry[];
   readonly encode: EncodeSegment;
+  /** What the disks hold when tracking begins, unmarked. Default: zeroes. */
+  readonly contents?: readonly Uint8Array[];
   readonly nowMs?: () => number;
   /** A capture that has to copy more than this breaks. */
   readonly captureBudgetBytes?: number;
@@ -51,7 +53,11 @@ export class MemoryVmTracker implements VmTracker {
   constructor(options: MemoryTrackerOptions) {
     this.#options = options;
     this.disks = options.disks;
-    this.#contents = options.disks.map((disk) => new Uint8Array(disk.sizeBytes));
+    this.#contents = options.disks.map((disk, diskIndex) => {
+      const content = new Uint8Array(disk.sizeBytes);
+      content.set(options.contents?.[diskIndex] ?? []);
+      return content;
+    });
     this.#live = this.#newMap();
   }
 

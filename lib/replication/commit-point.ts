@@ -9,7 +9,8 @@ import { TidemarkError } from "../model/errors.js";
 import type { RecoveryPoint } from "../model/replica-endpoint.js";
 import type { TargetChanges } from "../model/vm-tracker.js";
 import type { DeliveredDelta } from "./deliver-delta.js";
-import { dropDoubt, headPatch, judgeHead } from "./reconcile.js";
+import { askFinally, headPatch, judgeHead } from "./reconcile.js";
+import { giveBack } from "./give-back.js";
 import type { RelationshipContext } from "./relationship-context.js";
 import { asDeltaError, backOff, isRefusal } from "./retry.js";
 
@@ -27,7 +28,7 @@ export async function commitPoint(
     failpoint("in-doubt");
     point = await askUntilKnown(context, delta, signal);
   } catch (thrown) {
-    await changes.giveBack();
+    await giveBack(context, changes);
     throw thrown;
   }
   failpoint("clear");
@@ -52,14 +53,25 @@ async function askUntilKnown(
       if (head !== "unknown" && head !== "unchanged") return head;
       const lastTry = attempt >= context.limits.commitAttempts;
       if (head === "unchanged" && (lastTry || isRefusal(error))) {
-        await dropDoubt(context, signal);
-        throw error;
+        return await headOrThrow(context, error, signal);
       }
       if (lastTry) throw error;
       context.onRetry(error);
       await backOff(context, attempt, signal);
     }
   }
+}
+
+/** The last question before the delta is given up. */
+async function headOrThrow(
+  context: RelationshipContext,
+  error: TidemarkError,
+  signal: AbortSignal,
+): Promise<RecoveryPoint> {
+  const { verdict, status } = await askFinally(context, signal);
+  if (verdict === "committed" && status.head !== null) return status.head;
+  await context.journal.update({ inDoubt: null });
+  throw error;
 }
 
 /** The answer must name the point that is expected: bits are cleared on its word. */

@@ -124,9 +124,9 @@ class Delivery {
     const missing = this.#changes.segments.filter((plan) => !this.#receipts.has(plan.segmentIndex));
     if (missing.some((plan) => this.#released.has(plan.segmentIndex))) {
       throw new TidemarkError(
-        "CONFLICT",
-        "Cannot go on with the delta: because the replica lost segments that it had acknowledged.",
-        { retryable: false, hint: "Nothing: the next cycle sends them in a new delta." },
+        "CAPTURE_BROKEN",
+        "Cannot go on with the delta: because the replica lost segments whose content is released.",
+        { hint: "Nothing: the next cycle sends them in a new delta." },
       );
     }
     const queue = missing.values();

@@ -10,6 +10,7 @@ import type { TargetChanges, TargetProgress } from "../model/vm-tracker.js";
 import { type DeliveredDelta, deliverDelta } from "./deliver-delta.js";
 import { deliverOrGiveBack } from "./point-cycle.js";
 import { forgetStaging } from "./reconcile.js";
+import { giveBack } from "./give-back.js";
 import type { RelationshipContext } from "./relationship-context.js";
 import { asDeltaError, backOff, isRefusal } from "./retry.js";
 
@@ -57,7 +58,7 @@ async function runPass(
     signal,
   });
   if (changes.segments.length === 0) {
-    await changes.giveBack();
+    await giveBack(context, changes);
     return 0;
   }
   const { headPointId: parentPointId, stagingSessionId } = journal.record;
@@ -70,7 +71,7 @@ async function runPass(
     return delta;
   });
   failpoint("clear");
-  await stageOrGiveBack(changes);
+  await stageOrGiveBack(context, changes);
   return changes.dirtyBytes;
 }
 
@@ -96,11 +97,14 @@ async function commitPass(
   }
 }
 
-async function stageOrGiveBack(changes: TargetChanges): Promise<void> {
+async function stageOrGiveBack(
+  context: RelationshipContext,
+  changes: TargetChanges,
+): Promise<void> {
   try {
     await changes.stage();
   } catch (thrown) {
-    await changes.giveBack();
+    await giveBack(context, changes);
     throw thrown;
   }
 }

@@ -1,10 +1,12 @@
 /** One cycle: checkpoint, delta, commit. Also the close of an initial replication. */
 import { randomUUID } from "node:crypto";
+import { toTidemarkError } from "../model/errors.js";
 import type { RelationshipRecord } from "../model/relationship.js";
 import type { RecoveryPoint } from "../model/replica-endpoint.js";
 import type { TargetChanges } from "../model/vm-tracker.js";
 import { askForCommit, commitPoint } from "./commit-point.js";
 import { type DeliveredDelta, deliverDelta, requireUnbroken } from "./deliver-delta.js";
+import { giveBack } from "./give-back.js";
 import type { RelationshipContext } from "./relationship-context.js";
 
 export interface PointOutcome {
@@ -50,7 +52,7 @@ export async function deliverOrGiveBack(
     requireUnbroken(changes);
     return delta;
   } catch (thrown) {
-    await changes.giveBack();
+    await giveBack(context, changes);
     await abandonQuietly(context, deltaId, signal);
     throw thrown;
   }
@@ -63,7 +65,9 @@ async function abandonQuietly(
   signal: AbortSignal,
 ): Promise<void> {
   if (signal.aborted) return;
-  await endpoint.abandon(vm.vmId, deltaId, signal).catch(onRetry);
+  await endpoint.abandon(vm.vmId, deltaId, signal).catch((thrown: unknown) => {
+    onRetry(toTidemarkError(thrown));
+  });
 }
 
 function extendsHead(record: RelationshipRecord, changes: TargetChanges): boolean {
@@ -82,6 +86,6 @@ async function extendHead(
   delta: DeliveredDelta,
   signal: AbortSignal,
 ): Promise<RecoveryPoint> {
-  await changes.giveBack();
+  await giveBack(context, changes);
   return askForCommit(context, delta, context.journal.record.headPointId, signal);
 }

@@ -18,14 +18,38 @@ export async function reconcile(
   context: RelationshipContext,
   signal: AbortSignal,
 ): Promise<RecoveryPoint | null> {
-  const { journal } = context;
+  const { tracker, targetId, journal } = context;
   await journal.refresh();
-  const status = await statusOf(context, signal);
-  const verdict = judgeHead(journal.record, status);
-  if (verdict === "committed") await adoptDoubt(context, status.head);
-  else if (journal.record.inDoubt !== null) await dropDoubt(context, signal);
+  const { verdict, status } = await askFinally(context, signal);
+  if (verdict === "committed" && status.head !== null) {
+    // The staged bits go with the in-flight ones: the point took its session in.
+    await tracker.commitInFlight(targetId);
+    await journal.update(headPatch(journal.record, status.head));
+  } else if (journal.record.inDoubt !== null) {
+    await journal.update({ inDoubt: null });
+  }
   await settleStaging(context, status);
   return status.head;
+}
+
+/**
+ * The replica's head, for good: a delta in doubt is abandoned before the
+ * question, because a commit that is still on its way could follow the answer.
+ * Abandoning what is committed changes nothing.
+ */
+export async function askFinally(
+  context: RelationshipContext,
+  signal: AbortSignal,
+): Promise<{ verdict: HeadVerdict; status: ReplicaVmStatus }> {
+  const { endpoint, vm, journal } = context;
+  const { inDoubt } = journal.record;
+  if (inDoubt !== null) {
+    await endpoint.abandon(vm.vmId, inDoubt.deltaId, signal).catch((thrown: unknown) => {
+      if (toTidemarkError(thrown).code !== "NOT_FOUND") throw thrown;
+    });
+  }
+  const status = await statusOf(context, signal);
+  return { verdict: judgeHead(journal.record, status), status };
 }
 
 /** FENCED and CONFLICT when the replica is not as this side left it. */
@@ -71,15 +95,6 @@ function conflict(finding: string): TidemarkError {
   );
 }
 
-/** The staged bits go with the in-flight ones: the point took its session in. */
-async function adoptDoubt(
-  { tracker, targetId, journal }: RelationshipContext,
-  head: RecoveryPoint | null,
-): Promise<void> {
-  await tracker.commitInFlight(targetId);
-  if (head !== null) await journal.update(headPatch(journal.record, head));
-}
-
 /** What the record becomes when the replica's head is this point. */
 export function headPatch(
   record: RelationshipRecord,
@@ -92,14 +107,6 @@ export function headPatch(
     inDoubt: null,
     stagingSessionId: null,
   };
-}
-
-/** Only an abandoned delta cannot be committed by a request that is still on its way. */
-export async function dropDoubt(context: RelationshipContext, signal: AbortSignal): Promise<void> {
-  const { endpoint, vm, journal } = context;
-  const { inDoubt } = journal.record;
-  if (inDoubt !== null) await endpoint.abandon(vm.vmId, inDoubt.deltaId, signal);
-  await journal.update({ inDoubt: null });
 }
 
 async function settleStaging(context: RelationshipContext, status: ReplicaVmStatus): Promise<void> {

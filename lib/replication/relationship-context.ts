@@ -2,7 +2,7 @@ import type { Clock } from "../model/clock.js";
 import type { ReplicatedVm } from "../model/disk.js";
 import type { TidemarkError } from "../model/errors.js";
 import type { ReplicaEndpoint } from "../model/replica-endpoint.js";
-import type { VmTracker } from "../model/vm-tracker.js";
+import type { TargetChanges, VmTracker } from "../model/vm-tracker.js";
 import type { GateTimeBox } from "./gate-time-box.js";
 import type { RelationshipJournal } from "./relationship-journal.js";
 import type { ReplicationLimits } from "./replication-limits.js";
@@ -19,6 +19,8 @@ export interface RelationshipContext {
   readonly random: () => number;
   readonly limits: ReplicationLimits;
   readonly timeBox: GateTimeBox;
+  /** Changes that could not be given back yet. */
+  readonly orphans: Set<TargetChanges>;
   /** Something failed and is being tried again. */
   readonly onRetry: (error: TidemarkError) => void;
   readonly onStagingProgress: (sentBytes: number, totalBytes: number) => void;

@@ -1,4 +1,4 @@
-import { TidemarkError } from "../model/errors.js";
+import { TidemarkError, toTidemarkError } from "../model/errors.js";
 import type { RelationshipRecord } from "../model/relationship.js";
 import type { StateDocument, StateStore } from "../model/state-store.js";
 
@@ -37,10 +37,6 @@ export class RelationshipJournal {
     return this.#record;
   }
 
-  get isStale(): boolean {
-    return this.#stale;
-  }
-
   async update(patch: Partial<RelationshipRecord>): Promise<void> {
     if (this.#stale) {
       throw new TidemarkError(
@@ -53,6 +49,18 @@ export class RelationshipJournal {
     this.#version = await this.#store.put(this.#key, record, this.#version);
     this.#record = record;
     this.#stale = false;
+  }
+
+  /** update() over a put of a former process that arrived late: read again, once. */
+  async insist(patch: Partial<RelationshipRecord>): Promise<void> {
+    await this.refresh();
+    try {
+      await this.update(patch);
+    } catch (thrown) {
+      if (toTidemarkError(thrown).code !== "CONFLICT") throw thrown;
+      await this.refresh();
+      await this.update(patch);
+    }
   }
 
   /** Reads the record again where a put's outcome is unknown. */

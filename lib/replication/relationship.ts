@@ -19,6 +19,7 @@ import { CycleHistory } from "./cycle-history.js";
 import { CycleSchedule } from "./cycle-schedule.js";
 import { drainToStaging, totalOf } from "./drain-to-staging.js";
 import { CheckpointMissed, GateTimeBox } from "./gate-time-box.js";
+import { endOrphans } from "./give-back.js";
 import { judgeHealth } from "./health.js";
 import { type PointOutcome, runPointCycle } from "./point-cycle.js";
 import { reconcile } from "./reconcile.js";
@@ -39,10 +40,10 @@ export class Relationship {
   readonly #journal: RelationshipJournal;
   readonly #emit: (event: ReplicationEvent) => void;
   readonly #limits: ReplicationLimits;
-  readonly #endpoint: ReplicaEndpoint & Partial<AsyncDisposable>;
   readonly #history: CycleHistory;
   readonly #schedule: CycleSchedule;
   readonly #timeBox: GateTimeBox;
+  #endpoint: (ReplicaEndpoint & Partial<AsyncDisposable>) | null = null;
   #context: RelationshipContext | null = null;
   #loop: RunningLoop | null = null;
   #serial: Promise<unknown> = Promise.resolve();
@@ -67,7 +68,6 @@ export class Relationship {
     this.#journal = journal;
     this.#emit = emit;
     this.#limits = { ...DEFAULT_REPLICATION_LIMITS, ...ports.limits };
-    this.#endpoint = ports.openReplica(settings);
     this.#history = new CycleHistory(this.#limits.historyLength);
     this.#schedule = new CycleSchedule(ports.clock, settings.intervalMs);
     this.#timeBox = new GateTimeBox(this.#limits.drainLimitMs, this.#limits.drainLimitMaxMs);
@@ -98,7 +98,7 @@ export class Relationship {
   stop(): Promise<void> {
     return this.#serialized(async () => {
       await this.#halt();
-      await this.#endpoint[Symbol.asyncDispose]?.();
+      await this.#disconnect();
     });
   }
 
@@ -114,8 +114,9 @@ export class Relationship {
   /** Goes on after suspend, or tries again at once what failed. */
   resume(): Promise<void> {
     return this.#serialized(async () => {
+      if (this.state !== "suspended" && this.state !== "error") return;
+      await this.#halt();
       if (this.state === "suspended") await this.#note(this.#next("resume"));
-      else if (this.state === "error") await this.#halt();
       this.start();
     });
   }
@@ -131,10 +132,9 @@ export class Relationship {
       await this.#journal.refresh();
       const forgotten = { headPointId: null, inDoubt: null, stagingSessionId: null };
       await this.#journal.update({ ...forgotten, state: "suspended", allocationMarked: false });
-      const { tracker, targetId } = await this.#connect();
-      await tracker.removeTarget(targetId);
+      await this.#removeTarget();
       await this.#journal.delete();
-      await this.#endpoint[Symbol.asyncDispose]?.();
+      await this.#disconnect();
     });
   }
 
@@ -172,6 +172,7 @@ export class Relationship {
   async #run(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
       try {
+        if (await this.#foundSuspended()) return;
         await this.#advance(signal);
         this.#failuresInARow = 0;
         this.#lastError = null;
@@ -182,20 +183,32 @@ export class Relationship {
     }
   }
 
+  /** A note whose answer was lost may turn out to be a suspension. */
+  async #foundSuspended(): Promise<boolean> {
+    await this.#journal.refresh();
+    if (this.#journal.record.state !== "suspended") return false;
+    this.#blocked = false;
+    this.#announceState();
+    return true;
+  }
+
   async #advance(signal: AbortSignal): Promise<void> {
     const context = await this.#connect();
-    if (this.#mustAsk || this.#journal.isStale || this.#journal.record.inDoubt !== null) {
+    await endOrphans(context);
+    if (this.#mustAsk || this.#journal.record.inDoubt !== null) {
       await this.#prepare(context, signal);
     }
     if (this.state === "replicating") {
       const missed = await this.#schedule.wait(signal);
       if (missed > 0) this.#countMissed(missed, "the cycle before it was still under way");
     }
-    await this.#cycle(context, signal);
+    await this.#cycle(context, signal).catch((thrown: unknown) => {
+      if (this.#hasPoint() && !signal.aborted) this.#countMissed(1, reasonOf(thrown));
+      throw thrown;
+    });
   }
 
   async #prepare(context: RelationshipContext, signal: AbortSignal): Promise<void> {
-    await this.#journal.refresh();
     if (this.#journal.record.state === "ready") {
       await this.#journal.update({ state: this.#next("begin") });
       this.#announceState();
@@ -256,12 +269,10 @@ export class Relationship {
 
   async #afterFailure(thrown: unknown, signal: AbortSignal): Promise<void> {
     const error = toTidemarkError(thrown instanceof CheckpointMissed ? thrown.cause : thrown);
-    const reason = thrown instanceof CheckpointMissed ? thrown.message : error.message;
     this.#failuresInARow += 1;
     if (error.code === "CAPTURE_BROKEN") this.#drainFirst = true;
     if (error.code === "STAGING_LOST" || error.code === "PARENT_MISMATCH") this.#mustAsk = true;
     const retryable = error.retryable || error.code === "PARENT_MISMATCH";
-    if (this.#journal.record.state === "replicating") this.#countMissed(1, reason);
     await (retryable ? this.#tryAgainSoon(error, signal) : this.#block(error, signal)).catch(
       (interruption: unknown) => {
         if (!signal.aborted) throw interruption;
@@ -316,8 +327,7 @@ export class Relationship {
   /** Durable when it resolves; goes on as before when it cannot be noted. */
   async #note(state: RelationshipState): Promise<void> {
     try {
-      await this.#journal.refresh();
-      await this.#journal.update({ state });
+      await this.#journal.insist({ state });
     } catch (thrown) {
       this.start();
       throw thrown;
@@ -344,19 +354,37 @@ export class Relationship {
     return { random: this.#ports.random ?? Math.random, limits: this.#limits };
   }
 
+  /** A VM that is gone has no bits to remove. */
+  async #removeTarget(): Promise<void> {
+    try {
+      const { tracker, targetId } = await this.#connect();
+      await tracker.removeTarget(targetId);
+    } catch (thrown) {
+      if (toTidemarkError(thrown).code !== "NOT_FOUND") throw thrown;
+    }
+  }
+
+  async #disconnect(): Promise<void> {
+    await this.#endpoint?.[Symbol.asyncDispose]?.();
+    this.#endpoint = null;
+    this.#context = null;
+  }
+
   async #connect(): Promise<RelationshipContext> {
     if (this.#context !== null) return this.#context;
     const { name, tracker } = await this.#ports.openVm(this.vmId);
-    const { targetId } = this.#journal.record.settings;
+    const { settings } = this.#journal.record;
+    this.#endpoint ??= this.#ports.openReplica(settings);
     this.#context = {
       ...this.#randomAndLimits(),
       vm: { vmId: this.vmId, name, disks: tracker.disks },
-      targetId,
+      targetId: settings.targetId,
       tracker,
       endpoint: this.#endpoint,
       journal: this.#journal,
       clock: this.#ports.clock,
       timeBox: this.#timeBox,
+      orphans: new Set(),
       onRetry: (error) => this.#setError(error, null),
       onStagingProgress: (sentBytes, totalBytes) => {
         this.#progress = { sentBytes, totalBytes };
@@ -365,6 +393,10 @@ export class Relationship {
     };
     return this.#context;
   }
+}
+
+function reasonOf(thrown: unknown): string {
+  return thrown instanceof Error ? thrown.message : String(thrown);
 }
 
 /**

@@ -56,7 +56,7 @@ export interface NativeTrackedDevice extends NativeDevice {
   removeTarget(slot: number): Promise<void>;
   targets(): NativeTarget[];
   liveBlocks(): number;
-  markPending(slot: number, offsetBytes: number, lengthBytes: number): void;
+  markPending(slot: number, offsetBytes: number, lengthBytes: number): Promise<void>;
   /** Marks what the backing does not report as zero; answers the bytes marked. */
   markAllocated(slot: number): Promise<number>;
   /** [offset, length, ...] of dirty runs, at most `maxExtents`, each at most `maxExtentBytes`. */
@@ -93,6 +93,8 @@ export interface NativeCapture {
   release(extents: Float64Array): void;
   brokenReason(): string | null;
   savedBytes(): number;
+  /** Lets go of it without ending it: for threads that attached. */
+  detach(): void;
   close(): Promise<void>;
 }
 

@@ -26,21 +26,34 @@ export async function* openSegmentRecords(
   signal?: AbortSignal,
 ): AsyncGenerator<Uint8Array, void, void> {
   const capture = binding.attachCapture(plan.captureId);
-  const totals = new SegmentTotals();
-  const batches = planBatches(plan.extents);
-  const buffers = [allocateFor(batches), allocateFor(batches)] as const;
-  yield encodeSegmentHeader({ deltaId, ...plan });
-  let reading = readBatch(capture, batches[0], buffers[0]);
+  try {
+    yield encodeSegmentHeader({ deltaId, ...plan });
+    const totals = new SegmentTotals();
+    yield* readAndFrame(capture, planBatches(plan.extents), totals, signal);
+    yield totals.encodeEnd();
+  } finally {
+    capture.detach();
+  }
+}
+
+/** Reads the next batch while the last one is on its way. */
+async function* readAndFrame(
+  capture: NativeCapture,
+  batches: readonly Batch[],
+  totals: SegmentTotals,
+  signal: AbortSignal | undefined,
+): AsyncGenerator<Uint8Array, void, void> {
+  let [buffer, spare] = [allocateFor(batches), allocateFor(batches)];
+  let reading = readBatch(capture, batches[0], buffer);
   for (const [index, batch] of batches.entries()) {
-    const buffer = index % 2 === 0 ? buffers[0] : buffers[1];
     const content = await reading;
     signal?.throwIfAborted();
-    reading = readBatch(capture, batches[index + 1], index % 2 === 0 ? buffers[1] : buffers[0]);
+    reading = readBatch(capture, batches[index + 1], spare);
     // A failure is met when it is awaited; until then it must not count as unhandled.
     reading.catch(() => {});
     yield* frameBatch(batch, buffer, content, totals);
+    [buffer, spare] = [spare, buffer];
   }
-  yield totals.encodeEnd();
 }
 
 type BatchContent = { readonly crcs: Uint32Array; readonly zeros: Uint8Array } | null;

@@ -96,7 +96,7 @@ export class TrackedDisk implements AsyncDisposable {
     const id = targetIdOf(name);
     if (this.native.targets().some((target) => target.id === id)) return;
     const slot = await rethrown(this.native.addTarget(id));
-    if (start === "all") this.native.markPending(slot, 0, this.sizeBytes);
+    if (start === "all") await rethrown(this.native.markPending(slot, 0, this.sizeBytes));
     if (start === "allocated") await rethrown(this.native.markAllocated(slot));
   }
 

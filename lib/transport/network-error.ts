@@ -60,11 +60,7 @@ function peerNotAccepted(thrown: unknown, what: string, origin: string): Tidemar
 }
 
 /** The peer ended the connection over our certificate. */
-export function ourselvesNotAccepted(
-  thrown: unknown,
-  what: string,
-  origin: string,
-): TidemarkError {
+export function ourselvesNotAccepted(thrown: unknown, what: string, origin: string): TidemarkError {
   return new TidemarkError(
     "UNAUTHENTICATED",
     `Cannot ${what}: because ${origin} does not accept this host's certificate.`,

@@ -11,7 +11,8 @@ type Message =
   | { readonly kind: "call"; readonly id: number; readonly payload: unknown }
   | { readonly kind: "cancel"; readonly id: number }
   | { readonly kind: "answer"; readonly id: number; readonly value: unknown }
-  | { readonly kind: "error"; readonly id: number; readonly error: ErrorBody };
+  | { readonly kind: "error"; readonly id: number; readonly error: ErrorBody }
+  | { readonly kind: "break"; readonly error: ErrorBody };
 
 /** A Worker, a MessagePort or parentPort. */
 export interface ThreadPort {
@@ -30,14 +31,16 @@ export class ThreadCaller {
   readonly #pending = new Map<number, PendingCall>();
   #lastId = 0;
   #failure: TidemarkError | undefined;
+  #brokenBy: TidemarkError | undefined;
 
   constructor(port: ThreadPort) {
     this.#port = port;
     port.on("message", (message) => this.#receive(message as Message));
   }
 
-  get pendingCount(): number {
-    return this.#pending.size;
+  /** What the other thread said before it ended by a defect. */
+  get brokenBy(): TidemarkError | undefined {
+    return this.#brokenBy;
   }
 
   async call(payload: unknown, signal?: AbortSignal): Promise<unknown> {
@@ -69,13 +72,19 @@ export class ThreadCaller {
     if (message.kind === "error") {
       this.#pending.get(message.id)?.reject(fromErrorBody(message.error));
     }
+    if (message.kind === "break") this.#brokenBy = fromErrorBody(message.error);
   }
 }
 
 export type ThreadCallHandler = (payload: unknown, signal: AbortSignal) => Promise<unknown>;
 
-/** The answering end. */
-export function answerThreadCalls(port: ThreadPort, handle: ThreadCallHandler): void {
+/** The last word of a thread that ends by a defect. */
+export function announceBreak(port: ThreadPort, cause: unknown): void {
+  port.postMessage({ kind: "break", error: toErrorBody(cause) } satisfies Message);
+}
+
+/** The answering end. The function that it returns cancels what is running. */
+export function answerThreadCalls(port: ThreadPort, handle: ThreadCallHandler): () => void {
   const running = new Map<number, AbortController>();
   const answer = async (id: number, payload: unknown): Promise<void> => {
     const controller = new AbortController();
@@ -92,10 +101,13 @@ export function answerThreadCalls(port: ThreadPort, handle: ThreadCallHandler): 
   port.on("message", (raw) => {
     const message = raw as Message;
     if (message.kind === "call") void answer(message.id, message.payload);
-    if (message.kind === "cancel") {
-      running
-        .get(message.id)
-        ?.abort(new TidemarkError("CANCELLED", "Cannot go on: because the caller stopped it."));
-    }
+    if (message.kind === "cancel") running.get(message.id)?.abort(cancelled());
   });
+  return () => {
+    for (const controller of running.values()) controller.abort(cancelled());
+  };
+}
+
+function cancelled(): TidemarkError {
+  return new TidemarkError("CANCELLED", "Cannot go on: because the caller stopped it.");
 }

@@ -29,7 +29,9 @@ class AsyncTask final : public Napi::AsyncWorker {
   static Napi::Promise run(Napi::Env env, Work work, Convert convert,
                            Napi::Value keep = Napi::Value()) {
     auto* task = new AsyncTask(env, std::move(work), std::move(convert));
-    if (!keep.IsEmpty() && keep.IsObject()) task->Receiver().Set("keep", keep);
+    if (!keep.IsEmpty() && keep.IsObject()) {
+      task->kept_ = Napi::Persistent(keep.As<Napi::Object>());
+    }
     task->Queue();
     return task->deferred_.Promise();
   }
@@ -62,6 +64,7 @@ class AsyncTask final : public Napi::AsyncWorker {
   Napi::Promise::Deferred deferred_;
   Work work_;
   Convert convert_;
+  Napi::ObjectReference kept_;
   std::optional<Result<T>> result_;
 };
 

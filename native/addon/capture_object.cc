@@ -103,6 +103,7 @@ Napi::Function CaptureObject::define(Napi::Env env) {
                          InstanceMethod("release", &Self::release),
                          InstanceMethod("brokenReason", &Self::broken_reason),
                          InstanceMethod("savedBytes", &Self::saved_bytes),
+                         InstanceMethod("detach", &Self::detach),
                          InstanceMethod("close", &Self::close),
                      });
 }
@@ -181,6 +182,11 @@ Napi::Value CaptureObject::broken_reason(const Napi::CallbackInfo& info) {
 
 Napi::Value CaptureObject::saved_bytes(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), static_cast<double>(handle_.get(info.Env()).saved_bytes()));
+}
+
+Napi::Value CaptureObject::detach(const Napi::CallbackInfo& info) {
+  handle_.set(nullptr);
+  return info.Env().Undefined();
 }
 
 Napi::Value CaptureObject::close(const Napi::CallbackInfo& info) {

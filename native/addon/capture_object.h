@@ -24,6 +24,8 @@ class CaptureObject final : public Napi::ObjectWrap<CaptureObject> {
   Napi::Value release(const Napi::CallbackInfo& info);
   Napi::Value broken_reason(const Napi::CallbackInfo& info);
   Napi::Value saved_bytes(const Napi::CallbackInfo& info);
+  // Lets go of the capture without ending it: for threads that attached.
+  Napi::Value detach(const Napi::CallbackInfo& info);
   Napi::Value close(const Napi::CallbackInfo& info);
 
   Handle<Capture> handle_;

@@ -84,9 +84,9 @@ class Handle {
 
   // `last` runs on a pool thread, after the last lease ended.
   Napi::Promise close(Napi::Env env, std::function<Status(std::shared_ptr<T>)> last) {
-    std::shared_ptr<T> object = std::move(object_);
-    object_ = nullptr;
-    return run_status_task(env, [object, last, count = count_]() mutable -> Status {
+    // Moved, not copied: `last` may count who else holds the object.
+    auto object = std::exchange(object_, nullptr);
+    return run_status_task(env, [object = std::move(object), last, count = count_]() mutable -> Status {
       count->wait_for_zero();
       return object == nullptr ? Status::ok() : last(std::move(object));
     });

@@ -33,7 +33,7 @@ Result<uint64_t> mark_what_is_allocated(TrackedDevice& device, uint32_t slot) {
     if (extents.empty()) return Status(ErrorCode::kIo, "Cannot scan the disk: it names no extents.");
     for (const DeviceExtent& extent : extents) {
       if ((extent.flags & kExtentZero) == 0) {
-        device.bitmap().mark_pending(slot, offset_bytes, extent.length_bytes);
+        device.mark_pending(slot, offset_bytes, extent.length_bytes);
         marked_bytes += extent.length_bytes;
       }
       offset_bytes += extent.length_bytes;
@@ -42,15 +42,22 @@ Result<uint64_t> mark_what_is_allocated(TrackedDevice& device, uint32_t slot) {
   return marked_bytes;
 }
 
-Result<std::shared_ptr<TrackedDevice>> track(std::shared_ptr<BlockDevice> backing,
+struct Tracked {
+  std::shared_ptr<TrackedDevice> device;
+  std::shared_ptr<DirtyBitmap> bitmap;
+};
+
+Result<Tracked> track(std::shared_ptr<BlockDevice> backing,
                                              const std::string& bitmap_path, const Uuid& disk,
                                              uint32_t granularity_bytes, bool create) {
   auto bitmap =
       create ? DirtyBitmap::create(bitmap_path, {disk, backing->size_bytes(), granularity_bytes})
              : DirtyBitmap::open(bitmap_path, disk, backing->size_bytes());
   if (!bitmap.is_ok()) return bitmap.status();
-  return std::make_shared<TrackedDevice>(std::move(backing),
-                                         std::shared_ptr<DirtyBitmap>(std::move(bitmap).value()));
+  Tracked tracked;
+  tracked.bitmap = std::move(bitmap).value();
+  tracked.device = std::make_shared<TrackedDevice>(std::move(backing), tracked.bitmap);
+  return tracked;
 }
 
 TrackedDeviceObject& tracked_argument(Napi::Env env, const Napi::Value& value) {
@@ -62,7 +69,7 @@ TrackedDeviceObject& tracked_argument(Napi::Env env, const Napi::Value& value) {
                                 "Cannot use this value: it is not a tracked device."));
 }
 
-Napi::Object to_js_target(Napi::Env env, DirtyBitmap& bitmap, const DirtyBitmap::Target& target) {
+Napi::Object to_js_target(Napi::Env env, const DirtyBitmap& bitmap, const DirtyBitmap::Target& target) {
   auto count = [&](MapId map) {
     return Napi::Number::New(env, static_cast<double>(bitmap.dirty_block_count(map)));
   };
@@ -125,16 +132,16 @@ Napi::Value TrackedDeviceObject::opened_clean(const Napi::CallbackInfo& info) {
 Napi::Value TrackedDeviceObject::add_target(const Napi::CallbackInfo& info) {
   const Uuid id = uuid_argument(info, 0);
   return AsyncTask<uint32_t>::run(
-      info.Env(), [device = handle_.lease(info.Env()), id] { return device->bitmap().add_target(id); },
+      info.Env(), [device = handle_.lease(info.Env()), id] { return device->add_target(id); },
       [](Napi::Env env, uint32_t& slot) -> Napi::Value { return Napi::Number::New(env, slot); });
 }
 
 Napi::Value TrackedDeviceObject::remove_target(const Napi::CallbackInfo& info) {
-  return move_bits(info, &DirtyBitmap::remove_target);
+  return move_bits(info, &TrackedDevice::remove_target);
 }
 
 Napi::Value TrackedDeviceObject::targets(const Napi::CallbackInfo& info) {
-  DirtyBitmap& bitmap = handle_.get(info.Env()).bitmap();
+  const DirtyBitmap& bitmap = handle_.get(info.Env()).bitmap();
   const auto targets = bitmap.targets();
   Napi::Array array = Napi::Array::New(info.Env(), targets.size());
   for (uint32_t i = 0; i < targets.size(); ++i) {
@@ -149,12 +156,15 @@ Napi::Value TrackedDeviceObject::live_blocks(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value TrackedDeviceObject::mark_pending(const Napi::CallbackInfo& info) {
-  TrackedDevice& device = handle_.get(info.Env());
+  const uint64_t size_bytes = handle_.get(info.Env()).size_bytes();
   const uint32_t slot = slot_argument(info, 0);
-  const uint64_t offset_bytes = std::min(bytes_argument(info, 1), device.size_bytes());
-  const uint64_t length_bytes = std::min(bytes_argument(info, 2), device.size_bytes() - offset_bytes);
-  device.bitmap().mark_pending(slot, offset_bytes, length_bytes);
-  return info.Env().Undefined();
+  const uint64_t offset_bytes = std::min(bytes_argument(info, 1), size_bytes);
+  const uint64_t length_bytes = std::min(bytes_argument(info, 2), size_bytes - offset_bytes);
+  return run_status_task(info.Env(),
+                         [device = handle_.lease(info.Env()), slot, offset_bytes, length_bytes] {
+                           device->mark_pending(slot, offset_bytes, length_bytes);
+                           return Status::ok();
+                         });
 }
 
 Napi::Value TrackedDeviceObject::mark_allocated(const Napi::CallbackInfo& info) {
@@ -168,7 +178,7 @@ Napi::Value TrackedDeviceObject::mark_allocated(const Napi::CallbackInfo& info) 
 }
 
 Napi::Value TrackedDeviceObject::dirty_extents(const Napi::CallbackInfo& info) {
-  DirtyBitmap& bitmap = handle_.get(info.Env()).bitmap();
+  const DirtyBitmap& bitmap = handle_.get(info.Env()).bitmap();
   const bool is_live = string_argument(info, 0) == "live";
   const MapId map = map_argument(info, 0, is_live ? 0 : slot_argument(info, 1));
   uint64_t from_bytes = bytes_argument(info, 2);
@@ -185,36 +195,37 @@ Napi::Value TrackedDeviceObject::dirty_extents(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value TrackedDeviceObject::move_bits(const Napi::CallbackInfo& info,
-                                           Status (DirtyBitmap::*move)(uint32_t)) {
+                                           Status (TrackedDevice::*move)(uint32_t)) {
   const uint32_t slot = slot_argument(info, 0);
   return run_status_task(info.Env(), [device = handle_.lease(info.Env()), slot, move] {
-    return (device->bitmap().*move)(slot);
+    return ((*device).*move)(slot);
   });
 }
 
 Napi::Value TrackedDeviceObject::commit(const Napi::CallbackInfo& info) {
-  return move_bits(info, &DirtyBitmap::commit);
+  return move_bits(info, &TrackedDevice::commit);
 }
 Napi::Value TrackedDeviceObject::give_back(const Napi::CallbackInfo& info) {
-  return move_bits(info, &DirtyBitmap::give_back);
+  return move_bits(info, &TrackedDevice::give_back);
 }
 Napi::Value TrackedDeviceObject::stage(const Napi::CallbackInfo& info) {
-  return move_bits(info, &DirtyBitmap::stage);
+  return move_bits(info, &TrackedDevice::stage);
 }
 Napi::Value TrackedDeviceObject::unstage(const Napi::CallbackInfo& info) {
-  return move_bits(info, &DirtyBitmap::unstage);
+  return move_bits(info, &TrackedDevice::unstage);
 }
 
 Napi::Value TrackedDeviceObject::close(const Napi::CallbackInfo& info) {
   return handle_.close(
-      info.Env(), [leases = device_leases_](std::shared_ptr<TrackedDevice> device) -> Status {
+      info.Env(),
+      [leases = device_leases_, bitmap = bitmap_](std::shared_ptr<TrackedDevice> device) -> Status {
         leases->wait_for_zero();
         if (device.use_count() > 1) {
           return {ErrorCode::kInUse,
                   "Cannot close the tracked disk cleanly: it is still exported or captured. "
                   "Remove its exports and close its captures first."};
         }
-        return device->bitmap().close();
+        return bitmap->close();
       });
 }
 
@@ -224,11 +235,13 @@ Napi::Value track_device_js(const Napi::CallbackInfo& info) {
   const uint32_t granularity_bytes = uint32_argument(info, 3);
   const bool create = bool_argument(info, 4);
   auto backing = device_argument(info, 0).take_device(info.Env());
-  return AsyncTask<std::shared_ptr<TrackedDevice>>::run(
+  return AsyncTask<Tracked>::run(
       info.Env(),
       [=] { return track(backing, bitmap_path, disk, granularity_bytes, create); },
-      [](Napi::Env env, std::shared_ptr<TrackedDevice>& device) -> Napi::Value {
-        return wrap_new(env, AddonData::of(env).tracked_device, device);
+      [](Napi::Env env, Tracked& tracked) -> Napi::Value {
+        Napi::Object object = wrap_new(env, AddonData::of(env).tracked_device, tracked.device);
+        TrackedDeviceObject::Unwrap(object)->set_bitmap(tracked.bitmap);
+        return object;
       });
 }
 

@@ -12,6 +12,7 @@ class TrackedDeviceObject final : public DeviceObjectBase<TrackedDeviceObject, T
 
   // For checkpoint(): keeps close() waiting until the checkpoint has ended.
   Lease<TrackedDevice> lease(Napi::Env env) const { return handle_.lease(env); }
+  void set_bitmap(std::shared_ptr<DirtyBitmap> bitmap) { bitmap_ = std::move(bitmap); }
   std::shared_ptr<TrackedDevice> share(Napi::Env env) const { return handle_.share(env); }
 
  private:
@@ -34,8 +35,10 @@ class TrackedDeviceObject final : public DeviceObjectBase<TrackedDeviceObject, T
   // Syncs and closes the bitmap as clean. IN_USE while an NBD server still exports the disk.
   Napi::Value close(const Napi::CallbackInfo& info);
 
-  Napi::Value move_bits(const Napi::CallbackInfo& info, Status (DirtyBitmap::*move)(uint32_t));
+  Napi::Value move_bits(const Napi::CallbackInfo& info, Status (TrackedDevice::*move)(uint32_t));
   uint32_t slot_argument(const Napi::CallbackInfo& info, size_t index) const;
+
+  std::shared_ptr<DirtyBitmap> bitmap_;  // the device's own, for its close()
 };
 
 // Module functions.

@@ -25,7 +25,7 @@ Status check_belongs(const BitmapFile& file, const Uuid& disk, uint64_t disk_siz
   const BitmapHeader& header = file.header();
   const std::string subject = "Cannot open the bitmap " + file.path() + ": because it ";
   const std::string advice = " Give the bitmap of this disk, or create a new one.";
-  if (header.disk != disk) {
+  if (!disk.is_nil() && header.disk != disk) {
     return {ErrorCode::kForeign, subject + "belongs to disk " + header.disk.to_string() +
                                      ", not to " + disk.to_string() + "." + advice};
   }

@@ -76,7 +76,8 @@ class DirtyBitmap {
 
   // Errors, each its own: kNotFound, kTruncated, kCorrupt (magic, checksum,
   // impossible numbers), kVersion, kForeign (another disk or another size),
-  // kInUse (another process or object holds it). After an unclean end
+  // kInUse (another process or object holds it). The nil UUID stands for
+  // whichever disk the file names. After an unclean end
   // opened_clean() is false and pending := pending | in-flight | live was done
   // for each target (staged stays).
   static Result<std::unique_ptr<DirtyBitmap>> open(const std::string& path, const Uuid& disk,

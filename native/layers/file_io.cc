@@ -15,9 +15,9 @@ Status read_whole(int fd, uint64_t offset_bytes, std::span<std::byte> into,
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) return Status::from_errno(what, errno);
     if (n == 0) {
-      return {ErrorCode::kTruncated,
-              what + ": because the file ends at byte " + std::to_string(offset_bytes) +
-                  ". Copy it again from where it is whole."};
+      return {ErrorCode::kTruncated, what + ": because the file ends at byte " +
+                                         std::to_string(offset_bytes) +
+                                         ". Copy it again from where it is whole."};
     }
     into = into.subspan(static_cast<size_t>(n));
     offset_bytes += static_cast<uint64_t>(n);

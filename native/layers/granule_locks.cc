@@ -24,8 +24,8 @@ bool ClaimList::conflicts_before(const GranuleClaim* stop,
 
 bool GranuleLocks::lock(GranuleClaim& claim) {
   const MutexLock lock(mutex_);
-  const bool free = !held_.conflicts_before(nullptr, claim) &&
-                    !waiting_.conflicts_before(nullptr, claim);
+  const bool free =
+      !held_.conflicts_before(nullptr, claim) && !waiting_.conflicts_before(nullptr, claim);
   (free ? held_ : waiting_).append(claim);
   return free;
 }
@@ -36,8 +36,7 @@ GranuleClaim* GranuleLocks::grant_waiting() {
   GranuleClaim** last = &first;
   for (GranuleClaim* waiter = waiting_.head(); waiter != nullptr;) {
     GranuleClaim* const next = ClaimList::after(*waiter);
-    if (!held_.conflicts_before(nullptr, *waiter) &&
-        !waiting_.conflicts_before(waiter, *waiter)) {
+    if (!held_.conflicts_before(nullptr, *waiter) && !waiting_.conflicts_before(waiter, *waiter)) {
       waiting_.remove(*waiter);
       held_.append(*waiter);
       waiter->next_granted_ = nullptr;

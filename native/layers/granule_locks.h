@@ -25,7 +25,7 @@ class GranuleClaim : public FlatTask {
   bool exclusive = false;
 
  protected:
-  ~GranuleClaim() = default;
+  ~GranuleClaim() override = default;
 
  private:
   friend class GranuleLocks;

@@ -82,14 +82,13 @@ void GranuleStates::set_in_word(uint64_t word, uint64_t mask, GranuleState state
   uint64_t old = words_[word].load(std::memory_order_relaxed);
   do {
     if ((old & mask) == bits) return;
-  } while (!words_[word].compare_exchange_weak(old, (old & ~mask) | bits,
-                                               std::memory_order_acq_rel));
+  } while (
+      !words_[word].compare_exchange_weak(old, (old & ~mask) | bits, std::memory_order_acq_rel));
   // After the state, so that whoever takes the mark sees the state.
   mark_dirty(word / kWordsPerPage);
 }
 
-void GranuleStates::set(uint64_t first_granule, uint64_t end_granule,
-                        GranuleState state) noexcept {
+void GranuleStates::set(uint64_t first_granule, uint64_t end_granule, GranuleState state) noexcept {
   for (uint64_t granule = first_granule; granule < end_granule;) {
     const uint64_t word = granule / kGranulesPerWord;
     const uint64_t within = granule % kGranulesPerWord;

@@ -79,9 +79,9 @@ Status Layer::Impl::load(const Uuid& expected_disk) {
   Status status = load_header(expected_disk);
   if (status.is_ok()) status = load_footer();
   if (!status.is_ok()) return status;
-  auto mapping = FileMapping::open(
-      fd_.get(), footer_.index_offset_bytes,
-      static_cast<size_t>(header_.file_bytes - footer_.index_offset_bytes));
+  auto mapping =
+      FileMapping::open(fd_.get(), footer_.index_offset_bytes,
+                        static_cast<size_t>(header_.file_bytes - footer_.index_offset_bytes));
   if (!mapping.is_ok()) return mapping.status();
   index_ = std::move(mapping).value();
   return check_index();
@@ -100,9 +100,10 @@ Status Layer::Impl::load_header(const Uuid& expected_disk) {
   header_ = header.value();
   const auto file_bytes = static_cast<uint64_t>(info.st_size);
   if (file_bytes < header_.file_bytes) {
-    return {ErrorCode::kTruncated,
-            what_ + ": because the file has " + std::to_string(file_bytes) + " bytes, its header says " +
-                std::to_string(header_.file_bytes) + ". Copy it again from where it is whole."};
+    return {ErrorCode::kTruncated, what_ + ": because the file has " + std::to_string(file_bytes) +
+                                       " bytes, its header says " +
+                                       std::to_string(header_.file_bytes) +
+                                       ". Copy it again from where it is whole."};
   }
   if (file_bytes > header_.file_bytes) return corrupt(what_, "something follows its end");
   if (!is_valid_granularity(header_.identity.granularity_bytes) ||
@@ -111,9 +112,9 @@ Status Layer::Impl::load_header(const Uuid& expected_disk) {
     return corrupt(what_, "its header contradicts itself");
   }
   if (header_.identity.disk != expected_disk) {
-    return {ErrorCode::kForeign, what_ + ": because it is of disk " + header_.identity.disk.to_string() +
-                                     ", not of " + expected_disk.to_string() +
-                                     ". Put each disk's layers where they belong."};
+    return {ErrorCode::kForeign,
+            what_ + ": because it is of disk " + header_.identity.disk.to_string() + ", not of " +
+                expected_disk.to_string() + ". Put each disk's layers where they belong."};
   }
   return Status::ok();
 }
@@ -217,8 +218,7 @@ Status Layer::Impl::verify_extent(const LayerExtent& extent, std::span<std::byte
 Status Layer::Impl::verify() const {
   if (Status status = check_index(); !status.is_ok()) return status;
   // Whole granules at a time, whatever their size.
-  std::vector<std::byte> buffer(
-      std::max<size_t>(kVerifyBytes, header_.identity.granularity_bytes));
+  std::vector<std::byte> buffer(std::max<size_t>(kVerifyBytes, header_.identity.granularity_bytes));
   for (uint64_t i = 0; i < footer_.summary.extent_count; ++i) {
     const LayerExtent extent = extent_at(i);
     if (extent.is_zero()) continue;

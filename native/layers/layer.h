@@ -31,7 +31,7 @@ inline constexpr uint64_t kLayerDataOffset = 4096;
 struct LayerIdentity {
   Uuid disk;
   Uuid lineage;
-  uint64_t sequence = 0;          // the recovery point's number on this replica
+  uint64_t sequence = 0;  // the recovery point's number on this replica
   uint64_t disk_size_bytes = 0;
   uint32_t granularity_bytes = 4096;
 };
@@ -76,10 +76,10 @@ Result<LayerSummary> seal_layer(const std::string& path, const LayerIdentity& id
 class Layer {
  public:
   struct Run {
-    uint64_t length_bytes;      // of this run, from the asked offset
-    bool present;               // false: the layer says nothing here, look below
-    bool zero;                  // present, and all zero
-    uint64_t file_offset_bytes; // present and not zero: where in the file
+    uint64_t length_bytes;       // of this run, from the asked offset
+    bool present;                // false: the layer says nothing here, look below
+    bool zero;                   // present, and all zero
+    uint64_t file_offset_bytes;  // present and not zero: where in the file
   };
 
   // kNotFound, kTruncated, kCorrupt, kVersion, kForeign (not `expected_disk`).

@@ -40,8 +40,8 @@ LayerIdentity decode_identity(const std::byte* from) noexcept {
 }
 
 Status corrupt(const std::string& what, const std::string& because) {
-  return {ErrorCode::kCorrupt, what + ": because " + because +
-                                   ". Fetch this recovery point again or drop it."};
+  return {ErrorCode::kCorrupt,
+          what + ": because " + because + ". Fetch this recovery point again or drop it."};
 }
 
 bool is_blank(std::span<const std::byte> bytes) noexcept {
@@ -84,8 +84,7 @@ const char* ExtentChecker::add(const LayerExtent& extent) noexcept {
       extent.length_bytes > rules_.disk_end_bytes - extent.disk_offset_bytes) {
     return "an extent lies beyond the disk's end";
   }
-  if (extent.length_bytes % granularity != 0 &&
-      extent.disk_end_bytes() != rules_.disk_end_bytes) {
+  if (extent.length_bytes % granularity != 0 && extent.disk_end_bytes() != rules_.disk_end_bytes) {
     return "an extent ends inside a block";
   }
   if (extent.disk_offset_bytes < disk_position_bytes_) return "extents overlap or are not sorted";
@@ -121,10 +120,10 @@ Result<LayerHeader> decode_header(const LayerHeaderPage& page, const std::string
   }
   const auto version = load_le<uint32_t>(page.data() + 8);
   if (version != kLayerFormatVersion) {
-    return Status{ErrorCode::kVersion,
-                  what + ": because its format version is " + std::to_string(version) +
-                      ", this build reads version " + std::to_string(kLayerFormatVersion) +
-                      ". Use a build that knows it."};
+    return Status{ErrorCode::kVersion, what + ": because its format version is " +
+                                           std::to_string(version) + ", this build reads version " +
+                                           std::to_string(kLayerFormatVersion) +
+                                           ". Use a build that knows it."};
   }
   if (load_le<uint32_t>(page.data() + kHeaderCrcOffset) != crc32c(page.data(), kHeaderCrcOffset)) {
     return corrupt(what, "the checksum of its header does not hold");

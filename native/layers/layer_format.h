@@ -114,7 +114,7 @@ struct SegmentIndex {
 
 std::vector<std::byte> encode_segment_index(const SegmentIndex& index);
 // `disk_size_bytes` ends the disk for the rules above.
-Result<SegmentIndex> decode_segment_index(std::span<const std::byte> blob,
-                                          uint64_t disk_size_bytes, const std::string& what);
+Result<SegmentIndex> decode_segment_index(std::span<const std::byte> blob, uint64_t disk_size_bytes,
+                                          const std::string& what);
 
 }  // namespace tidemark

@@ -25,8 +25,8 @@ constexpr size_t kBufferBytes = 1U << 20;
 
 class LayerSegmentWriter::Impl {
  public:
-  Impl(UniqueFd fd, const std::string& path, uint64_t region_offset_bytes,
-       uint64_t capacity_bytes, uint32_t granularity_bytes)
+  Impl(UniqueFd fd, const std::string& path, uint64_t region_offset_bytes, uint64_t capacity_bytes,
+       uint32_t granularity_bytes)
       : fd_(std::move(fd)), path_(path), extents_(granularity_bytes) {
     index_.region_offset_bytes = region_offset_bytes;
     index_.capacity_bytes = capacity_bytes;
@@ -48,7 +48,7 @@ class LayerSegmentWriter::Impl {
   SegmentIndex index_;             // its extents are filled in by finish()
   std::vector<std::byte> buffer_;  // what is appended and not yet in the file
   uint64_t appended_bytes_ = 0;
-  Status failure_;                 // of a write; what follows it would leave a gap
+  Status failure_;  // of a write; what follows it would leave a gap
   bool finished_ = false;
 };
 
@@ -87,9 +87,9 @@ Status LayerSegmentWriter::Impl::append(uint64_t disk_offset_bytes,
                                         std::span<const std::byte> data) {
   if (Status status = check(disk_offset_bytes, data.size()); !status.is_ok()) return status;
   if (data.size() > index_.capacity_bytes - appended_bytes_) {
-    return {ErrorCode::kInvalidArgument,
-            "Cannot write segment of " + path_ + ": because it has more data than its region of " +
-                std::to_string(index_.capacity_bytes) + " bytes."};
+    return {ErrorCode::kInvalidArgument, "Cannot write segment of " + path_ +
+                                             ": because it has more data than its region of " +
+                                             std::to_string(index_.capacity_bytes) + " bytes."};
   }
   failpoint("layer.append");
   const uint64_t file_offset_bytes = index_.region_offset_bytes + appended_bytes_;
@@ -113,7 +113,8 @@ Status LayerSegmentWriter::Impl::zero(uint64_t disk_offset_bytes, uint64_t lengt
 
 Result<std::vector<std::byte>> LayerSegmentWriter::Impl::finish() {
   if (finished_) {
-    return Status{ErrorCode::kClosed, "Cannot finish segment of " + path_ + ": because it is finished."};
+    return Status{ErrorCode::kClosed,
+                  "Cannot finish segment of " + path_ + ": because it is finished."};
   }
   finished_ = true;
   if (failure_.is_ok()) (void)write_out({});
@@ -127,19 +128,20 @@ Result<std::vector<std::byte>> LayerSegmentWriter::Impl::finish() {
   return encode_segment_index(index_);
 }
 
-Result<std::unique_ptr<LayerSegmentWriter>> LayerSegmentWriter::open(
-    const std::string& path, uint64_t region_offset_bytes, uint64_t capacity_bytes,
-    uint32_t granularity_bytes) {
+Result<std::unique_ptr<LayerSegmentWriter>> LayerSegmentWriter::open(const std::string& path,
+                                                                     uint64_t region_offset_bytes,
+                                                                     uint64_t capacity_bytes,
+                                                                     uint32_t granularity_bytes) {
   if (region_offset_bytes < kLayerDataOffset || region_offset_bytes > kLargestDiskBytes ||
       capacity_bytes > kLargestDiskBytes - region_offset_bytes) {
-    return Status{ErrorCode::kInvalidArgument,
-                  "Cannot write segment of " + path + ": because its region is not in the data area."};
+    return Status{ErrorCode::kInvalidArgument, "Cannot write segment of " + path +
+                                                   ": because its region is not in the data area."};
   }
   if (!is_valid_granularity(granularity_bytes)) {
-    return Status{ErrorCode::kInvalidArgument,
-                  "Cannot write segment of " + path + ": because granularity " +
-                      std::to_string(granularity_bytes) +
-                      " is no power of two from 512 B to 64 MiB."};
+    return Status{ErrorCode::kInvalidArgument, "Cannot write segment of " + path +
+                                                   ": because granularity " +
+                                                   std::to_string(granularity_bytes) +
+                                                   " is no power of two from 512 B to 64 MiB."};
   }
   UniqueFd fd(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
   if (!fd.is_open()) return Status::from_errno("Cannot open layer " + path, errno);

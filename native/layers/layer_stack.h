@@ -25,8 +25,8 @@ struct SourceRun {
 class LayerStack {
  public:
   // Layers oldest first.
-  static Result<std::unique_ptr<LayerStack>> open(
-      std::shared_ptr<BlockDevice> base, std::vector<std::shared_ptr<const Layer>> layers);
+  static Result<std::unique_ptr<LayerStack>> open(std::shared_ptr<BlockDevice> base,
+                                                  std::vector<std::shared_ptr<const Layer>> layers);
 
   BlockDevice& base() const noexcept { return *base_; }
   const std::vector<std::shared_ptr<const Layer>>& layers() const noexcept { return layers_; }

@@ -52,8 +52,8 @@ LayeredDevice::LayeredDevice(uint64_t size_bytes, std::unique_ptr<LayerStack> be
   if (scratch_.scratch != nullptr) {
     // Writes of whole granules need no fill.
     const auto granularity = static_cast<uint32_t>(scratch_.scratch->granularity_bytes());
-    traits_.preferred_block_bytes = std::clamp(granularity, traits_.preferred_block_bytes,
-                                               kLargestPreferredBlock);
+    traits_.preferred_block_bytes =
+        std::clamp(granularity, traits_.preferred_block_bytes, kLargestPreferredBlock);
   }
 }
 
@@ -109,8 +109,8 @@ Status invalid(const std::string& because) {
 // The base's block must divide every place at which a read may be divided.
 Status check_alignment(const LayeredDeviceParameters& parameters) {
   const uint64_t block_bytes = parameters.base->traits().minimum_block_bytes;
-  bool divides = parameters.size_bytes % block_bytes == 0 &&
-                 parameters.granularity_bytes % block_bytes == 0;
+  bool divides =
+      parameters.size_bytes % block_bytes == 0 && parameters.granularity_bytes % block_bytes == 0;
   for (const auto& layer : parameters.layers) {
     const LayerIdentity& identity = layer->identity();
     divides = divides && identity.granularity_bytes % block_bytes == 0 &&

@@ -19,8 +19,8 @@ namespace tidemark {
 
 struct LayeredDeviceParameters {
   Uuid disk;
-  uint64_t size_bytes = 0;                           // of the disk at that point
-  uint32_t granularity_bytes = 4096;                 // of the scratch index
+  uint64_t size_bytes = 0;            // of the disk at that point
+  uint32_t granularity_bytes = 4096;  // of the scratch index
   std::shared_ptr<BlockDevice> base;
   std::vector<std::shared_ptr<const Layer>> layers;  // oldest first
   std::string scratch_path;                          // empty: the device is read-only

@@ -13,7 +13,7 @@ class FlatTask {
   virtual void run() noexcept = 0;
 
  protected:
-  ~FlatTask() = default;
+  virtual ~FlatTask() = default;
 
  private:
   friend void run_flat(FlatTask& task) noexcept;

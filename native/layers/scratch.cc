@@ -14,8 +14,8 @@ Result<std::unique_ptr<Scratch>> Scratch::open(std::shared_ptr<BlockDevice> data
                                                std::shared_ptr<BlockDevice> index,
                                                const ScratchIdentity& identity,
                                                const std::string& what) {
-  auto states = GranuleStates::create(
-      (identity.size_bytes + identity.granularity_bytes - 1) / identity.granularity_bytes);
+  auto states = GranuleStates::create((identity.size_bytes + identity.granularity_bytes - 1) /
+                                      identity.granularity_bytes);
   if (!states.is_ok()) return states.status();
   auto loaded = ScratchIndex::load(std::move(index), identity, *states.value(), what);
   if (!loaded.is_ok()) return loaded.status();
@@ -25,8 +25,8 @@ Result<std::unique_ptr<Scratch>> Scratch::open(std::shared_ptr<BlockDevice> data
                       " bytes, the disk " + std::to_string(identity.size_bytes) +
                       ". Discard it and start from the recovery point again."};
   }
-  return std::unique_ptr<Scratch>(new Scratch(std::move(data), std::move(states).value(),
-                                              std::move(loaded).value(), identity));
+  return std::unique_ptr<Scratch>(
+      new Scratch(std::move(data), std::move(states).value(), std::move(loaded).value(), identity));
 }
 
 }  // namespace tidemark

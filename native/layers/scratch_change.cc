@@ -18,6 +18,11 @@ ScratchChange::ScratchChange(IoRequest& request, Scratch& scratch,
 
 void ScratchChange::start(IoRequest& request, Scratch& scratch,
                           const DiskContent& content) noexcept {
+  // Room for zeroes is made by writing them, on some file systems.
+  constexpr uint32_t kRoomAtOnce = kIoNoHole | kIoFastZero;
+  if (request.op == IoOp::kWriteZeroes && (request.flags & kRoomAtOnce) == kRoomAtOnce) {
+    return request.complete(ENOTSUP);
+  }
   auto* change = new (std::nothrow) ScratchChange(request, scratch, content);
   if (change == nullptr) return request.complete(ENOMEM);
   change->claim();
@@ -97,11 +102,9 @@ void ScratchChange::begin_step(Step step) noexcept {
 
 void ScratchChange::submit(IoRequest& io) noexcept {
   pending_.fetch_add(1, std::memory_order_relaxed);
-  io.push(
-      [](IoRequest&, void* context, uint64_t, int error) noexcept {
-        static_cast<ScratchChange*>(context)->part_done(error);
-      },
-      this);
+  io.push([](IoRequest&, void* context, uint64_t,
+             int error) noexcept { static_cast<ScratchChange*>(context)->part_done(error); },
+          this);
   if (io.op == IoOp::kRead) return content_.read(io);
   scratch_.data().submit(io);
 }
@@ -154,9 +157,7 @@ void ScratchChange::write() noexcept {
   if (is_write()) {
     write_straight();
   } else {
-    write_zeroes(head_, 0);
-    write_zeroes(tail_, 0);
-    zero_whole_granules();
+    zero_straight();
   }
   part_done(0);
 }
@@ -164,8 +165,7 @@ void ScratchChange::write() noexcept {
 // Whole granules, and beside them the parts of granules that are data already.
 void ScratchChange::write_straight() noexcept {
   const uint64_t begin = head_.granule == nullptr ? request_.offset_bytes : head_.end_bytes;
-  const uint64_t end =
-      tail_.granule == nullptr ? request_.end_bytes() : tail_.begin_bytes;
+  const uint64_t end = tail_.granule == nullptr ? request_.end_bytes() : tail_.begin_bytes;
   if (begin >= end) return;
   middle_.io.op = IoOp::kWrite;
   middle_.io.offset_bytes = begin;
@@ -174,10 +174,9 @@ void ScratchChange::write_straight() noexcept {
   submit(middle_.io);
 }
 
-// A part of a granule that is data; where it was filled, merge() has done it.
+// Where a granule was filled, merge() has done it.
 void ScratchChange::write_zeroes(Piece& piece, uint32_t flags) noexcept {
   if (piece.is_empty() || piece.granule != nullptr) return;
-  if (flags == 0 && state_of(piece) != GranuleState::kData) return;
   piece.io.op = IoOp::kWriteZeroes;
   piece.io.flags = flags;
   piece.io.offset_bytes = piece.begin_bytes;
@@ -185,11 +184,13 @@ void ScratchChange::write_zeroes(Piece& piece, uint32_t flags) noexcept {
   submit(piece.io);
 }
 
-// Nothing has to be written: the state says it. Only who asks for room gets it.
-void ScratchChange::zero_whole_granules() noexcept {
-  if ((request_.flags & kIoNoHole) != 0) {
-    write_zeroes(middle_, request_.flags & (kIoNoHole | kIoFastZero));
+// Whole granules have nothing to write: their state says it. Only who asks for
+// room gets it.
+void ScratchChange::zero_straight() noexcept {
+  for (Piece* piece : {&head_, &tail_}) {
+    if (state_of(*piece) == GranuleState::kData) write_zeroes(*piece, 0);
   }
+  if ((request_.flags & kIoNoHole) != 0) write_zeroes(middle_, kIoNoHole);
 }
 
 void ScratchChange::set_states() noexcept {

@@ -56,7 +56,7 @@ class ScratchChange final : public GranuleClaim {
   void write() noexcept;
   void write_straight() noexcept;
   void write_zeroes(Piece& piece, uint32_t flags) noexcept;
-  void zero_whole_granules() noexcept;
+  void zero_straight() noexcept;
   void finish() noexcept;
   void set_states() noexcept;
 

@@ -95,8 +95,7 @@ Result<OpenScratch> open_scratch_files(const std::string& path, const ScratchIde
   if (!data.is_ok()) return data.status();
   auto index = open_file(index_path);
   if (!index.is_ok()) return index.status();
-  auto scratch =
-      Scratch::open(std::move(data).value(), std::move(index).value(), identity, what);
+  auto scratch = Scratch::open(std::move(data).value(), std::move(index).value(), identity, what);
   if (!scratch.is_ok()) return scratch.status();
   open.scratch = std::move(scratch).value();
   return open;

@@ -52,10 +52,10 @@ Result<ScratchHeader> decode_scratch_header(const std::byte* from, const std::st
   }
   const auto version = load_le<uint32_t>(from + 8);
   if (version != kScratchFormatVersion) {
-    return Status{ErrorCode::kVersion,
-                  what + ": because its format version is " + std::to_string(version) +
-                      ", this build reads version " + std::to_string(kScratchFormatVersion) +
-                      ". Use a build that knows it."};
+    return Status{ErrorCode::kVersion, what + ": because its format version is " +
+                                           std::to_string(version) + ", this build reads version " +
+                                           std::to_string(kScratchFormatVersion) +
+                                           ". Use a build that knows it."};
   }
   ScratchHeader header;
   header.seed = load_le<uint32_t>(from + kCrcOffset);

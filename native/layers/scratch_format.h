@@ -74,7 +74,6 @@ struct ScratchJournal {
   uint32_t pages_checksum = 0;      // over the pages: those of a torn earlier try do not fit
 };
 void encode_scratch_journal(const ScratchJournal& journal, uint32_t seed, std::byte* to) noexcept;
-bool decode_scratch_journal(const std::byte* from, uint32_t seed,
-                            ScratchJournal& journal) noexcept;
+bool decode_scratch_journal(const std::byte* from, uint32_t seed, ScratchJournal& journal) noexcept;
 
 }  // namespace tidemark

@@ -57,8 +57,7 @@ int ScratchIndex::begin_cycle() noexcept {
   }
   ++sequence_;
   take_dirty_pages();
-  const uint32_t checksum =
-      crc32c(cycle_.page(0), cycle_.page_count * kScratchPageBytes, seed_);
+  const uint32_t checksum = crc32c(cycle_.page(0), cycle_.page_count * kScratchPageBytes, seed_);
   encode_scratch_journal({sequence_, cycle_.page_count, written_count_, checksum}, seed_,
                          cycle_.bytes.get());
   return 0;

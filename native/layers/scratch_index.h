@@ -32,8 +32,7 @@ class ScratchIndex {
   // outlive the index.
   static Result<std::unique_ptr<ScratchIndex>> load(std::shared_ptr<BlockDevice> device,
                                                     const ScratchIdentity& identity,
-                                                    GranuleStates& states,
-                                                    const std::string& what);
+                                                    GranuleStates& states, const std::string& what);
 
   BlockDevice& device() noexcept { return *device_; }
 
@@ -75,7 +74,7 @@ class ScratchIndex {
   uint64_t sequence_ = 0;  // of the latest cycle, committed or not
   unsigned journal_ = 0;   // the next to be written
   Pages cycle_;
-  Pages previous_;          // of the last committed cycle: copied, perhaps not durable
+  Pages previous_;  // of the last committed cycle: copied, perhaps not durable
   uint64_t copied_count_ = 0;
 };
 

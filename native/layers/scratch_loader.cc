@@ -61,8 +61,8 @@ Status ScratchLoader::load_journal(unsigned number, Journal& journal) {
   if (Status status = read(offset_bytes + kScratchPageBytes, journal.pages); !status.is_ok()) {
     return status;
   }
-  journal.whole = crc32c(journal.pages.data(), journal.pages.size(), seed_) ==
-                  journal.head.pages_checksum;
+  journal.whole =
+      crc32c(journal.pages.data(), journal.pages.size(), seed_) == journal.head.pages_checksum;
   return Status::ok();
 }
 
@@ -90,8 +90,7 @@ Status ScratchLoader::load_states(uint64_t page_number, const std::byte* page) {
 Status ScratchLoader::load_place(uint64_t page_number, const std::byte* from) {
   if (is_blank_page(from)) return Status::ok();
   ScratchPage page;
-  const bool valid =
-      decode_scratch_page(from, seed_, page) && page.page_number == page_number;
+  const bool valid = decode_scratch_page(from, seed_, page) && page.page_number == page_number;
   const auto newest = newest_.find(page_number);
   // Copies are made after their journal is durable: a copy that is newer than any
   // whole journal says that a journal was lost.

@@ -39,14 +39,15 @@ Status check_identity(const LayerIdentity& identity, const std::string& what) {
             what + ": because its granularity is no power of two from 512 B to 64 MiB."};
   }
   if (identity.disk_size_bytes == 0 || identity.disk_size_bytes > kLargestDiskBytes) {
-    return {ErrorCode::kInvalidArgument, what + ": because the disk's size is not a size of a disk."};
+    return {ErrorCode::kInvalidArgument,
+            what + ": because the disk's size is not a size of a disk."};
   }
   return Status::ok();
 }
 
 Status overlap(const std::string& what, const char* where, const LayerExtent& extent) {
-  return {ErrorCode::kCorrupt, what + ": because two segments overlap " + where + ", at disk offset " +
-                                   std::to_string(extent.disk_offset_bytes) +
+  return {ErrorCode::kCorrupt, what + ": because two segments overlap " + where +
+                                   ", at disk offset " + std::to_string(extent.disk_offset_bytes) +
                                    ". Receive the delta again."};
 }
 
@@ -101,7 +102,8 @@ std::vector<LayerExtent> joined_extents(const std::vector<PlacedExtent>& placed,
       extents.push_back(p.extent);
       extents.back().first_checksum_index = checksum_count;
     }
-    if (!p.extent.is_zero()) checksum_count += granules_of(p.extent.length_bytes, granularity_bytes);
+    if (!p.extent.is_zero())
+      checksum_count += granules_of(p.extent.length_bytes, granularity_bytes);
   }
   return extents;
 }
@@ -136,9 +138,9 @@ JoinedIndex join(const std::vector<PlacedExtent>& placed, const LayerIdentity& i
   return index;
 }
 
-Result<std::vector<SegmentIndex>> decode_segments(
-    const LayerIdentity& identity, std::span<const std::vector<std::byte>> blobs,
-    const std::string& what) {
+Result<std::vector<SegmentIndex>> decode_segments(const LayerIdentity& identity,
+                                                  std::span<const std::vector<std::byte>> blobs,
+                                                  const std::string& what) {
   std::vector<SegmentIndex> segments;
   for (const std::vector<std::byte>& blob : blobs) {
     auto segment = decode_segment_index(blob, identity.disk_size_bytes, what);
@@ -198,8 +200,9 @@ Status check_data_is_there(uint64_t file_bytes, const std::vector<PlacedExtent>&
                            const std::string& what) {
   for (const PlacedExtent& p : placed) {
     if (!p.extent.is_zero() && p.extent.file_end_bytes() > file_bytes) {
-      return {ErrorCode::kTruncated,
-              what + ": because the file ends before the data of a segment. Receive the delta again."};
+      return {
+          ErrorCode::kTruncated,
+          what + ": because the file ends before the data of a segment. Receive the delta again."};
     }
   }
   return Status::ok();

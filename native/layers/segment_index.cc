@@ -46,8 +46,7 @@ bool counts_fit(size_t blob_bytes, uint64_t extent_count, uint64_t checksum_coun
          checksum_count == left_bytes / kLayerChecksumBytes;
 }
 
-Status check_extents(const SegmentIndex& index, uint64_t disk_size_bytes,
-                     const std::string& what) {
+Status check_extents(const SegmentIndex& index, uint64_t disk_size_bytes, const std::string& what) {
   ExtentChecker checker({index.granularity_bytes, disk_size_bytes, index.region_offset_bytes,
                          index.region_offset_bytes + index.capacity_bytes});
   for (LayerExtent extent : index.extents) {
@@ -95,8 +94,8 @@ std::vector<std::byte> encode_segment_index(const SegmentIndex& index) {
   return blob;
 }
 
-Result<SegmentIndex> decode_segment_index(std::span<const std::byte> blob,
-                                          uint64_t disk_size_bytes, const std::string& what) {
+Result<SegmentIndex> decode_segment_index(std::span<const std::byte> blob, uint64_t disk_size_bytes,
+                                          const std::string& what) {
   if (Status status = check_envelope(blob, what); !status.is_ok()) return status;
   SegmentIndex index;
   index.granularity_bytes = load_le<uint32_t>(blob.data() + 12);
@@ -104,7 +103,8 @@ Result<SegmentIndex> decode_segment_index(std::span<const std::byte> blob,
   index.capacity_bytes = load_le<uint64_t>(blob.data() + 24);
   const auto extent_count = load_le<uint64_t>(blob.data() + 32);
   const auto checksum_count = load_le<uint64_t>(blob.data() + 40);
-  if (!is_valid_granularity(index.granularity_bytes)) return corrupt(what, "its granularity is odd");
+  if (!is_valid_granularity(index.granularity_bytes))
+    return corrupt(what, "its granularity is odd");
   if (index.region_offset_bytes < kLayerDataOffset ||
       index.region_offset_bytes > kLargestDiskBytes ||
       index.capacity_bytes > kLargestDiskBytes - index.region_offset_bytes) {

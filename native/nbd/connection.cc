@@ -110,6 +110,8 @@ void Connection::begin_transmission() {
 }
 
 void Connection::flush() {
+  // A reply that could not be queued leaves a stream that nobody can read on.
+  if (transmission_ && !transmission_->is_intact()) break_off();
   if (is_broken_) return output_.discard();
   if (output_.flush(socket_fd_.get()) == OutputQueue::FlushResult::kBroken) break_off();
 }

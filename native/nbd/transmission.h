@@ -56,6 +56,7 @@ class Transmission {
   // The client is gone: replies are dropped.
   void drop_replies() noexcept { is_dropping_ = true; }
 
+  bool is_intact() const noexcept { return replies_.is_intact(); }
   uint32_t in_flight_count() const noexcept { return in_flight_count_; }
   // Too much queued, held or in flight to take more requests.
   bool is_limited() const noexcept;

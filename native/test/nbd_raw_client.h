@@ -178,7 +178,8 @@ class RawClient {
     REQUIRE(header.size() == 20);
     REQUIRE(number(header, 0, 8) == 0x0003e889045565a9);
     OptionAnswer answer{static_cast<uint32_t>(number(header, 8, 4)),
-                        static_cast<uint32_t>(number(header, 12, 4)), {}};
+                        static_cast<uint32_t>(number(header, 12, 4)),
+                        {}};
     answer.payload = receive(number(header, 16, 4));
     return answer;
   }

@@ -91,7 +91,8 @@ class ScriptedDevice : public tidemark::BlockDevice {
   }
   void wait_for_held(size_t count) {
     MutexLock lock(mutex_);
-    lock.wait(changed_, [this, count]() NO_THREAD_SAFETY_ANALYSIS { return held_.size() >= count; });
+    lock.wait(changed_,
+              [this, count]() NO_THREAD_SAFETY_ANALYSIS { return held_.size() >= count; });
   }
   // Completes the held request at `index` on the calling thread.
   void release(size_t index) {

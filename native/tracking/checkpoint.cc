@@ -1,6 +1,7 @@
 #include "tracking/checkpoint.h"
 
 #include <algorithm>
+#include <cassert>
 
 #include "common/failpoint.h"
 #include "tracking/frozen_capture.h"
@@ -60,6 +61,9 @@ Status prepare_maps(const CheckpointMember& member) {
     return target.slot == member.slot;
   });
   if (!is_target) return refuse("the slot has no target. Add the target first.");
+  if (member.device->impl().captures().is_occupied(member.slot)) {
+    return refuse("the target's last capture is open. Close it first.", ErrorCode::kInUse);
+  }
   if (bitmap.next_extent(MapId::in_flight(member.slot), 0, bitmap.disk_size_bytes())) {
     return refuse("the target's last changes are undecided. Commit them or give them back.");
   }
@@ -79,9 +83,8 @@ Result<std::shared_ptr<SlotCapture>> make_capture(const CheckpointMember& member
     if (!created.is_ok()) return created.status();
     frozen = std::move(created).value();
   }
-  if (!device.captures().occupy(member.slot)) {
-    return refuse("the target's last capture is open. Close it first.", ErrorCode::kInUse);
-  }
+  [[maybe_unused]] const bool is_ours = device.captures().occupy(member.slot);
+  assert(is_ours);  // prepare_maps() has seen it free, and nobody else occupies slots
   std::shared_ptr<SlotCapture> capture;
   if (with_capture) {
     capture = std::make_shared<FrozenCapture>(member.device, member.slot, std::move(frozen));

@@ -1,0 +1,6 @@
+/** An ingest thread: writes segments into layer files through the addon. */
+import { openSegmentSink } from "../replica/segment-sink.js";
+import { identifyClient } from "../security/peer-identity.js";
+import { runIngest } from "../transport/ingest.js";
+
+runIngest({ openSink: openSegmentSink, identifyPeer: identifyClient });

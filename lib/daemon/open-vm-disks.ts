@@ -1,0 +1,90 @@
+import { access, rename } from "node:fs/promises";
+import { TidemarkError, toTidemarkError } from "../model/errors.js";
+import { TrackedDisk } from "../tracking/tracked-disk.js";
+
+export interface VmDiskDefinition {
+  readonly diskId: string;
+  readonly name: string;
+  readonly path: string;
+  readonly bitmapPath: string;
+}
+
+export interface VmDefinition {
+  readonly vmId: string;
+  readonly name: string;
+  readonly targetId: string;
+  readonly disks: readonly VmDiskDefinition[];
+}
+
+/** All disks of a known VM, or none. `onNotice` hears one sentence about each bitmap that had to be replaced. */
+export async function openVmDisks(
+  vm: VmDefinition,
+  onNotice: (message: string) => void,
+): Promise<TrackedDisk[]> {
+  return openAll(vm.disks, (disk) => reopenDisk(disk, vm.targetId, onNotice));
+}
+
+/** Opens one after another; when one fails, the ones before it are closed again. */
+export async function openAll<Item>(
+  items: readonly Item[],
+  open: (item: Item) => Promise<TrackedDisk>,
+): Promise<TrackedDisk[]> {
+  const opened: TrackedDisk[] = [];
+  try {
+    for (const item of items) opened.push(await open(item));
+    return opened;
+  } catch (thrown) {
+    for (const disk of opened) await disk.close();
+    throw thrown;
+  }
+}
+
+/**
+ * A bitmap that is gone or damaged is never "nothing changed": a new one is
+ * made in which the whole disk counts as changed for the target.
+ */
+async function reopenDisk(
+  disk: VmDiskDefinition,
+  targetId: string,
+  onNotice: (message: string) => void,
+): Promise<TrackedDisk> {
+  const options = { path: disk.path, bitmapPath: disk.bitmapPath, diskId: disk.diskId };
+  let why = "is missing";
+  if (await exists(disk.bitmapPath)) {
+    try {
+      return await TrackedDisk.open(options);
+    } catch (thrown) {
+      const error = toTidemarkError(thrown);
+      if (error.code !== "CORRUPT" && error.code !== "TRUNCATED") throw error;
+      await rename(disk.bitmapPath, `${disk.bitmapPath}.damaged-${Date.now()}`);
+      why = "was damaged and is set aside";
+    }
+  }
+  const opened = await TrackedDisk.open(options);
+  await opened.addTarget(targetId, "all");
+  onNotice(`The bitmap ${disk.bitmapPath} ${why}: all of disk ${disk.path} is sent again.`);
+  return opened;
+}
+
+/** A disk that is not known yet; its bitmap may be there from an earlier replication. */
+export async function openNewDisk(path: string): Promise<TrackedDisk> {
+  if (!(await exists(path))) {
+    throw new TidemarkError(
+      "NOT_FOUND",
+      `Cannot open disk ${path}: because there is no such file or device.`,
+      {
+        hint: "Name a raw image file or a block device.",
+      },
+    );
+  }
+  return TrackedDisk.open({ path });
+}
+
+async function exists(path: string): Promise<boolean> {
+  try {
+    await access(path);
+    return true;
+  } catch {
+    return false;
+  }
+}

@@ -1,0 +1,186 @@
+import { createServer, type Server } from "node:https";
+import type { IncomingMessage, ServerResponse } from "node:http";
+import type { AddressInfo } from "node:net";
+import type { TLSSocket } from "node:tls";
+import type { SegmentReceipt } from "../model/delta.js";
+import type { PeerIdentity } from "../model/peer.js";
+import type { OpenSegmentSink, SegmentReceiver, SegmentSlot } from "../model/segment-receiver.js";
+import { readControlRequest, versionlessPath } from "./control-request.js";
+import { answerError, answerJson } from "./ingest-answer.js";
+import type { MainCall, WorkerCall } from "./ingest-call.js";
+import type { IngestLimits } from "./limits.js";
+import { matchPath, SEGMENT_PATH } from "./peer-routes.js";
+import { ingestSegment } from "./segment-ingest.js";
+import { answerThreadCalls, ThreadCaller } from "./thread-calls.js";
+import { serverTls } from "./tls-settings.js";
+import { endWorkerThread, enterWorkerThread } from "./worker-thread.js";
+import { ZstdDecoder } from "./zstd-decoder.js";
+
+export interface IngestOptions {
+  readonly openSink: OpenSegmentSink;
+  /** From the DER of the peer's certificate; throws UNAUTHENTICATED. */
+  readonly identifyPeer: (certificateDer: Uint8Array | undefined) => PeerIdentity;
+}
+
+/** The body of an ingest worker's thread: listens, and does what PeerServer asks. */
+export function runIngest(options: IngestOptions): void {
+  const port = enterWorkerThread();
+  const main = new ThreadCaller(port);
+  let listener: IngestListener | undefined;
+  answerThreadCalls(port, async (payload) => {
+    const call = payload as WorkerCall;
+    if (call.op === "listen") {
+      listener = new IngestListener(options, main, call);
+      return listener.listen(call);
+    }
+    if (call.op === "renew") return listener?.renew(call);
+    await listener?.close();
+    endWorkerThread(0);
+    return undefined;
+  });
+}
+
+type ListenCall = Extract<WorkerCall, { op: "listen" }>;
+
+class IngestListener {
+  readonly #options: IngestOptions;
+  readonly #main: ThreadCaller;
+  readonly #limits: IngestLimits;
+  readonly #server: Server;
+  readonly #idleDecoders: ZstdDecoder[] = [];
+  readonly #serving = new Set<Promise<void>>();
+  #lastWarningMs = Number.NEGATIVE_INFINITY;
+
+  constructor(options: IngestOptions, main: ThreadCaller, { tls, limits }: ListenCall) {
+    this.#options = options;
+    this.#main = main;
+    this.#limits = limits;
+    this.#server = createServer(
+      {
+        ...serverTls(tls),
+        // Not Node's default for TLS, on either side: small answers would wait for an ACK.
+        noDelay: true,
+        handshakeTimeout: limits.handshakeTimeoutMs,
+        headersTimeout: limits.headersTimeoutMs,
+        requestTimeout: limits.requestTimeoutMs,
+        keepAliveTimeout: limits.keepAliveTimeoutMs,
+        connectionsCheckingInterval: Math.min(5_000, limits.headersTimeoutMs),
+      },
+      (message, response) => this.#begin(message, response),
+    );
+    this.#server.maxConnections = limits.maxConnections;
+    // Failed handshakes come this way too.
+    this.#server.on("clientError", (error, socket) => this.#refused(error, socket as TLSSocket));
+  }
+
+  async listen({ place }: ListenCall): Promise<number> {
+    await new Promise<void>((resolve, reject) => {
+      this.#server.once("error", reject);
+      this.#server.listen(place, () => {
+        this.#server.off("error", reject);
+        resolve();
+      });
+    });
+    this.#server.on("error", (error) => this.#warn(error.message));
+    return (this.#server.address() as AddressInfo).port;
+  }
+
+  /** For connections from now on. */
+  renew({ tls }: { readonly tls: ListenCall["tls"] }): void {
+    this.#server.setSecureContext(serverTls(tls));
+  }
+
+  /** Resolves when nothing is open any more: neither connection nor sink. */
+  async close(): Promise<void> {
+    await new Promise<void>((resolve) => {
+      this.#server.close(() => resolve());
+      this.#server.closeAllConnections();
+    });
+    await Promise.all(this.#serving);
+  }
+
+  #begin(message: IncomingMessage, response: ServerResponse): void {
+    const serving = this.#serve(message, response).finally(() => this.#serving.delete(serving));
+    this.#serving.add(serving);
+  }
+
+  async #serve(message: IncomingMessage, response: ServerResponse): Promise<void> {
+    response.on("error", () => undefined);
+    try {
+      const peer = this.#identify(message.socket as TLSSocket);
+      const path = versionlessPath(message.url ?? "");
+      const segment = message.method === "PUT" ? matchPath(SEGMENT_PATH, path) : undefined;
+      const answer =
+        segment === undefined
+          ? await this.#control(message, path, peer)
+          : await this.#segment(message, segment, peer);
+      answerJson(response, answer);
+    } catch (thrown) {
+      await answerError(message, response, thrown);
+    }
+  }
+
+  #identify(socket: TLSSocket): PeerIdentity {
+    // An empty object where there is none, whatever the types say.
+    const certificate = socket.getPeerCertificate() as { raw?: Buffer } | undefined;
+    return this.#options.identifyPeer(certificate?.raw);
+  }
+
+  async #control(message: IncomingMessage, path: string, peer: PeerIdentity): Promise<unknown> {
+    const request = await readControlRequest(message, path, this.#limits.idleTimeoutMs);
+    return this.#call({ op: "control", peer, ...request });
+  }
+
+  async #segment(
+    message: IncomingMessage,
+    parameters: Record<string, string>,
+    peer: PeerIdentity,
+  ): Promise<SegmentReceipt> {
+    const decoder = this.#idleDecoders.pop() ?? new ZstdDecoder();
+    try {
+      return await ingestSegment(message, parameters, {
+        receiver: this.#receiverFor(peer),
+        openSink: this.#options.openSink,
+        decoder,
+        idleTimeoutMs: this.#limits.idleTimeoutMs,
+      });
+    } finally {
+      this.#idleDecoders.push(decoder);
+    }
+  }
+
+  #receiverFor(peer: PeerIdentity): SegmentReceiver {
+    return {
+      reserveSegment: async (request) =>
+        (await this.#call({ op: "reserve", peer, request })) as SegmentSlot,
+      completeSegment: async (slot, receipt) => {
+        await this.#call({ op: "complete", peer, slot, receipt });
+      },
+      abortSegment: async (slot) => {
+        await this.#call({ op: "abort", peer, slot });
+      },
+    };
+  }
+
+  #call(call: MainCall): Promise<unknown> {
+    return this.#main.call(call);
+  }
+
+  #refused(error: Error, socket: TLSSocket): void {
+    const { code = error.message } = error as NodeJS.ErrnoException;
+    const fault = socket.authorized ? "sent what is no HTTP" : "did not pass the TLS handshake";
+    const reason = (socket.authorizationError as unknown as string | null) ?? code;
+    // A socket that is closed already has no address any more.
+    const from = socket.remoteAddress === undefined ? "" : ` from ${socket.remoteAddress}`;
+    this.#warn(`a connection${from} that ${fault} (${reason})`);
+    socket.destroy();
+  }
+
+  /** At most one a second: whoever sends garbage does not get to fill a log. */
+  #warn(what: string): void {
+    const nowMs = performance.now();
+    if (nowMs - this.#lastWarningMs < 1000) return;
+    this.#lastWarningMs = nowMs;
+    this.#call({ op: "warn", message: `Refused ${what}.` }).catch(() => undefined);
+  }
+}

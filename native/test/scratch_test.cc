@@ -1,0 +1,325 @@
+// The scratch against power loss: its two files stand on devices that forget
+// what was not flushed, in any order and in the middle of a write.
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <set>
+
+#include "device/fault_device.h"
+#include "device/memory_device.h"
+#include "device/sync_io.h"
+#include "layer_builder.h"
+#include "layers/disk_content.h"
+#include "layers/scratch_change.h"
+#include "layers/scratch_index.h"
+
+using namespace tidemark;
+
+namespace {
+
+constexpr uint64_t kSectorBytes = 512;
+
+// A disk with a volatile cache. A crash keeps any sectors of what was written
+// since the last flush. Completes inline; one thread.
+class VolatileDevice final : public BlockDevice {
+ public:
+  explicit VolatileDevice(uint64_t size) : now_(size), durable_(size) {}
+
+  uint64_t size_bytes() const noexcept override { return now_.size(); }
+  const DeviceTraits& traits() const noexcept override { return traits_; }
+
+  void submit(IoRequest& request) noexcept override {
+    std::byte* at = now_.data() + request.offset_bytes;
+    switch (request.op) {
+      case IoOp::kRead:
+        std::memcpy(request.data, at, request.length_bytes);
+        break;
+      case IoOp::kFlush:
+        durable_ = now_;
+        kept_.clear();
+        break;
+      case IoOp::kWrite:
+        std::memcpy(at, request.data, request.length_bytes);
+        remember(request);
+        break;
+      default:
+        std::memset(at, 0, request.length_bytes);
+        remember(request);
+    }
+    request.complete(0);
+  }
+
+  // Some sectors as they were at some time since the flush, the others as flushed.
+  void crash(std::mt19937_64& random) {
+    const unsigned luck = 1 + random() % 9;
+    for (const auto& [sector, contents] : kept_) {
+      if (random() % 10 >= luck) continue;
+      const LayerBytes& content = contents[random() % contents.size()];
+      std::copy(content.begin(), content.end(), durable_.begin() + static_cast<ptrdiff_t>(sector));
+    }
+    kept_.clear();
+    now_ = durable_;
+  }
+
+ private:
+  void remember(const IoRequest& request) {
+    uint64_t sector = request.offset_bytes / kSectorBytes * kSectorBytes;
+    for (; sector < request.end_bytes(); sector += kSectorBytes) {
+      const auto at = now_.begin() + static_cast<ptrdiff_t>(sector);
+      const uint64_t length = std::min(kSectorBytes, now_.size() - sector);
+      kept_[sector].emplace_back(at, at + static_cast<ptrdiff_t>(length));
+    }
+  }
+
+  LayerBytes now_;
+  LayerBytes durable_;
+  std::map<uint64_t, std::vector<LayerBytes>> kept_;
+  DeviceTraits traits_;
+};
+
+// A scratch over a base, without files.
+class ScratchDisk final : public BlockDevice {
+ public:
+  ScratchDisk(const LayerStack& below, std::unique_ptr<Scratch> scratch)
+      : scratch_(std::move(scratch)), content_(below, scratch_.get()) {}
+
+  uint64_t size_bytes() const noexcept override { return scratch_->size_bytes(); }
+  const DeviceTraits& traits() const noexcept override { return traits_; }
+  void submit(IoRequest& request) noexcept override {
+    if (request.op == IoOp::kRead) return content_.read(request);
+    if (request.op == IoOp::kFlush) return scratch_->flusher().flush(request);
+    ScratchChange::start(request, *scratch_, content_);
+  }
+
+ private:
+  std::unique_ptr<Scratch> scratch_;
+  DiskContent content_;
+  DeviceTraits traits_;
+};
+
+struct Setup {
+  ScratchIdentity identity;
+  std::unique_ptr<LayerStack> below;
+
+  Setup(const LayerBytes& base, uint32_t granularity) {
+    auto device = make_memory_device(base.size());
+    REQUIRE(write_sync(*device, 0, base).is_ok());
+    below = LayerStack::open(std::move(device), {}).value();
+    identity = {uuid_of(1), base.size(), granularity, base.size(), 0, 0};
+  }
+
+  std::unique_ptr<ScratchDisk> open(const std::shared_ptr<BlockDevice>& data,
+                                    const std::shared_ptr<BlockDevice>& index) const {
+    auto scratch = Scratch::open(data, index, identity, "Cannot open scratch");
+    REQUIRE_MESSAGE(scratch.is_ok(), scratch.status().message());
+    return std::make_unique<ScratchDisk>(*below, std::move(scratch).value());
+  }
+
+  uint64_t index_bytes() const { return ScratchGeometry::of(identity).file_bytes(); }
+};
+
+// What each sector may hold after a crash: what it held at the last flush, or
+// anything it was given since.
+class CrashModel {
+ public:
+  explicit CrashModel(const LayerBytes& content) : now_(content) { flushed(); }
+
+  void put(uint64_t offset, const LayerBytes& content) {
+    std::copy(content.begin(), content.end(), now_.begin() + static_cast<ptrdiff_t>(offset));
+    for (uint64_t s = offset / kSectorBytes; s * kSectorBytes < offset + content.size(); ++s) {
+      allowed_[s].insert(sector(now_, s));
+    }
+  }
+  void flushed() {
+    allowed_.clear();
+    for (uint64_t s = 0; s * kSectorBytes < now_.size(); ++s) allowed_[s] = {sector(now_, s)};
+  }
+  const LayerBytes& now() const { return now_; }
+
+  // Takes what it finds as what is there, if it is allowed.
+  void check_after_restart(const LayerBytes& seen, bool power_was_lost) {
+    uint64_t wrong = 0;
+    for (auto& [s, allowed] : allowed_) wrong += !allowed.contains(sector(seen, s));
+    REQUIRE(wrong == 0);
+    now_ = seen;
+    if (power_was_lost) flushed();
+  }
+
+ private:
+  static LayerBytes sector(const LayerBytes& bytes, uint64_t number) {
+    const auto at = bytes.begin() + static_cast<ptrdiff_t>(number * kSectorBytes);
+    return {at, at + static_cast<ptrdiff_t>(
+                         std::min(kSectorBytes, bytes.size() - number * kSectorBytes))};
+  }
+
+  LayerBytes now_;
+  std::map<uint64_t, std::set<LayerBytes>> allowed_;
+};
+
+void random_step(ScratchDisk& disk, CrashModel& model, std::mt19937_64& random) {
+  const uint64_t size = disk.size_bytes();
+  const uint64_t sectors = size / kSectorBytes;
+  const uint64_t first = random() % sectors;
+  const uint64_t count = 1 + random() % std::min<uint64_t>(24, sectors - first);
+  const uint64_t offset = first * kSectorBytes;
+  LayerBytes content(count * kSectorBytes);
+  switch (random() % 8) {
+    case 0:
+      REQUIRE(flush_sync(disk).is_ok());
+      return model.flushed();
+    case 1:
+    case 2:
+      REQUIRE(trim_sync(disk, offset, content.size()).is_ok());
+      return model.put(offset, content);
+    default:
+      content = random_content(random, content.size());
+      REQUIRE(write_sync(disk, offset, content).is_ok());
+      return model.put(offset, content);
+  }
+}
+
+LayerBytes content_of(BlockDevice& disk) {
+  LayerBytes content(disk.size_bytes());
+  REQUIRE(read_sync(disk, 0, content).is_ok());
+  return content;
+}
+
+void run_power_losses(uint64_t seed, uint32_t granularity, uint64_t size, int rounds) {
+  CAPTURE(seed);
+  std::mt19937_64 random(seed);
+  const LayerBytes base = random_content(random, size);
+  const Setup setup(base, granularity);
+  const auto data = std::make_shared<VolatileDevice>(size);
+  const auto index = std::make_shared<VolatileDevice>(setup.index_bytes());
+  REQUIRE(ScratchIndex::format(*index, setup.identity, "Cannot make scratch").is_ok());
+  CrashModel model(base);
+  bool power_was_lost = false;
+  for (int round = 0; round < rounds; ++round) {
+    CAPTURE(round);
+    auto disk = setup.open(data, index);
+    model.check_after_restart(content_of(*disk), power_was_lost);
+    const uint64_t steps = random() % 40;
+    for (uint64_t i = 0; i < steps; ++i) random_step(*disk, model, random);
+    REQUIRE(content_of(*disk) == model.now());
+    disk.reset();
+    power_was_lost = random() % 8 != 0;
+    if (power_was_lost) {
+      data->crash(random);
+      index->crash(random);
+    }
+  }
+}
+
+// Passes on to a device, but loses power (fails everything) after some requests.
+class DyingDevice final : public BlockDevice {
+ public:
+  DyingDevice(std::shared_ptr<BlockDevice> inner, uint64_t* requests_left)
+      : inner_(std::move(inner)), requests_left_(requests_left) {}
+  uint64_t size_bytes() const noexcept override { return inner_->size_bytes(); }
+  const DeviceTraits& traits() const noexcept override { return inner_->traits(); }
+  void submit(IoRequest& request) noexcept override {
+    if (*requests_left_ == 0) return request.complete(EIO);
+    --*requests_left_;
+    inner_->submit(request);
+  }
+
+ private:
+  std::shared_ptr<BlockDevice> inner_;
+  uint64_t* requests_left_;
+};
+
+}  // namespace
+
+TEST_CASE("power losses at any time leave what was flushed, or what was written since") {
+  for (uint64_t seed = 1; seed <= 60; ++seed) {
+    run_power_losses(seed, 512U << (seed % 5), 40 * 4096 + 512 * (seed % 7), 12);
+  }
+}
+
+TEST_CASE("power losses over an index of several pages leave what was flushed, too") {
+  for (uint64_t seed = 1; seed <= 4; ++seed) {
+    run_power_losses(100 + seed, 512, 3 * GranuleStates::kGranulesPerPage * 512 - 4096, 5);
+  }
+}
+
+TEST_CASE("power that fails between any two requests of a flush loses nothing flushed before") {
+  std::mt19937_64 random(5);
+  const LayerBytes base = random_content(random, 32 * 4096);
+  const Setup setup(base, 4096);
+  for (uint64_t trial = 0; trial < 400; ++trial) {
+    CAPTURE(trial);
+    const auto data = std::make_shared<VolatileDevice>(base.size());
+    const auto index = std::make_shared<VolatileDevice>(setup.index_bytes());
+    REQUIRE(ScratchIndex::format(*index, setup.identity, "Cannot make scratch").is_ok());
+    uint64_t requests_left = 20 + trial % 60;
+    const auto dying_data = std::make_shared<DyingDevice>(data, &requests_left);
+    const auto dying_index = std::make_shared<DyingDevice>(index, &requests_left);
+    CrashModel model(base);
+    {
+      const auto disk = setup.open(dying_data, dying_index);
+      while (requests_left > 0) {
+        const uint64_t offset = random() % 32 * 4096;
+        const LayerBytes content = random_content(random, 4096);
+        model.put(offset, content);  // before: it may be there although it failed
+        (void)write_sync(*disk, offset, content);
+        if (random() % 3 == 0 && flush_sync(*disk).is_ok()) model.flushed();
+      }
+    }
+    data->crash(random);
+    index->crash(random);
+    model.check_after_restart(content_of(*setup.open(data, index)), true);
+  }
+}
+
+TEST_CASE("after a failed sync of the data no flush succeeds, and the index says nothing new") {
+  std::mt19937_64 random(6);
+  const LayerBytes base = random_content(random, 16 * 4096);
+  const Setup setup(base, 4096);
+  const auto data = make_fault_device(make_memory_device(base.size()));
+  const std::shared_ptr<BlockDevice> index = make_memory_device(setup.index_bytes());
+  REQUIRE(ScratchIndex::format(*index, setup.identity, "Cannot make scratch").is_ok());
+  {
+    const auto disk = setup.open(data, index);
+    REQUIRE(write_sync(*disk, 0, random_content(random, 4096)).is_ok());
+    data->fail_next(IoOp::kFlush, EIO, 1, 0, 0);
+    CHECK(flush_sync(*disk).sys_errno() == EIO);
+    CHECK(flush_sync(*disk).sys_errno() == EIO);
+    CHECK(write_sync(*disk, 4096, LayerBytes(4096), kIoFua).sys_errno() == EIO);
+  }
+  CHECK(content_of(*setup.open(data, index)) == base);
+}
+
+TEST_CASE("an index that cannot be written or synced is written again by the next flush") {
+  std::mt19937_64 random(7);
+  LayerBytes model = random_content(random, 16 * 4096);
+  const Setup setup(model, 4096);
+  const std::shared_ptr<BlockDevice> data = make_memory_device(model.size());
+  const auto index = make_fault_device(make_memory_device(setup.index_bytes()));
+  REQUIRE(ScratchIndex::format(*index, setup.identity, "Cannot make scratch").is_ok());
+  auto disk = setup.open(data, index);
+  const struct {
+    IoOp op;
+    uint64_t skip;
+    bool flush_fails;
+  } faults[] = {{IoOp::kWrite, 0, true}, {IoOp::kFlush, 0, true}, {IoOp::kWrite, 1, false}};
+  uint64_t block = 0;
+  for (const auto& fault : faults) {
+    const LayerBytes content = random_content(random, 4096);
+    REQUIRE(write_sync(*disk, block * 4096, content).is_ok());
+    std::copy(content.begin(), content.end(),
+              model.begin() + static_cast<ptrdiff_t>(block++ * 4096));
+    index->fail_next(fault.op, ENOSPC, 1, fault.skip, 0);
+    CHECK(flush_sync(*disk).is_ok() == !fault.flush_fails);
+    if (fault.flush_fails) CHECK(flush_sync(*disk).is_ok());
+    disk = setup.open(data, index);
+    CHECK(content_of(*disk) == model);
+  }
+  // The copies that failed above were not forgotten when their journal was reused.
+  for (int i = 0; i < 3; ++i) {
+    const LayerBytes content = random_content(random, 4096);
+    REQUIRE(write_sync(*disk, (8 + i) * 4096UL, content).is_ok());
+    std::copy(content.begin(), content.end(), model.begin() + (8 + i) * 4096);
+    CHECK(flush_sync(*disk).is_ok());
+  }
+  CHECK(content_of(*setup.open(data, index)) == model);
+}

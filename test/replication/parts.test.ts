@@ -1,0 +1,133 @@
+import { readFileSync } from "node:fs";
+import t from "tap";
+import { CycleHistory } from "#lib/replication/cycle-history.js";
+import { CycleSchedule } from "#lib/replication/cycle-schedule.js";
+import { judgeHealth } from "#lib/replication/health.js";
+import { backOff } from "#lib/replication/retry.js";
+import { nextState, TRANSITIONS } from "#lib/replication/transitions.js";
+import { VirtualClock } from "./simulation/virtual-clock.js";
+
+const never = new AbortController().signal;
+
+void t.test("no two transitions answer the same question", async (t) => {
+  for (const hasPoint of [true, false]) {
+    const guard = hasPoint ? "has a point" : "has no point";
+    const rows = TRANSITIONS.filter((row) => (row.guard ?? guard) === guard);
+    const questions = rows.map((row) => `${row.from} ${row.event}`);
+    t.equal(new Set(questions).size, questions.length);
+  }
+});
+
+void t.test("every state is reached from ready and can be left", async (t) => {
+  const reached = new Set(["ready"]);
+  for (let round = 0; round < TRANSITIONS.length; round += 1) {
+    for (const row of TRANSITIONS) if (reached.has(row.from)) reached.add(row.to);
+  }
+  t.same([...reached].sort(), [
+    "error",
+    "initial-replication",
+    "ready",
+    "replicating",
+    "suspended",
+  ]);
+  for (const state of reached) t.ok(TRANSITIONS.some((r) => r.from === state && r.to !== state));
+});
+
+void t.test("resuming without a point begins the first copy, with one the cycles", async (t) => {
+  t.equal(nextState("suspended", "resume", false), "initial-replication");
+  t.equal(nextState("suspended", "resume", true), "replicating");
+  t.equal(nextState("suspended", "point", true), null);
+});
+
+void t.test("the page about the states shows the table", async (t) => {
+  const url = new URL("../../docs/relationship-states.md", import.meta.url);
+  const page = readFileSync(url, "utf8");
+  const rows = [...page.matchAll(/^\| `(.+?)` \| `(.+?)` \| (.*?) ?\| `(.+?)` \|/gm)];
+  const shown = rows.map(([, from, event, guard, to]) => [from, event, guard, to]);
+  t.same(
+    shown,
+    TRANSITIONS.map((row) => [row.from, row.event, row.guard ?? "", row.to]),
+  );
+});
+
+void t.test("waits between tries double, with jitter, up to the maximum", async (t) => {
+  const clock = new VirtualClock();
+  const limits = { retryBaseMs: 100, retryMaxMs: 1000 };
+  const waits: number[] = [];
+  for (const [failures, random] of [
+    [1, 0],
+    [1, 1],
+    [2, 1],
+    [3, 1],
+    [4, 1],
+    [50, 1],
+  ] as const) {
+    const before = clock.monotonicMs();
+    const wait = backOff({ clock, random: () => random, limits }, failures, never);
+    clock.step();
+    await wait;
+    waits.push(clock.monotonicMs() - before);
+  }
+  t.same(waits, [50, 100, 200, 400, 800, 1000]);
+});
+
+void t.test("ticks that passed are missed, and the rhythm stays", async (t) => {
+  const clock = new VirtualClock();
+  const schedule = new CycleSchedule(clock, 1000);
+  schedule.restart();
+  const seen: [number, number][] = [];
+  for (const workMs of [100, 2500, 0, 0]) {
+    const wait = schedule.wait(never);
+    clock.step();
+    const missed = await wait;
+    seen.push([clock.monotonicMs(), missed]);
+    await clock.run(workMs);
+  }
+  t.same(seen, [
+    [1000, 0],
+    [2000, 0],
+    [4500, 1],
+    [5000, 0],
+  ]);
+});
+
+void t.test("the history keeps the last reports and counts all", async (t) => {
+  const history = new CycleHistory(3);
+  const report = (cutSequence: number) => ({
+    kind: "cycle" as const,
+    cutSequence,
+    pointId: null,
+    startedAtMs: 0,
+    durationMs: 0,
+    changedBytes: 0,
+    sentBytes: 0,
+    pauseNs: 0,
+    requestsInFlight: 0,
+    lagMs: 0,
+  });
+  for (let sequence = 1; sequence <= 5; sequence += 1) history.add(report(sequence));
+  t.same(
+    history.reports.map((each) => each.cutSequence),
+    [3, 4, 5],
+  );
+  t.equal(history.cycleCount, 5);
+});
+
+void t.test("health is the worst finding, and says every one", async (t) => {
+  const fine = {
+    state: "replicating" as const,
+    errorMessage: null,
+    failuresInARow: 0,
+    lagMs: 1000,
+    intervalMs: 1000,
+    grownDrainLimitMs: null,
+  };
+  t.same(judgeHealth(fine), { health: "normal", reasons: [] });
+  t.equal(judgeHealth({ ...fine, lagMs: 4000 }).health, "warning");
+  t.equal(judgeHealth({ ...fine, lagMs: 13_000 }).health, "critical");
+  t.equal(judgeHealth({ ...fine, failuresInARow: 1 }).health, "warning");
+  t.equal(judgeHealth({ ...fine, failuresInARow: 5 }).health, "critical");
+  t.equal(judgeHealth({ ...fine, state: "error" }).health, "critical");
+  const both = judgeHealth({ ...fine, lagMs: 13_000, grownDrainLimitMs: 100 });
+  t.equal(both.reasons.length, 2);
+});

@@ -1,0 +1,135 @@
+import type { Cut } from "#lib/model/delta.js";
+import type { MemoryReplica } from "#lib/model/memory-replica.js";
+import type { MemoryStateStore } from "#lib/model/memory-state-store.js";
+import type { MemoryVmTracker } from "#lib/model/memory-tracker.js";
+import type { RelationshipRecord } from "#lib/model/relationship.js";
+import type { RecoveryPoint, ReplicaVmStatus } from "#lib/model/replica-endpoint.js";
+import { DISKS, TARGET_ID, VM_ID } from "./scene.js";
+
+export class Violation extends Error {}
+
+/**
+ * What must hold whenever nothing moves: each recovery point equals the disks
+ * at its cut (G2), and each block that is not marked equals the replica's (G1).
+ */
+export class InvariantChecker {
+  readonly #replica: MemoryReplica;
+  readonly #tracker: MemoryVmTracker;
+  readonly #store: MemoryStateStore;
+  readonly #cuts = new Map<number, { takenAtMs: number; disks: Uint8Array[] }>();
+  readonly #checkedUntil = new Map<string, number>();
+  #failure: Violation | null = null;
+
+  constructor(replica: MemoryReplica, tracker: MemoryVmTracker, store: MemoryStateStore) {
+    this.#replica = replica;
+    this.#tracker = tracker;
+    this.#store = store;
+  }
+
+  /** Called at the instant of a cut, while no write can come in between. */
+  noteCut(cut: Cut): void {
+    const disks = DISKS.map((_, diskIndex) => this.#tracker.contentOf(diskIndex).slice());
+    this.#cuts.set(cut.sequence, { takenAtMs: cut.takenAtMs, disks });
+  }
+
+  /** Reported at the next check, outside of whatever calls it. */
+  fail(message: string): void {
+    this.#failure ??= new Violation(message);
+  }
+
+  async check(): Promise<void> {
+    if (this.#failure !== null) throw this.#failure;
+    const [status, record] = await Promise.all([this.#status(), this.#record()]);
+    if (status === null || record === null) return;
+    for (const point of await this.#replica.points(VM_ID)) this.#checkPoint(point);
+    if (record.allocationMarked) this.#checkMarks(status, record);
+  }
+
+  async isInDoubt(): Promise<boolean> {
+    return ((await this.#record())?.inDoubt ?? null) !== null;
+  }
+
+  /** Nothing is left to do, and the replica says that it is up to date. */
+  async isSettled(): Promise<boolean> {
+    const [status, record] = await Promise.all([this.#status(), this.#record()]);
+    if (!record?.allocationMarked || !status?.head) return false;
+    const { pendingBytes, inFlightBytes, stagedBytes } = await this.#tracker.progress(TARGET_ID);
+    return (
+      record.state === "replicating" &&
+      record.inDoubt === null &&
+      record.stagingSessionId === null &&
+      record.headPointId === status.head.pointId &&
+      pendingBytes + inFlightBytes + stagedBytes === 0
+    );
+  }
+
+  requireEqual(): void {
+    DISKS.forEach((_, diskIndex) => {
+      const { head } = this.#lastStatus ?? {};
+      const content = this.#replica.contentOf(VM_ID, head?.pointId ?? "", diskIndex);
+      if (!equal(content, this.#tracker.contentOf(diskIndex))) {
+        throw new Violation(`the replica of disk ${diskIndex} does not come to equal the disk`);
+      }
+    });
+  }
+
+  #lastStatus: ReplicaVmStatus | null = null;
+
+  async #status(): Promise<ReplicaVmStatus | null> {
+    this.#lastStatus = await this.#replica.status(VM_ID).catch(() => null);
+    return this.#lastStatus;
+  }
+
+  async #record(): Promise<RelationshipRecord | null> {
+    const [document] = await this.#store.list("relationships/");
+    return (document?.value as RelationshipRecord | undefined) ?? null;
+  }
+
+  #checkPoint(point: RecoveryPoint): void {
+    if (this.#checkedUntil.get(point.pointId) === point.validUntilMs) return;
+    const cut = this.#cuts.get(point.cutSequence);
+    if (cut === undefined || !this.#holds(point, cut.disks)) {
+      throw new Violation(`point ${point.sequence} is not the disks at cut ${point.cutSequence}`);
+    }
+    const later = [...this.#cuts.values()].filter((c) => c.takenAtMs === point.validUntilMs);
+    if (!later.some(({ disks }) => this.#holds(point, disks))) {
+      throw new Violation(`point ${point.sequence} was not valid at ${point.validUntilMs}`);
+    }
+    this.#checkedUntil.set(point.pointId, point.validUntilMs);
+  }
+
+  #holds(point: RecoveryPoint, disks: readonly Uint8Array[]): boolean {
+    return disks.every((content, diskIndex) =>
+      equal(content, this.#replica.contentOf(VM_ID, point.pointId, diskIndex)),
+    );
+  }
+
+  #checkMarks(status: ReplicaVmStatus, record: RelationshipRecord): void {
+    const isStagingKnown = status.stagingSessionId === record.stagingSessionId;
+    DISKS.forEach(({ sizeBytes, granularityBytes }, diskIndex) => {
+      const disk = this.#tracker.contentOf(diskIndex);
+      const pointId = status.head?.pointId;
+      const head =
+        pointId === undefined
+          ? new Uint8Array(sizeBytes)
+          : this.#replica.contentOf(VM_ID, pointId, diskIndex);
+      const staged = this.#replica.stagedContentOf(VM_ID, diskIndex);
+      for (let block = 0; block * granularityBytes < sizeBytes; block += 1) {
+        const marks = this.#tracker.marksOf(TARGET_ID, diskIndex, block);
+        if (marks.live || marks.pending || marks.inFlight) continue;
+        if (marks.staged && !isStagingKnown) continue;
+        const from = block * granularityBytes;
+        const range = [from, from + granularityBytes] as const;
+        const there = (marks.staged ? staged : head).subarray(...range);
+        if (equal(there, disk.subarray(...range))) continue;
+        throw new Violation(
+          `block ${block} of disk ${diskIndex} differs from the replica and is not marked`,
+        );
+      }
+    });
+  }
+}
+
+function equal(left: Uint8Array, right: Uint8Array): boolean {
+  return Buffer.compare(left, right) === 0;
+}

@@ -1,0 +1,31 @@
+import type { DiskGeometry } from "#lib/model/disk.js";
+import type { RelationshipSettings } from "#lib/model/relationship.js";
+
+/** Small blocks: the rules are the same, the runs are short. */
+export const GRANULARITY = 8;
+
+export const VM_ID = "11111111-1111-4111-8111-111111111111";
+export const TARGET_ID = "22222222-2222-4222-8222-222222222222";
+
+export const DISKS: readonly DiskGeometry[] = [
+  {
+    diskId: "33333333-3333-4333-8333-333333333333",
+    name: "vda",
+    sizeBytes: 24 * GRANULARITY,
+    granularityBytes: GRANULARITY,
+  },
+  {
+    diskId: "44444444-4444-4444-8444-444444444444",
+    name: "vdb",
+    sizeBytes: 6 * GRANULARITY + 3,
+    granularityBytes: GRANULARITY,
+  },
+];
+
+export const SETTINGS: RelationshipSettings = {
+  vmId: VM_ID,
+  targetId: TARGET_ID,
+  replicaUrl: "https://replica.example.com:4443",
+  intervalMs: 1000,
+  compressionLevel: 3,
+};
