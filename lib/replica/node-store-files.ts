@@ -2,6 +2,7 @@ import { mkdir, open, readdir, readFile, rename, rm, stat, unlink } from "node:f
 import { dirname } from "node:path";
 import { type ErrorCode, TidemarkError } from "../model/errors.js";
 import type { FileSize, StoreFiles } from "./store-files.js";
+import { StoreLock } from "./store-lock.js";
 
 const CODES: Readonly<Record<string, ErrorCode>> = {
   ENOENT: "NOT_FOUND",
@@ -83,6 +84,11 @@ export class NodeStoreFiles implements StoreFiles {
         throw thrown;
       }
     });
+  }
+
+  async lock(path: string): Promise<() => void> {
+    const lock = StoreLock.acquire(path);
+    return () => lock.release();
   }
 
   async createSparse(path: string, sizeBytes: number): Promise<void> {

@@ -26,7 +26,6 @@ import { PointChain } from "./point-chain.js";
 import { type OpenedPoint, openedPoint, verifyOpenedPoint } from "./opened-point.js";
 import type { LayerNative, ReplicaTools } from "./replica-tools.js";
 import type { StoreFiles } from "./store-files.js";
-import { StoreLock } from "./store-lock.js";
 import { lockFile, VmPaths, vmsDirectory } from "./store-paths.js";
 import { VmReplica } from "./vm-replica.js";
 
@@ -62,25 +61,25 @@ export class ReplicaStore implements ReplicaEndpoint, SegmentReceiver {
   readonly #root: string;
   readonly #tools: ReplicaTools;
   readonly #openSink: OpenSegmentSink;
-  readonly #lock: StoreLock;
+  readonly #unlock: () => void;
   readonly #enabling = new AsyncLock();
   readonly #vms = new Map<string, VmReplica>();
   readonly #unreadable = new Map<string, TidemarkError>();
   readonly #slots = new Map<string, OpenDelta>();
   #isClosed = false;
 
-  private constructor(options: ReplicaStoreOptions, files: StoreFiles, lock: StoreLock) {
+  private constructor(options: ReplicaStoreOptions, files: StoreFiles, unlock: () => void) {
     this.#root = options.root;
     this.#tools = { files, native: options.native };
     this.#openSink = options.openSink;
-    this.#lock = lock;
+    this.#unlock = unlock;
   }
 
   /** IN_USE when another process has it open. A VM that cannot be read does not stop the others. */
   static async open(options: ReplicaStoreOptions): Promise<ReplicaStore> {
     const files = options.files ?? new NodeStoreFiles();
     await files.makeDirectory(vmsDirectory(options.root));
-    const store = new ReplicaStore(options, files, StoreLock.acquire(lockFile(options.root)));
+    const store = new ReplicaStore(options, files, await files.lock(lockFile(options.root)));
     try {
       await store.#load();
       return store;
@@ -236,7 +235,7 @@ export class ReplicaStore implements ReplicaEndpoint, SegmentReceiver {
     this.#isClosed = true;
     await this.#enabling.run(async () => {});
     await Promise.all([...this.#vms.values()].map((replica) => replica.lock.run(async () => {})));
-    this.#lock.release();
+    this.#unlock();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -21,6 +21,8 @@ export interface StoreFiles {
   size(path: string): Promise<FileSize | null>;
   /** Creates a file of that size without blocks, durable with its name; keeps one that is there. */
   createSparse(path: string, sizeBytes: number): Promise<void>;
+  /** Keeps other processes out until it is called off or this process ends, however. IN_USE. */
+  lock(path: string): Promise<() => void>;
 }
 
 export interface FileSize {

@@ -4,7 +4,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { NodeStoreFiles } from "#lib/replica/node-store-files.js";
-import { openPlainStore } from "./support/scene.js";
+import { openPlainStore, readDisk } from "./support/scene.js";
 import { plainLayers } from "./support/plain-layers.js";
 
 replicaEndpointContract(t, "replica store over plain layers", async () => {
@@ -13,26 +13,7 @@ replicaEndpointContract(t, "replica store over plain layers", async () => {
   const store = await openPlainStore(root);
   return {
     endpoint: store,
-    readPoint: async (vmId, pointId, diskIndex) => {
-      const opened = await store.openPoint(vmId, pointId);
-      const disk = opened.disks[diskIndex];
-      if (disk === undefined) throw new Error(`no disk ${diskIndex}`);
-      const { diskId, sizeBytes, granularityBytes } = disk.geometry;
-      const paths = [...disk.layerPaths];
-      const device = await native.openLayeredDevice(
-        diskId,
-        sizeBytes,
-        granularityBytes,
-        disk.basePath,
-        paths,
-        "",
-      );
-      const content = Buffer.alloc(sizeBytes);
-      await device.read(0, content);
-      await device.close();
-      opened.release();
-      return content;
-    },
+    readPoint: (vmId, pointId, diskIndex) => readDisk(store, native, vmId, pointId, diskIndex),
     close: async () => {
       await store.close();
       await rm(root, { recursive: true });

@@ -4,8 +4,7 @@
  * of it alone lost or alone there. A file's content that was not synced may be
  * all, nothing, or a part.
  */
-import { mkdir, writeFile } from "node:fs/promises";
-import { dirname, join } from "node:path";
+import { dirname } from "node:path";
 import type { FileEvent } from "./recording-files.js";
 
 export interface CrashState {
@@ -105,23 +104,18 @@ function replay(
       if (!isLost) names.delete(event.path);
     }
   }
-  return new Map([...names].map(([path, file]) => [path, file === null ? null : file.content]));
+  return reachable(names);
 }
 
-/** Puts the state under `to`; what lay under `from` in the trace. A lost directory takes all in it along. */
-export async function materialise(state: CrashState, from: string, to: string): Promise<void> {
-  await mkdir(to, { recursive: true });
-  const paths = [...state.tree.keys()].sort();
-  for (const path of paths) {
-    const content = state.tree.get(path);
-    const target = join(to, path.slice(from.length));
+/** A lost directory takes all that is in it along. */
+function reachable(
+  names: ReadonlyMap<string, { content: Buffer } | null>,
+): ReadonlyMap<string, Buffer | null> {
+  const tree = new Map<string, Buffer | null>();
+  for (const [path, file] of [...names].sort(([a], [b]) => (a < b ? -1 : 1))) {
     const parent = dirname(path);
-    const isReachable = parent === from || state.tree.has(parent);
-    if (!isReachable) continue;
-    if (content === null) await mkdir(target, { recursive: true });
-    else if (content !== undefined) {
-      await mkdir(dirname(target), { recursive: true });
-      await writeFile(target, content);
-    }
+    if (parent === dirname(parent) || tree.get(parent) === null)
+      tree.set(path, file?.content ?? null);
   }
+  return tree;
 }

@@ -1,10 +1,8 @@
 /**
  * Layers without the addon, for tests of the store's own promises: a layer is a
- * JSON file that holds its blocks, and every change of a file goes through the
+ * JSON file that holds its blocks, and every use of a file goes through the
  * StoreFiles given, so that a crash test sees it. Shares no code with native/.
  */
-import { readFileSync } from "node:fs";
-import { readFile } from "node:fs/promises";
 import type { LayerNative } from "#lib/replica/replica-tools.js";
 import type { DecodedRecord, RecordDecoder } from "#lib/replica/layer-segment-sink.js";
 import type { StoreFiles } from "#lib/replica/store-files.js";
@@ -32,13 +30,14 @@ export function plainLayers(files: StoreFiles): LayerNative {
       await files.writeSynced(path, Buffer.from(JSON.stringify({ identity, extents })));
       return summaryOf({ identity, extents });
     },
-    verifyLayer: async (path, diskId) => summaryOf(parseLayer(await readFile(path), path, diskId)),
+    verifyLayer: async (path, diskId) =>
+      summaryOf(parseLayer(await files.read(path), path, diskId)),
     openLayeredDevice: async (diskId, sizeBytes, _granularityBytes, basePath, layerPaths) => {
       const content = Buffer.alloc(sizeBytes);
-      if (basePath !== "") (await readFile(basePath)).copy(content);
+      if (basePath !== "") (await files.read(basePath)).copy(content);
       const covered = basePath === "" ? Buffer.alloc(sizeBytes) : Buffer.alloc(sizeBytes, 1);
       for (const path of layerPaths) {
-        const layer = parseLayer(await readFile(path), path, diskId);
+        const layer = parseLayer(await files.read(path), path, diskId);
         for (const { offset, length, data } of layer.extents) {
           if (data === null) content.fill(0, offset, offset + length);
           else Buffer.from(data, "base64").copy(content, offset);
@@ -48,7 +47,7 @@ export function plainLayers(files: StoreFiles): LayerNative {
       return new BufferDevice(content, async () => {});
     },
     openFileDevice: async (path) => {
-      const content = readFileSync(path);
+      const content = Buffer.from(await files.read(path));
       return new BufferDevice(content, () => files.writeSynced(path, content));
     },
   };

@@ -123,6 +123,36 @@ export class Scene {
   }
 }
 
+/** A disk's whole content at the point. */
+export async function readDisk(
+  store: ReplicaStore,
+  native: Pick<LayerNative, "openLayeredDevice">,
+  vmId: string,
+  pointId: string,
+  diskIndex: number,
+): Promise<Buffer> {
+  const opened = await store.openPoint(vmId, pointId);
+  try {
+    const disk = opened.disks[diskIndex];
+    if (disk === undefined) throw new Error(`no disk ${diskIndex}`);
+    const { diskId, sizeBytes, granularityBytes } = disk.geometry;
+    const device = await native.openLayeredDevice(
+      diskId,
+      sizeBytes,
+      granularityBytes,
+      disk.basePath,
+      [...disk.layerPaths],
+      "",
+    );
+    const content = Buffer.alloc(sizeBytes);
+    await device.read(0, content);
+    await device.close();
+    return content;
+  } finally {
+    opened.release();
+  }
+}
+
 /** The value of each block of each disk at the point; throws on a block of mixed content. */
 export async function readBlocks(
   store: ReplicaStore,
@@ -130,29 +160,11 @@ export async function readBlocks(
   vmId: string,
   pointId: string,
 ): Promise<readonly (readonly number[])[]> {
-  const opened = await store.openPoint(vmId, pointId);
-  try {
-    const disks: number[][] = [];
-    for (const { geometry, basePath, layerPaths } of opened.disks) {
-      const { diskId, sizeBytes, granularityBytes } = geometry;
-      const paths = [...layerPaths];
-      const device = await native.openLayeredDevice(
-        diskId,
-        sizeBytes,
-        granularityBytes,
-        basePath,
-        paths,
-        "",
-      );
-      const content = Buffer.alloc(sizeBytes);
-      await device.read(0, content);
-      await device.close();
-      disks.push(blockValues(content));
-    }
-    return disks;
-  } finally {
-    opened.release();
-  }
+  return Promise.all(
+    [0, 1].map(async (diskIndex) =>
+      blockValues(await readDisk(store, native, vmId, pointId, diskIndex)),
+    ),
+  );
 }
 
 function blockValues(content: Buffer): number[] {
