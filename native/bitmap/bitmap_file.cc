@@ -270,6 +270,15 @@ Status BitmapFile::sync_everything() {
   return note(Status::from_errno("Cannot make the bitmap " + path_ + " durable", errno));
 }
 
+void BitmapFile::close() noexcept {
+  // By name: the mapping keeps the open file description, and so the lock, alive.
+  struct flock whole {};
+  whole.l_type = F_UNLCK;
+  whole.l_whence = SEEK_SET;
+  if (fd_.is_open()) ::fcntl(fd_.get(), F_OFD_SETLK, &whole);
+  fd_.reset();
+}
+
 Status BitmapFile::note(Status status) noexcept {
   if (!status.is_ok()) sync_has_failed_ = true;
   return status;

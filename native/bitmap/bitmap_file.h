@@ -53,7 +53,7 @@ class BitmapFile {
   void store_heartbeat() noexcept;
 
   // Drops the lock. The mapping stays until the object goes.
-  void close() noexcept { fd_.reset(); }
+  void close() noexcept;
 
  private:
   BitmapFile(std::string path, UniqueFd fd, MappedFile mapping, const BitmapHeader& header,
