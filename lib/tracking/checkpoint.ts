@@ -102,6 +102,10 @@ export class Checkpoint implements TargetChanges, AsyncDisposable {
     this.dirtyBytes = this.disks.reduce((sum, disk) => sum + disk.changedBytes, 0);
   }
 
+  get isEnded(): boolean {
+    return this.#isEnded;
+  }
+
   /** The delta for the target as one stream (docs/formats/delta-stream.md); DeltaDecoder reads it. */
   delta(target: string): Readable {
     if (targetIdOf(target) !== this.#targetId) {
