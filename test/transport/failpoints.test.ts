@@ -12,11 +12,13 @@ t.teardown(async () => {
 });
 
 function startHost(role: string, failpoint: string, ...args: string[]): ChildProcess {
-  return fork(new URL("./crashing-host.ts", import.meta.url), [role, pki.directory, ...args], {
+  const child = fork(new URL("./crashing-host.ts", import.meta.url), [role, pki.directory, ...args], {
     execArgv: ["--import=tsx"],
     env: { ...process.env, TIDEMARK_FAILPOINT: failpoint },
     stdio: ["ignore", "ignore", "inherit", "ipc"],
   });
+  t.teardown(() => child.kill("SIGKILL"));
+  return child;
 }
 
 void t.test("put: the primary dies in the middle of its second segment", async (t) => {
