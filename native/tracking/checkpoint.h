@@ -32,6 +32,9 @@ struct CheckpointOptions {
   // False: no capture; reads see the disk as it is when they happen. For
   // passes whose result is not a recovery point (initial replication).
   bool with_captures = true;
+  // Without captures: takes about this much of each member's pending blocks, and
+  // leaves the rest pending.
+  uint64_t limit_bytes = UINT64_MAX;
 };
 
 struct CheckpointOutcome {
