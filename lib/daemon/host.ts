@@ -102,7 +102,7 @@ class HostStart {
 
   async run(): Promise<HostParts> {
     const ioEngine = await probeIoEngine();
-    const store = this.#keep(await EmbeddedStateStore.open(this.#paths.stateDatabase));
+    const store = this.#keep(EmbeddedStateStore.open(this.#paths.stateDatabase));
     const replicaStore = await this.#openReplicaStore();
     const pointExports = replicaStore === null ? null : await this.#openExports(replicaStore);
     const peerServer = replicaStore === null ? null : await this.#startPeerServer(replicaStore);
