@@ -64,6 +64,15 @@ export class MemoryFiles implements StoreFiles {
     return () => {};
   }
 
+  /** For a device on the file: in place, durable with syncFile(). */
+  writeAt(path: string, offsetBytes: number, content: Uint8Array): void {
+    const changed = Buffer.from(this.tree.get(path) ?? Buffer.alloc(0));
+    changed.set(content, offsetBytes);
+    this.tree.set(path, changed);
+  }
+
+  syncFile(_path: string): void {}
+
   /** What lies in a directory, and in those in it; parents before their children. */
   below(path: string): readonly string[] {
     return [...this.tree.keys()].filter((one) => one.startsWith(`${path}/`)).sort();

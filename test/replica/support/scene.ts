@@ -5,12 +5,11 @@ import { join } from "node:path";
 import type { DeltaHeader } from "#lib/model/delta.js";
 import type { Generation, ReplicatedVm } from "#lib/model/disk.js";
 import { LayerSegmentSink, type SegmentPlace } from "#lib/replica/layer-segment-sink.js";
-import { NodeStoreFiles } from "#lib/replica/node-store-files.js";
 import { ReplicaStore } from "#lib/replica/replica-store.js";
 import type { LayerNative } from "#lib/replica/replica-tools.js";
-import type { StoreFiles } from "#lib/replica/store-files.js";
 import type { Test } from "tap";
 import { deltaDigest, type PlainSegment, segmentSource } from "../../contracts/segment-bytes.js";
+import type { MemoryFiles } from "./memory-files.js";
 import { PlainDecoder, plainLayers } from "./plain-layers.js";
 
 export const GRANULARITY = 4096;
@@ -25,10 +24,10 @@ export async function temporaryDirectory(t: Test): Promise<string> {
   return directory;
 }
 
-/** A store over plain layers. */
+/** A store over plain layers, on files in memory. */
 export function openPlainStore(
   root: string,
-  files: StoreFiles = new NodeStoreFiles(),
+  files: MemoryFiles,
   native: LayerNative = plainLayers(files),
 ): Promise<ReplicaStore> {
   const tools = { native, newDecoder: () => new PlainDecoder(), files };
