@@ -57,7 +57,9 @@ export class MemoryFiles implements StoreFiles {
   }
 
   async createSparse(path: string, sizeBytes: number): Promise<void> {
-    if (!this.tree.has(path)) await this.writeSynced(path, Buffer.alloc(sizeBytes));
+    const present = this.tree.get(path) ?? Buffer.alloc(0);
+    if (present.length >= sizeBytes) return;
+    await this.writeSynced(path, Buffer.concat([present], sizeBytes));
   }
 
   async lock(): Promise<() => void> {
