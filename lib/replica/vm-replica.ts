@@ -36,6 +36,8 @@ export interface VmReplicaState {
  */
 export class VmReplica {
   readonly lock = new AsyncLock();
+  /** One merge at a time; commits go on meanwhile. */
+  readonly compacting = new AsyncLock();
   readonly pins = new Pins();
   readonly paths: VmPaths;
   readonly chain: PointChain;

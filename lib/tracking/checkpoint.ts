@@ -23,6 +23,8 @@ export interface CheckpointOptions {
   readonly spillBytes?: number;
   /** False: nothing is frozen, reads see the disk as it is then. Default true. */
   readonly withCaptures?: boolean;
+  /** Without captures: takes about this much of each disk, and leaves the rest. Default: all. */
+  readonly limitBytes?: number;
   /** Counts the checkpoints of a VM. Default 0. */
   readonly sequence?: number;
 }
@@ -217,6 +219,7 @@ async function nativeCheckpoint(
     return await binding.checkpoint(natives, slots, {
       drainLimitMs: options.drainLimitMs ?? 50,
       withCaptures: options.withCaptures ?? true,
+      limitBytes: options.limitBytes ?? 0,
       captureMemoryBytes: options.captureMemoryBytes ?? 64 << 20,
       spillPath: options.spillPath ?? "",
       spillBytes: options.spillBytes ?? 2 ** 30,

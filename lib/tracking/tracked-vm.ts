@@ -91,6 +91,7 @@ export class TrackedVm implements VmTracker {
       spillPath: this.#budget.spillPath,
       spillBytes: this.#budget.spillBytes,
       ...(options.drainLimitMs === undefined ? {} : { drainLimitMs: options.drainLimitMs }),
+      ...(options.limitBytes === undefined ? {} : { limitBytes: options.limitBytes }),
       ...(options.segmentBytes === undefined ? {} : { segmentBytes: options.segmentBytes }),
     });
     this.#open.set(targetId, checkpoint);

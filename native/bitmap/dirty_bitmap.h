@@ -117,7 +117,8 @@ class DirtyBitmap {
   // failed merge_closed() the closed map is not empty: no flip until it succeeds.
   void flip() noexcept;                 // only under a closed gate, closed map empty
   Status merge_closed();                // closed -> pending of every target; none: -> live
-  Status take_pending(uint32_t slot);   // pending -> in-flight
+  // pending -> in-flight: the first blocks up to `max_bytes`, at least one.
+  Status take_pending(uint32_t slot, uint64_t max_bytes = UINT64_MAX);
   Status give_back(uint32_t slot);      // in-flight -> pending
   Status stage(uint32_t slot);          // in-flight -> staged
   Status unstage(uint32_t slot);        // staged -> pending

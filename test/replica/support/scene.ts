@@ -1,16 +1,11 @@
 import { randomUUID } from "node:crypto";
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import type { DeltaHeader } from "#lib/model/delta.js";
 import type { Generation, ReplicatedVm } from "#lib/model/disk.js";
 import { LayerSegmentSink, type SegmentPlace } from "#lib/replica/layer-segment-sink.js";
-import { NodeStoreFiles } from "#lib/replica/node-store-files.js";
 import { ReplicaStore } from "#lib/replica/replica-store.js";
 import type { LayerNative } from "#lib/replica/replica-tools.js";
-import type { StoreFiles } from "#lib/replica/store-files.js";
-import type { Test } from "tap";
 import { deltaDigest, type PlainSegment, segmentSource } from "../../contracts/segment-bytes.js";
+import type { MemoryFiles } from "./memory-files.js";
 import { PlainDecoder, plainLayers } from "./plain-layers.js";
 
 export const GRANULARITY = 4096;
@@ -19,16 +14,10 @@ export const BLOCK_COUNT = 8;
 /** Values of blocks by disk and block; 0 is a block of zeroes. */
 export type Blocks = Readonly<Record<number, Readonly<Record<number, number>>>>;
 
-export async function temporaryDirectory(t: Test): Promise<string> {
-  const directory = await mkdtemp(join(tmpdir(), "tidemark-replica-"));
-  t.teardown(() => rm(directory, { recursive: true, force: true }));
-  return directory;
-}
-
-/** A store over plain layers. */
+/** A store over plain layers, on files in memory. */
 export function openPlainStore(
   root: string,
-  files: StoreFiles = new NodeStoreFiles(),
+  files: MemoryFiles,
   native: LayerNative = plainLayers(files),
 ): Promise<ReplicaStore> {
   const tools = { native, newDecoder: () => new PlainDecoder(), files };
