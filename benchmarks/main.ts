@@ -51,20 +51,41 @@ async function measure(
   bars: readonly Bar[],
   signal: AbortSignal,
 ): Promise<Results> {
+  const scope = new Scope(signal);
+  try {
+    return await measureIn(scope, options, bars);
+  } finally {
+    showProgress("");
+    await scope.close();
+  }
+}
+
+async function measureIn(
+  scope: Scope,
+  options: BenchOptions,
+  bars: readonly Bar[],
+): Promise<Results> {
   const workloads = chooseWorkloads(options, bars);
-  await using scope = new Scope(signal);
   const place = await Place.claim(scope, options.diskPath, options.destroyData);
   const { sizing, sweep } = options;
   const context: BenchContext = {
-    ...{ scope, sizing, sweep, directory: place.directory },
+    scope,
+    sizing,
+    sweep,
+    directory: place.directory,
     socketDirectory: await makeDirectory(scope, tmpdir()),
     scratch: () => place.scratch(sizing.scratchBytes),
     onlyCases: options.check ? new Set(bars.map((bar) => bar.case)) : null,
   };
   const environment = await describeEnvironment(realpathSync(place.directory));
   const results: Results = {
-    ...{ format: "tidemark-benchmark", version: 1, environment },
-    ...{ rows: [], derived: [], skipped: [], failed: [] },
+    format: "tidemark-benchmark",
+    version: 1,
+    environment,
+    rows: [],
+    derived: [],
+    skipped: [],
+    failed: [],
   };
   for (const workload of workloads) {
     const { rows, derived, skipped, failed } = await runWorkload(workload, context, showProgress);
@@ -73,7 +94,6 @@ async function measure(
     results.skipped.push(...skipped);
     results.failed.push(...failed);
   }
-  showProgress("");
   return results;
 }
 
@@ -93,7 +113,7 @@ function printTables(results: Results): void {
   if (derived.length > 0) console.log(`${formatDerived(derived)}\n`);
   const note = disturbanceNote(rows);
   if (note !== null) console.log(`${note}\n`);
-  for (const line of [...new Set(skipped)]) console.log(`skipped: ${line}`);
+  for (const line of new Set(skipped)) console.log(`skipped: ${line}`);
   for (const line of failed) console.log(`failed: ${line}`);
 }
 

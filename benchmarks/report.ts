@@ -12,10 +12,10 @@ export function formatRows(
   rows: readonly Row[],
 ): string {
   const metrics = workload.metrics.filter(({ key }) => rows.some((row) => key in row.metrics));
-  const head = ["CASE", "SUBJECT", ...metrics.map(({ title }) => title.toUpperCase())];
+  const head = ["case", "subject", ...metrics.map(({ title }) => title)];
   const hasRatio = workload.peerRatio !== undefined;
-  if (hasRatio) head.push("OF BEST PEER");
-  head.push("OTHERS' CPU");
+  if (hasRatio) head.push("of best peer");
+  head.push("others' CPU");
   const body = rows.map((row) => [
     row.caseName,
     row.subject,
@@ -65,7 +65,7 @@ export function formatComparison(
   comparisons: readonly Comparison[],
   metricOf: (workload: string, key: string) => Metric | undefined,
 ): string {
-  const head = ["CASE", "SUBJECT", "METRIC", "OLD", "NEW", "RATIO", ""];
+  const head = ["case", "subject", "metric", "old", "new", "ratio", ""];
   const rows = comparisons.map((one) => {
     const metric = metricOf(one.workload, one.metric);
     const digits = metric?.digits ?? 2;

@@ -34,7 +34,7 @@ export async function gatherFacts(namedPath: string): Promise<TargetFacts> {
   return {
     path,
     kind,
-    sizeBytes: await sizeOf(path),
+    sizeBytes: await sizeOf(path, unsure),
     mountedAt: await mountsOf(numbers),
     heldBy: [
       ...(await exclusiveHolder(path, kind)),
@@ -57,17 +57,17 @@ function majorMinor(rdev: number): string {
   return `${major}:${minor}`;
 }
 
-async function sizeOf(path: string): Promise<number> {
-  const file = await open(path, "r");
+async function sizeOf(path: string, unsure: string[]): Promise<number> {
   try {
-    const { size } = await file.stat();
+    const file = await open(path, "r");
+    const { size } = await file.stat().finally(() => file.close());
     if (size > 0) return size;
-    const name = path.split("/").pop() ?? "";
-    const sectors = await readFile(join("/sys/class/block", name, "size"), "utf8").catch(() => "0");
-    return Number(sectors) * 512;
-  } finally {
-    await file.close();
+  } catch (thrown) {
+    unsure.push(`it cannot be read (${(thrown as NodeJS.ErrnoException).code ?? "unknown"})`);
   }
+  const name = path.split("/").pop() ?? "";
+  const sectors = await readFile(join("/sys/class/block", name, "size"), "utf8").catch(() => "0");
+  return Number(sectors) * 512;
 }
 
 async function partitionsOf(device: string): Promise<string[]> {

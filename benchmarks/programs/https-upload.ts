@@ -20,7 +20,11 @@ const agent = new Agent({
 
 async function put(start: number, end: number): Promise<void> {
   const outgoing = request({
-    ...{ agent, method: "PUT", host: "127.0.0.1", port: Number(port), path: "/segment" },
+    agent,
+    method: "PUT",
+    host: "127.0.0.1",
+    port: Number(port),
+    path: "/segment",
     headers: { "content-length": end - start },
   });
   const answered = once(outgoing, "response");
