@@ -36,14 +36,21 @@ export function fioCommand(
 ): string[] {
   const [engine, place] =
     "uri" in target ? ["nbd", `--uri=${target.uri}`] : ["psync", `--filename=${target.path}`];
-  const load = `--name=bench --ioengine=${engine} --rw=${job.mix} --bs=${job.blockBytes} --iodepth=${job.queueDepth} --numjobs=${job.connections} --size=${sizeBytes}`;
+  const load = `--rw=${job.mix} --bs=${job.blockBytes} --iodepth=${job.queueDepth} --numjobs=${job.connections} --size=${sizeBytes}`;
   const time = `--time_based=1 --runtime=${Math.round(seconds * 1000)}ms --norandommap=1`;
   // One process with threads: nothing of it outlives a signal.
   const safety = "--thread=1 --allow_file_create=0 --verify_state_save=0";
   // Of the whole latency: the NBD engine may find the reply while it still submits.
   const output =
     "--group_reporting=1 --clat_percentiles=0 --lat_percentiles=1 --percentile_list=50:99 --output-format=json";
-  return ["fio", place, ...[load, time, safety, output].join(" ").split(" ")];
+  // The engine's own options are known only after it.
+  return [
+    "fio",
+    "--name=bench",
+    `--ioengine=${engine}`,
+    place,
+    ...[load, time, safety, output].join(" ").split(" "),
+  ];
 }
 
 const latency = z.object({

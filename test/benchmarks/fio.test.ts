@@ -40,6 +40,7 @@ void t.test("the command names the server or the file, and the load", async (t) 
   for (const part of ["--ioengine=nbd", `--uri=${uri}`, "--iodepth=32", "--runtime=500ms"]) {
     t.ok(served.includes(part), part);
   }
+  t.equal(served.indexOf(`--uri=${uri}`), served.indexOf("--ioengine=nbd") + 1);
   const raw = fioCommand(JOB, { path: "/a file" }, 1 << 20, 1);
   t.ok(raw.includes("--filename=/a file"));
   t.ok(raw.includes("--ioengine=psync"));
