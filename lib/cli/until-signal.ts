@@ -5,11 +5,14 @@
 export async function untilSignal(work: (signal: AbortSignal) => Promise<void>): Promise<void> {
   const stopping = new AbortController();
   const stop = () => stopping.abort();
+  // Waiting for a signal does not keep the event loop alive, nor do native threads.
+  const keepAlive = setInterval(() => undefined, 2 ** 30);
   process.once("SIGINT", stop);
   process.once("SIGTERM", stop);
   try {
     await work(stopping.signal);
   } finally {
+    clearInterval(keepAlive);
     process.removeListener("SIGINT", stop);
     process.removeListener("SIGTERM", stop);
   }
