@@ -185,6 +185,7 @@ async function opened<T>(path: string, open: () => Promise<T>): Promise<T> {
     return await open();
   } catch (thrown) {
     const error = toTidemarkError(thrown);
+    if (error.message.includes(path)) throw error;
     const options = { cause: thrown, ...(error.hint === undefined ? {} : { hint: error.hint }) };
     throw new TidemarkError(error.code, `Cannot open ${path}: ${error.message}`, options);
   }
