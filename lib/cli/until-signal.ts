@@ -7,8 +7,6 @@ const LONGEST_TIMER_MS = 2 ** 31 - 1;
 export async function untilSignal(work: (signal: AbortSignal) => Promise<void>): Promise<void> {
   const stopping = new AbortController();
   const stop = () => stopping.abort();
-  // Waiting for a signal does not keep the event loop alive, nor do native threads.
-  const keepAlive = setInterval(() => undefined, 2 ** 30);
   process.once("SIGINT", stop);
   process.once("SIGTERM", stop);
   // Signal handlers and the data plane's threads do not keep Node from ending.
