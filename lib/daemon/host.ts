@@ -16,6 +16,9 @@ import { PeerServer } from "../transport/peer-server.js";
 import { type HostConfiguration, HostPaths, readConfiguration } from "./host-configuration.js";
 import { LocalHostService } from "./local-host-service.js";
 import { PrimaryVms } from "./primary-vms.js";
+import { Retention } from "./retention.js";
+
+const RETENTION_CHECK_INTERVAL_MS = 10_000;
 
 /** What a running host is made of. */
 export interface HostParts {
@@ -102,7 +105,7 @@ class HostStart {
 
   async run(): Promise<HostParts> {
     const ioEngine = await probeIoEngine();
-    const store = this.#keep(await EmbeddedStateStore.open(this.#paths.stateDatabase));
+    const store = this.#keep(EmbeddedStateStore.open(this.#paths.stateDatabase));
     const replicaStore = await this.#openReplicaStore();
     const pointExports = replicaStore === null ? null : await this.#openExports(replicaStore);
     const peerServer = replicaStore === null ? null : await this.#startPeerServer(replicaStore);
@@ -129,9 +132,13 @@ class HostStart {
     const { replicaRoot } = this.#configuration;
     if (replicaRoot === null) return null;
     const root = this.#paths.replicaRoot(replicaRoot);
-    return this.#keep(
+    const store = this.#keep(
       await ReplicaStore.open({ root, native: binding, openSink: openSegmentSink }),
     );
+    const { retainPoints } = this.#configuration;
+    const checkIntervalMs = RETENTION_CHECK_INTERVAL_MS;
+    this.#keep(new Retention({ store, retainPoints, checkIntervalMs, onWarning: this.#log }));
+    return store;
   }
 
   async #openExports(store: ReplicaStore): Promise<PointExports> {
@@ -140,6 +147,7 @@ class HostStart {
         store,
         socketDirectory: this.#paths.nbdSockets,
         scratchDirectory: this.#paths.scratch,
+        onWarning: this.#log,
       }),
     );
   }

@@ -19,7 +19,7 @@ export const vmEnableRequest = z.strictObject({
   disks: z.array(diskSpecification).min(1).max(64),
   replicaUrl: z.url({ protocol: /^https$/ }),
   intervalMs: z.number().int().min(1000).max(86_400_000).default(5000),
-  compressionLevel: z.number().int().min(0).max(19).default(1),
+  compressionLevel: z.number().int().min(1).max(19).default(1),
 });
 
 export const failoverRequest = z.strictObject({

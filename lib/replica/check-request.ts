@@ -45,7 +45,7 @@ export function checkHeader(header: DeltaHeader): DeltaHeader {
   if (formatVersion !== DELTA_FORMAT_VERSION) {
     throw new TidemarkError(
       "VERSION_UNKNOWN",
-      `Cannot receive the delta: because its format is version ${formatVersion} and this build knows ${DELTA_FORMAT_VERSION}.`,
+      `Cannot receive the delta: because its format is version ${formatVersion} and this build knows ${String(DELTA_FORMAT_VERSION)}.`,
       { hint: "Upgrade the older of the two hosts." },
     );
   }

@@ -14,23 +14,34 @@ import { giveBack } from "./give-back.js";
 import type { RelationshipContext } from "./relationship-context.js";
 import { asDeltaError, backOff, isRefusal } from "./retry.js";
 
+export interface DrainTotals {
+  /** Content that the passes took. */
+  readonly changedBytes: number;
+  /** What travelled of it, compressed. */
+  readonly sentBytes: number;
+}
+
 export async function drainToStaging(
   context: RelationshipContext,
   signal: AbortSignal,
-): Promise<void> {
+): Promise<DrainTotals> {
   await ensureSession(context, signal);
   const { tracker, targetId, limits } = context;
+  const totals = { changedBytes: 0, sentBytes: 0 };
   let before = await tracker.progress(targetId);
   for (let stalled = 0; stalled < limits.stalledPasses; ) {
-    const sentBytes = await runPass(context, before, signal);
+    const pass = await runPass(context, before, signal);
+    totals.changedBytes += pass.changedBytes;
+    totals.sentBytes += pass.sentBytes;
     const after = await tracker.progress(targetId);
     context.onStagingProgress(after.stagedBytes, totalOf(after));
-    if (after.pendingBytes < limits.closingBytes) return;
+    if (after.pendingBytes < limits.closingBytes) break;
     // The guest writes about as fast as the line takes: more passes gain nothing.
     const gainedBytes = before.pendingBytes - after.pendingBytes;
-    stalled = gainedBytes * 10 < sentBytes || sentBytes === 0 ? stalled + 1 : 0;
+    stalled = gainedBytes * 10 < pass.changedBytes || pass.changedBytes === 0 ? stalled + 1 : 0;
     before = after;
   }
+  return totals;
 }
 
 export function totalOf(progress: TargetProgress): number {
@@ -45,12 +56,11 @@ async function ensureSession(context: RelationshipContext, signal: AbortSignal):
   await journal.update({ stagingSessionId });
 }
 
-/** Answers how much the pass took. */
 async function runPass(
   context: RelationshipContext,
   before: TargetProgress,
   signal: AbortSignal,
-): Promise<number> {
+): Promise<DrainTotals> {
   const { tracker, targetId, timeBox, limits, journal } = context;
   const changes = await timeBox.take((options) => tracker.drain(targetId, options), {
     segmentBytes: limits.segmentBytes,
@@ -59,12 +69,12 @@ async function runPass(
   });
   if (changes.segments.length === 0) {
     await giveBack(context, changes);
-    return 0;
+    return { changedBytes: 0, sentBytes: 0 };
   }
   const { headPointId: parentPointId, stagingSessionId } = journal.record;
   const deltaId = randomUUID();
   const draft = { deltaId, kind: "staging", parentPointId, stagingSessionId } as const;
-  await deliverOrGiveBack(context, changes, deltaId, signal, async () => {
+  const { sentBytes } = await deliverOrGiveBack(context, changes, deltaId, signal, async () => {
     const onSegment = progressOf(context, before);
     const delta = await deliverDelta(context, changes, draft, signal, onSegment);
     await commitPass(context, delta, signal);
@@ -72,7 +82,7 @@ async function runPass(
   });
   failpoint("clear");
   await stageOrGiveBack(context, changes);
-  return changes.dirtyBytes;
+  return { changedBytes: changes.dirtyBytes, sentBytes };
 }
 
 /** Not in doubt when its answer is lost: the bits return to pending and travel again. */

@@ -1,5 +1,6 @@
 import { TidemarkError, toTidemarkError } from "../model/errors.js";
 import type { CheckpointOptions, TargetChanges } from "../model/vm-tracker.js";
+import type { CheckpointTurn } from "./checkpoint-turn.js";
 
 /** The gate did not open in time: nothing was cut, the cycle is missed. */
 export class CheckpointMissed extends Error {
@@ -10,9 +11,11 @@ export class CheckpointMissed extends Error {
 export class GateTimeBox {
   readonly #baseMs: number;
   readonly #maxMs: number;
+  readonly #turn: CheckpointTurn;
   #limitMs: number;
 
-  constructor(baseMs: number, maxMs: number) {
+  constructor(baseMs: number, maxMs: number, turn: CheckpointTurn) {
+    this.#turn = turn;
     this.#baseMs = baseMs;
     this.#maxMs = Math.max(baseMs, maxMs);
     this.#limitMs = baseMs;
@@ -33,7 +36,7 @@ export class GateTimeBox {
   ): Promise<TargetChanges> {
     const limitMs = this.#limitMs;
     try {
-      return await take({ ...options, drainLimitMs: limitMs });
+      return await this.#turn.run(() => take({ ...options, drainLimitMs: limitMs }));
     } catch (thrown) {
       const error: TidemarkError = toTidemarkError(thrown);
       if (error.code !== "TIMED_OUT") throw error;

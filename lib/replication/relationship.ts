@@ -15,9 +15,10 @@ import type {
   ReplicationEvent,
 } from "../model/relationship.js";
 import type { RecoveryPoint, ReplicaEndpoint } from "../model/replica-endpoint.js";
+import type { CheckpointTurn } from "./checkpoint-turn.js";
 import { CycleHistory } from "./cycle-history.js";
 import { CycleSchedule } from "./cycle-schedule.js";
-import { drainToStaging, totalOf } from "./drain-to-staging.js";
+import { type DrainTotals, drainToStaging, totalOf } from "./drain-to-staging.js";
 import { CheckpointMissed, GateTimeBox } from "./gate-time-box.js";
 import { endOrphans } from "./give-back.js";
 import { judgeHealth } from "./health.js";
@@ -61,6 +62,7 @@ export class Relationship {
   constructor(
     ports: ReplicationPorts,
     journal: RelationshipJournal,
+    turn: CheckpointTurn,
     emit: (event: ReplicationEvent) => void,
   ) {
     const { settings, state } = journal.record;
@@ -70,7 +72,8 @@ export class Relationship {
     this.#limits = { ...DEFAULT_REPLICATION_LIMITS, ...ports.limits };
     this.#history = new CycleHistory(this.#limits.historyLength);
     this.#schedule = new CycleSchedule(ports.clock, settings.intervalMs);
-    this.#timeBox = new GateTimeBox(this.#limits.drainLimitMs, this.#limits.drainLimitMaxMs);
+    const { drainLimitMs, drainLimitMaxMs } = this.#limits;
+    this.#timeBox = new GateTimeBox(drainLimitMs, drainLimitMaxMs, turn);
     this.#announced = state;
   }
 
@@ -225,14 +228,16 @@ export class Relationship {
     const startedAtMs = this.#ports.clock.nowMs();
     const startedMs = this.#ports.clock.monotonicMs();
     const { headPointId } = this.#journal.record;
-    if (await this.#needsDrain(context)) await drainToStaging(context, signal);
+    const drained = (await this.#needsDrain(context))
+      ? await drainToStaging(context, signal)
+      : { changedBytes: 0, sentBytes: 0 };
     const outcome = await runPointCycle(context, signal);
     this.#drainFirst = false;
     this.#takeHead(outcome.point);
     if (headPointId === null) this.#schedule.restart();
     this.#announceState();
     const durationMs = this.#ports.clock.monotonicMs() - startedMs;
-    this.#report(outcome, {
+    this.#report(outcome, drained, {
       kind: headPointId === null ? "initial" : "cycle",
       startedAtMs,
       durationMs,
@@ -247,14 +252,15 @@ export class Relationship {
 
   #report(
     { point, isNew, changes, sentBytes }: PointOutcome,
+    drained: DrainTotals,
     times: Pick<CycleReport, "kind" | "startedAtMs" | "durationMs">,
   ): void {
     const report: CycleReport = {
       ...times,
       cutSequence: changes.cut.sequence,
       pointId: isNew ? point.pointId : null,
-      changedBytes: changes.dirtyBytes,
-      sentBytes,
+      changedBytes: drained.changedBytes + changes.dirtyBytes,
+      sentBytes: drained.sentBytes + sentBytes,
       pauseNs: changes.cut.pauseNs,
       requestsInFlight: changes.cut.requestsInFlight,
       lagMs: Math.max(0, this.#ports.clock.nowMs() - changes.cut.takenAtMs),

@@ -8,6 +8,7 @@ import type {
   ReplicationEvent,
 } from "../model/relationship.js";
 import { parseUuid } from "../model/uuid.js";
+import { CheckpointTurn } from "./checkpoint-turn.js";
 import { Relationship } from "./relationship.js";
 import { RELATIONSHIP_PREFIX, RelationshipJournal } from "./relationship-journal.js";
 import type { ReplicationPorts } from "./replication-ports.js";
@@ -18,6 +19,7 @@ const SHORTEST_INTERVAL_MS = 100;
 
 export class ReplicationEngine implements AsyncDisposable {
   readonly #ports: ReplicationPorts;
+  readonly #turn = new CheckpointTurn();
   readonly #relationships = new Map<string, Relationship>();
   readonly #listeners = new Set<ReplicationListener>();
   #isClosed = false;
@@ -102,7 +104,9 @@ export class ReplicationEngine implements AsyncDisposable {
 
   #add(journal: RelationshipJournal): Relationship {
     this.#requireOpen();
-    const relationship = new Relationship(this.#ports, journal, (event) => this.#tell(event));
+    const relationship = new Relationship(this.#ports, journal, this.#turn, (event) =>
+      this.#tell(event),
+    );
     this.#relationships.set(relationship.vmId, relationship);
     return relationship;
   }

@@ -101,6 +101,8 @@ export interface NativeCapture {
 export interface NativeCheckpointOptions {
   readonly drainLimitMs: number;
   readonly withCaptures: boolean;
+  /** Without captures: takes about this much of each disk's pending blocks; 0 for all. */
+  readonly limitBytes: number;
   readonly captureMemoryBytes: number;
   /** "" for none; one file a member, named by its position behind it. */
   readonly spillPath: string;

@@ -23,6 +23,8 @@ export interface CheckpointOptions {
   readonly spillBytes?: number;
   /** False: nothing is frozen, reads see the disk as it is then. Default true. */
   readonly withCaptures?: boolean;
+  /** Without captures: takes about this much of each disk, and leaves the rest. Default: all. */
+  readonly limitBytes?: number;
   /** Counts the checkpoints of a VM. Default 0. */
   readonly sequence?: number;
 }
@@ -100,6 +102,10 @@ export class Checkpoint implements TargetChanges, AsyncDisposable {
     this.segments = segments;
     this.disks = members.map((member) => new CheckpointDisk(member.disk, member.capture));
     this.dirtyBytes = this.disks.reduce((sum, disk) => sum + disk.changedBytes, 0);
+  }
+
+  get isEnded(): boolean {
+    return this.#isEnded;
   }
 
   /** The delta for the target as one stream (docs/formats/delta-stream.md); DeltaDecoder reads it. */
@@ -213,6 +219,7 @@ async function nativeCheckpoint(
     return await binding.checkpoint(natives, slots, {
       drainLimitMs: options.drainLimitMs ?? 50,
       withCaptures: options.withCaptures ?? true,
+      limitBytes: options.limitBytes ?? 0,
       captureMemoryBytes: options.captureMemoryBytes ?? 64 << 20,
       spillPath: options.spillPath ?? "",
       spillBytes: options.spillBytes ?? 2 ** 30,

@@ -82,6 +82,7 @@ export class TrackedDisk implements AsyncDisposable {
     const native = await opened(bitmapPath, () =>
       binding.trackDevice(backing, bitmapPath, diskId, granularityBytes, isNew),
     );
+    await giveBackLeftovers(native);
     return new TrackedDisk(native, native.diskId, options.path);
   }
 
@@ -159,6 +160,13 @@ export class TrackedDisk implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
+  }
+}
+
+/** No checkpoint outlives its process: what one left in flight counts as changed again. */
+async function giveBackLeftovers(native: NativeTrackedDevice): Promise<void> {
+  for (const target of native.targets()) {
+    if (target.inFlightBlocks > 0) await rethrown(native.giveBack(target.slot));
   }
 }
 

@@ -7,7 +7,7 @@ import type {
   VmTracker,
 } from "../model/vm-tracker.js";
 import type { NativeTrackedDevice } from "./binding.js";
-import { takeCheckpoint } from "./checkpoint.js";
+import { type Checkpoint, takeCheckpoint } from "./checkpoint.js";
 import type { TrackedDisk } from "./tracked-disk.js";
 
 export interface CaptureBudget {
@@ -23,6 +23,7 @@ export class TrackedVm implements VmTracker {
   readonly #disks: readonly TrackedDisk[];
   readonly #budget: CaptureBudget;
   #sequence = 0;
+  readonly #open = new Map<string, Checkpoint>();
 
   /** `names` are the disks' names within the VM. */
   constructor(disks: readonly TrackedDisk[], names: readonly string[], budget: CaptureBudget) {
@@ -62,6 +63,8 @@ export class TrackedVm implements VmTracker {
   }
 
   async commitInFlight(targetId: string): Promise<void> {
+    const open = this.#open.get(targetId);
+    if (open !== undefined && !open.isEnded) return open.commit();
     await this.#each(targetId, (native, slot) => native.commit(slot));
   }
 
@@ -69,7 +72,9 @@ export class TrackedVm implements VmTracker {
     const sum = { pendingBytes: 0, inFlightBytes: 0, stagedBytes: 0 };
     for (const disk of this.#disks) {
       const target = disk.targets().find((candidate) => candidate.targetId === targetId);
-      sum.pendingBytes += target?.pendingBytes ?? 0;
+      // What is marked since the last checkpoint is pending too; blocks that are both count twice.
+      const liveBytes = disk.native.liveBlocks() * disk.granularityBytes;
+      sum.pendingBytes += Math.min((target?.pendingBytes ?? 0) + liveBytes, disk.sizeBytes);
       sum.inFlightBytes += target?.inFlightBytes ?? 0;
       sum.stagedBytes += target?.stagedBytes ?? 0;
     }
@@ -79,15 +84,18 @@ export class TrackedVm implements VmTracker {
   async #take(targetId: string, options: CheckpointOptions, withCaptures: boolean) {
     options.signal?.throwIfAborted();
     this.#sequence += 1;
-    return takeCheckpoint(this.#disks, targetId, {
+    const checkpoint = await takeCheckpoint(this.#disks, targetId, {
       withCaptures,
       sequence: this.#sequence,
       captureMemoryBytes: this.#budget.memoryBytes,
       spillPath: this.#budget.spillPath,
       spillBytes: this.#budget.spillBytes,
       ...(options.drainLimitMs === undefined ? {} : { drainLimitMs: options.drainLimitMs }),
+      ...(options.limitBytes === undefined ? {} : { limitBytes: options.limitBytes }),
       ...(options.segmentBytes === undefined ? {} : { segmentBytes: options.segmentBytes }),
     });
+    this.#open.set(targetId, checkpoint);
+    return checkpoint;
   }
 
   async #each<T>(

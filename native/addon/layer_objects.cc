@@ -4,6 +4,7 @@
 #include "addon/arguments.h"
 #include "addon/async_task.h"
 #include "device/file_device.h"
+#include "device/memory_device.h"
 #include "layers/layered_device.h"
 
 namespace tidemark {
@@ -72,6 +73,8 @@ Result<LayerSummary> verify(const std::string& path, const Uuid& disk, bool deep
 Result<std::shared_ptr<BlockDevice>> open_layered(LayeredDeviceParameters parameters,
                                                   const std::string& base_path,
                                                   const std::vector<std::string>& layer_paths) {
+  // Without a base there are zeroes below the layers; they take no memory until written.
+  parameters.base = make_memory_device(parameters.size_bytes);
   if (!base_path.empty()) {
     auto base = open_file_device({.path = base_path, .read_only = true});
     if (!base.is_ok()) return base.status();

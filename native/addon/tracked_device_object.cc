@@ -252,6 +252,8 @@ CheckpointOptions checkpoint_options(const Napi::Object& options) {
   parsed.drain_limit = std::chrono::milliseconds(
       static_cast<int64_t>(options.Get("drainLimitMs").As<Napi::Number>().Int64Value()));
   parsed.with_captures = options.Get("withCaptures").As<Napi::Boolean>().Value();
+  const int64_t limit_bytes = options.Get("limitBytes").As<Napi::Number>().Int64Value();
+  if (limit_bytes > 0) parsed.limit_bytes = static_cast<uint64_t>(limit_bytes);
   return parsed;
 }
 

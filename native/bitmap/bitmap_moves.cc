@@ -44,6 +44,30 @@ Status DirtyBitmap::Impl::move(BlockMap& source, std::span<BlockMap* const> dest
   return Status::ok();
 }
 
+// The order of move(), for the first `max_blocks` blocks of the source.
+Status DirtyBitmap::Impl::move_first(BlockMap& source, BlockMap& destination,
+                                     uint64_t max_blocks) {
+  std::vector<BlockRun> runs;
+  WordRange touched;
+  uint64_t from = 0;
+  while (max_blocks > 0) {
+    const auto run = source.next_run(from, max_blocks);
+    if (!run) break;
+    destination.mark(run->first, run->first + run->count - 1);
+    touched.include({run->first / 64, (run->first + run->count - 1) / 64 + 1});
+    runs.push_back(*run);
+    from = run->first + run->count;
+    max_blocks -= run->count;
+  }
+  if (runs.empty()) return Status::ok();
+  if (Status status = file.sync(destination, touched); !status.is_ok()) return status;
+  failpoint("bitmap.take");
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  for (const BlockRun& run : runs) source.clear(run.first, run.first + run.count - 1);
+  file.store_heartbeat();
+  return Status::ok();
+}
+
 void DirtyBitmap::flip() noexcept {
   assert(impl_->closed().is_empty());
   const uint32_t next = 1 - impl_->live_index.load(std::memory_order_relaxed);
@@ -60,10 +84,14 @@ Status DirtyBitmap::merge_closed() {
   return impl_->move(impl_->closed(), destinations, "bitmap.merge");
 }
 
-Status DirtyBitmap::take_pending(uint32_t slot) {
+Status DirtyBitmap::take_pending(uint32_t slot, uint64_t max_bytes) {
   if (Status status = impl_->check_usable(slot); !status.is_ok()) return status;
   Impl::TargetMaps& maps = *impl_->slots[slot];
-  return impl_->move(maps.pending, {{&maps.in_flight}}, "bitmap.take");
+  if (max_bytes >= impl_->disk_size_bytes) {
+    return impl_->move(maps.pending, {{&maps.in_flight}}, "bitmap.take");
+  }
+  return impl_->move_first(maps.pending, maps.in_flight,
+                           std::max<uint64_t>(max_bytes >> impl_->granularity_shift, 1));
 }
 
 Status DirtyBitmap::give_back(uint32_t slot) {

@@ -41,6 +41,7 @@ class DirtyBitmap::Impl {
   Status check_usable(uint32_t slot) const;
   Status move(BlockMap& source, std::span<BlockMap* const> destinations,
               std::string_view failpoint_name);
+  Status move_first(BlockMap& source, BlockMap& destination, uint64_t max_blocks);
   // Where bits of the live maps go: every target's pending map. Without a
   // target they wait in the current live map.
   std::vector<BlockMap*> merge_destinations() noexcept;

@@ -127,6 +127,19 @@ TEST_CASE("T22: what is given back is pending again, beside newer changes") {
   CHECK(bitmap->dirty_block_count(MapId::in_flight(slot)) == 0);
 }
 
+TEST_CASE("a limited take moves the first blocks and leaves the rest pending") {
+  TempDirectory directory;
+  auto bitmap = create_bitmap(directory.file("b"), 200 * kBlock);
+  const uint32_t slot = bitmap->add_target(Uuid::random()).value();
+  bitmap->mark_pending(slot, 3 * kBlock, 2 * kBlock);
+  bitmap->mark_pending(slot, 60 * kBlock, 10 * kBlock);
+  REQUIRE(bitmap->take_pending(slot, 4 * kBlock).is_ok());
+  CHECK(blocks_of(*bitmap, MapId::in_flight(slot)) == Blocks{3, 4, 60, 61});
+  CHECK(blocks_of(*bitmap, MapId::pending(slot)) == Blocks{62, 63, 64, 65, 66, 67, 68, 69});
+  REQUIRE(bitmap->take_pending(slot, 1).is_ok());
+  CHECK(blocks_of(*bitmap, MapId::in_flight(slot)) == Blocks{3, 4, 60, 61, 62});
+}
+
 TEST_CASE("staged blocks return on unstage, and a commit drops them with in-flight") {
   TempDirectory directory;
   auto bitmap = create_bitmap(directory.file("b"), 100 * kBlock);

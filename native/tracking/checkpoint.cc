@@ -146,11 +146,12 @@ bool flip_under_gates(std::span<const CheckpointMember> members, const Captures&
   return is_drained;
 }
 
-Status merge(std::span<const CheckpointMember> members) {
+Status merge(std::span<const CheckpointMember> members, const CheckpointOptions& options) {
+  const uint64_t limit_bytes = options.with_captures ? UINT64_MAX : options.limit_bytes;
   for (const CheckpointMember& member : members) {
     DirtyBitmap& bitmap = member.device->impl().bitmap();
     if (Status status = bitmap.merge_closed(); !status.is_ok()) return status;
-    if (Status status = bitmap.take_pending(member.slot); !status.is_ok()) return status;
+    if (Status status = bitmap.take_pending(member.slot, limit_bytes); !status.is_ok()) return status;
   }
   return Status::ok();
 }
@@ -181,7 +182,7 @@ Result<CheckpointOutcome> take_checkpoint(std::span<const CheckpointMember> memb
     return refuse("writes in flight did not end in time. Try again, or allow more time.",
                   ErrorCode::kTimedOut);
   }
-  if (Status status = merge(members); !status.is_ok()) {
+  if (Status status = merge(members, options); !status.is_ok()) {
     undo(members, captures);
     return status;
   }

@@ -1,13 +1,41 @@
 import { readFileSync } from "node:fs";
 import t from "tap";
+import { CheckpointTurn } from "#lib/replication/checkpoint-turn.js";
 import { CycleHistory } from "#lib/replication/cycle-history.js";
 import { CycleSchedule } from "#lib/replication/cycle-schedule.js";
 import { judgeHealth } from "#lib/replication/health.js";
 import { backOff } from "#lib/replication/retry.js";
+import { systemClock } from "#lib/replication/system-clock.js";
 import { nextState, TRANSITIONS } from "#lib/replication/transitions.js";
 import { VirtualClock } from "./simulation/virtual-clock.js";
 
 const never = new AbortController().signal;
+
+void t.test("checkpoints of a host take turns, also after one that failed", async (t) => {
+  const turn = new CheckpointTurn();
+  const clock = new VirtualClock();
+  const log: string[] = [];
+  const work = (name: string, fails: boolean) => async () => {
+    log.push(`${name} begins`);
+    await clock.sleep(10);
+    log.push(`${name} ends`);
+    if (fails) throw new Error(name);
+  };
+  const all = Promise.allSettled([turn.run(work("a", true)), turn.run(work("b", false))]);
+  await clock.run(100);
+  await all;
+  t.same(log, ["a begins", "a ends", "b begins", "b ends"]);
+});
+
+void t.test("the machine's clock ends a sleep with the signal's reason", async (t) => {
+  const stop = new AbortController();
+  const reason = new Error("enough");
+  const asleep = systemClock.sleep(1e12, stop.signal);
+  stop.abort(reason);
+  await t.rejects(asleep, reason);
+  await t.rejects(systemClock.sleep(1, stop.signal), reason);
+  await systemClock.sleep(0);
+});
 
 void t.test("no two transitions answer the same question", async (t) => {
   for (const hasPoint of [true, false]) {

@@ -116,7 +116,7 @@ void t.test("a name that would read as two in the certificate's text is neither"
     extensions: [
       new x509.ExtendedKeyUsageExtension([x509.ExtendedKeyUsage.clientAuth]),
       new x509.SubjectAlternativeNameExtension([
-        { type: "dns", value: "evil.example, DNS:p1.example.com" },
+        { type: "dns", value: "evil.example,DNS:p1.example.com" },
         { type: "dns", value: "own.example" },
       ]),
     ],

@@ -159,12 +159,18 @@ void t.test("after a broken transfer only what is missing travels", async (t) =>
   await answering(header);
 
   const durable = await client.openDelta({ ...header, attempt: 2 });
-  t.same(durable.map(({ segmentIndex }) => segmentIndex).sort(), [0, 1, 2]);
+  t.same(
+    durable.map(({ segmentIndex }) => segmentIndex).sort((a, b) => a - b),
+    [0, 1, 2],
+  );
   replica.reserved.length = 0;
   const arrived = new Set(durable.map(({ segmentIndex }) => segmentIndex));
   const missing = sources.filter(({ plan }) => !arrived.has(plan.segmentIndex));
   await Promise.all(missing.map((source) => client.putSegment(source)));
-  t.same(replica.reserved.map(({ segmentIndex }) => segmentIndex).sort(), [3, 4, 5]);
+  t.same(
+    replica.reserved.map(({ segmentIndex }) => segmentIndex).sort((a, b) => a - b),
+    [3, 4, 5],
+  );
   t.ok(replica.reserved.every(({ attempt }) => attempt === 2));
   for (const [index, receipt] of replica.completed) {
     t.equal(receipt.sha256, sha256Of({ ...small, seed: index + 1 }));

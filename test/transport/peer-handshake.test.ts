@@ -214,3 +214,30 @@ void t.test("a port that is taken is said to be", async (t) => {
     message: new RegExp(`127.0.0.1:${server.port}`),
   });
 });
+
+void t.test("a replica that acknowledges other bytes than were sent is not believed", async (t) => {
+  const { replica: tls } = pki;
+  const receipt = { segmentIndex: 0, sha256: "0".repeat(64), dataBytes: 1, zeroBytes: 0 };
+  const liar = createServer(
+    { cert: tls.certificatePem, key: tls.keyPem, ca: tls.authorityPem, requestCert: true },
+    (message, response) => {
+      const isHello = message.url === "/v1/hello";
+      const isDelta = /deltas\/[^/]+$/.test(message.url ?? "");
+      const hello = { product: "tidemark", protocolVersions: [1], deltaFormatVersions: [1] };
+      message.resume();
+      message.on("end", () => {
+        const answer = isHello ? hello : isDelta ? [] : { ...receipt, wireBytes: 1 };
+        response.end(JSON.stringify(answer));
+      });
+    },
+  );
+  await new Promise<void>((resolve) => liar.listen(0, "127.0.0.1", resolve));
+  const replicaUrl = `https://127.0.0.1:${(liar.address() as AddressInfo).port}`;
+  const endpoint = new HttpsReplicaEndpoint({ replicaUrl, tls: () => pki.primary, lanes });
+  t.same(await endpoint.openDelta(header), []);
+  const source = generatedSource(header.deltaId, 0, { seed: 1, pieceBytes: 4096, pieceCount: 1 });
+  await t.rejects(endpoint.putSegment(source), { code: "CORRUPT", retryable: true });
+  await endpoint.close();
+  liar.closeAllConnections();
+  liar.close();
+});

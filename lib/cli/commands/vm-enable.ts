@@ -17,7 +17,7 @@ export function vmEnableCommand(): Command {
     .requiredOption("--disk <path...>", "a raw image or block device; once for each disk")
     .requiredOption("--replica <url>", "the replica host, https://HOST:PORT")
     .option("--every <duration>", "the interval of the cycles, 1s to 24h", "5s")
-    .option("--compression <level>", "zstd level 1 to 19; 0 for none", "1")
+    .option("--compression <level>", "zstd level, 1 to 19", "1")
     .action(async (name: string, options: Options, command: Command) => {
       const vm = await clientOf(command).call("vmEnable", {
         name,
