@@ -35,7 +35,10 @@ export class Scene {
   readonly vm: ReplicatedVm;
   #cutSequence = 0;
 
-  constructor(vm: ReplicatedVm = newVm(), generation = { number: 1, id: randomUUID() }) {
+  constructor(
+    vm: ReplicatedVm = newVm(),
+    generation: Generation = { number: 1, id: randomUUID() },
+  ) {
     this.vm = vm;
     this.generation = generation;
   }
