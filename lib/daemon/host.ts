@@ -14,23 +14,12 @@ import { HttpsReplicaEndpoint } from "../transport/https-replica-client.js";
 import { LanePool } from "../transport/lane-pool.js";
 import { PeerServer } from "../transport/peer-server.js";
 import { type HostConfiguration, HostPaths, readConfiguration } from "./host-configuration.js";
+import type { HostParts } from "./host-parts.js";
 import { LocalHostService } from "./local-host-service.js";
 import { PrimaryVms } from "./primary-vms.js";
 import { Retention } from "./retention.js";
 
 const RETENTION_CHECK_INTERVAL_MS = 10_000;
-
-/** What a running host is made of. */
-export interface HostParts {
-  readonly configuration: HostConfiguration;
-  readonly ioEngine: string;
-  readonly startedAtMs: number;
-  readonly vms: PrimaryVms;
-  readonly engine: ReplicationEngine;
-  readonly replicaStore: ReplicaStore | null;
-  readonly pointExports: PointExports | null;
-  readonly peerServer: PeerServer | null;
-}
 
 export type HostLog = (message: string) => void;
 
