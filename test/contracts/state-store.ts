@@ -80,6 +80,6 @@ const RULES: Readonly<Record<string, (t: Test, store: StateStore) => Promise<voi
 
   "closing twice is closing once": async (t, store) => {
     await store.close();
-    await store.close();
+    await t.resolves(store.close());
   },
 };
