@@ -73,8 +73,6 @@ void DirtyBitmap::clear_pending(uint32_t slot, uint64_t offset_bytes,
   if (first < end) maps->pending.clear(first, end - 1);
 }
 
-// Unknown is never clean: a slot without a target answers that all is dirty.
-
 bool DirtyBitmap::is_dirty(MapId map, uint64_t block_index) const noexcept {
   const BlockMap* blocks = impl_->find(map);
   return block_index < block_count() && (blocks == nullptr || blocks->is_marked(block_index));

@@ -1,8 +1,8 @@
 // DirtyBitmap: which blocks of a disk changed, for each of up to 16 targets, in
 // one memory-mapped file that survives the process.
 //
-// Representation. One file: a 4 KiB header page, then maps of equal length, one
-// bit a block, each starting on a page: live 0, live 1, then for each target
+// Representation. One file: a 4 KiB header page and a reserved area, then maps
+// of equal length, one bit a block, each starting on a page: live 0, live 1, then for each target
 // slot pending, in-flight and staged. The file is sized for all slots; the
 // pages of the header, the live maps and the slots in use are allocated, so
 // that a full file system is met when a target is added and never as SIGBUS
@@ -78,7 +78,9 @@ class DirtyBitmap {
   // impossible numbers), kVersion, kForeign (another disk or another size),
   // kInUse (another process or object holds it). After an unclean end
   // opened_clean() is false and pending := pending | in-flight | live was done
-  // for each target (staged stays).
+  // for each target (staged stays). Was that end on another boot, marks may be
+  // lost with the page cache: then every block of every target is pending.
+  // The closed map is empty after any open.
   static Result<std::unique_ptr<DirtyBitmap>> open(const std::string& path, const Uuid& disk,
                                                    uint64_t disk_size_bytes);
 
@@ -86,8 +88,9 @@ class DirtyBitmap {
   DirtyBitmap(const DirtyBitmap&) = delete;
   DirtyBitmap& operator=(const DirtyBitmap&) = delete;
 
-  // Syncs everything, sets the clean flag, syncs that. Idempotent. Nothing may
-  // mark any more.
+  // Syncs everything, sets the clean flag, syncs that, drops the lock. Idempotent.
+  // Nothing may mark any more. Fails, and leaves the file unclean, when a sync
+  // failed now or earlier.
   Status close();
 
   const Uuid& disk() const noexcept;
@@ -109,8 +112,10 @@ class DirtyBitmap {
   void mark_pending(uint32_t slot, uint64_t offset_bytes, uint64_t length_bytes) noexcept;
 
   // -- Moves --------------------------------------------------------------
+  // One that fails (kIo) has cleared nothing and may be called again. After a
+  // failed merge_closed() the closed map is not empty: no flip until it succeeds.
   void flip() noexcept;                 // only under a closed gate, closed map empty
-  Status merge_closed();                // closed -> pending of every target
+  Status merge_closed();                // closed -> pending of every target; none: -> live
   Status take_pending(uint32_t slot);   // pending -> in-flight
   Status give_back(uint32_t slot);      // in-flight -> pending
   Status stage(uint32_t slot);          // in-flight -> staged
@@ -120,9 +125,10 @@ class DirtyBitmap {
   void clear_pending(uint32_t slot, uint64_t offset_bytes, uint64_t length_bytes) noexcept;
 
   // -- Reading ------------------------------------------------------------
+  // Unknown is never clean: a slot without a target answers that all is dirty.
   bool is_dirty(MapId map, uint64_t block_index) const noexcept;
-  // The first run of dirty blocks that ends after `from_bytes`, cut to at most
-  // max_bytes and to the disk's size (the last block may be partial).
+  // The first run of dirty blocks that ends after `from_bytes`, from there on, cut
+  // to at most max_bytes and to the disk's size (the last block may be partial).
   std::optional<ByteExtent> next_extent(MapId map, uint64_t from_bytes,
                                         uint64_t max_bytes) const noexcept;
   uint64_t dirty_block_count(MapId map) const noexcept;

@@ -114,3 +114,61 @@ TEST_CASE("T7: each mark is in the cut that follows it and in no other") {
   CHECK(std::equal(marked.begin(), marked.end(), captured.begin(), captured.end(),
                    [](const Marked& a, const Marked& b) { return !(a < b) && !(b < a); }));
 }
+
+namespace {
+
+constexpr uint32_t kRacers = 2;
+constexpr uint64_t kChunks = 4000;
+
+// Runs body(racer, chunk) on all racers at once, which start each chunk at the
+// same moment: else one is through before the next one gets a processor.
+template <typename Body>
+void race(Body body) {
+  std::atomic<uint64_t> arrivals{0};
+  std::vector<std::thread> threads;
+  for (uint32_t racer = 0; racer < kRacers; ++racer) {
+    threads.emplace_back([&, racer] {
+      for (uint64_t chunk = 0; chunk < kChunks; ++chunk) {
+        ++arrivals;
+        for (uint32_t spins = 0; arrivals < (chunk + 1) * kRacers; ++spins) {
+          if (spins > 100'000) std::this_thread::yield();
+        }
+        body(racer, chunk);
+      }
+    });
+  }
+  for (auto& thread : threads) thread.join();
+}
+
+}  // namespace
+
+TEST_CASE("threads that mark neighbours in one word lose none of each other's marks") {
+  TempDirectory directory(memory_directory());
+  constexpr uint64_t kChunkBlocks = 512;
+  constexpr uint64_t kBlockCount = kChunks * kChunkBlocks;
+  auto bitmap = create_bitmap(directory.file("b"), kBlockCount * kBlock);
+  race([&](uint32_t racer, uint64_t chunk) {
+    for (uint64_t i = racer; i < kChunkBlocks; i += kRacers) {
+      bitmap->mark((chunk * kChunkBlocks + i) * kBlock, kBlock);
+    }
+  });
+  CHECK(bitmap->dirty_block_count(MapId::live()) == kBlockCount);
+}
+
+TEST_CASE("a mark that another thread made first is seen by a scan as soon as mark returns") {
+  TempDirectory directory(memory_directory());
+  constexpr uint64_t kLineBytes = 512 * kBlock;
+  constexpr uint64_t kChunkLines = 16;
+  std::atomic<uint64_t> unseen_marks{0};
+  auto bitmap = create_bitmap(directory.file("b"), (kChunks * kChunkLines + 1) * kLineBytes);
+  race([&](uint32_t, uint64_t chunk) {
+    for (uint64_t line = chunk * kChunkLines + 1; line <= (chunk + 1) * kChunkLines; ++line) {
+      const uint64_t offset = line * kLineBytes + kLineBytes / 2;
+      bitmap->mark(offset, kBlock);
+      // From the line before, so that the summary is what leads to the block.
+      const auto seen = bitmap->next_extent(MapId::live(), line * kLineBytes - kBlock, kBlock);
+      if (!seen || seen->offset_bytes != offset) ++unseen_marks;
+    }
+  });
+  CHECK(unseen_marks == 0);
+}

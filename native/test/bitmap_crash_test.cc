@@ -183,7 +183,7 @@ TEST_CASE("a target whose removal was killed is gone, and its slot comes back em
   auto bitmap = open_bitmap(path, kSize);
   CHECK_FALSE(bitmap->find_target(kReplicaB).has_value());
   CHECK(add_target(*bitmap, Uuid::random()) == 1);
-  CHECK(bitmap->dirty_block_count(MapId::pending(1)) == 0);
+  CHECK(blocks_of(*bitmap, MapId::pending(1)).empty());
 }
 
 TEST_CASE("a creation that is killed leaves no file behind") {
