@@ -30,6 +30,12 @@ function metricOf(workload: string, key: string): Metric | undefined {
   );
 }
 
+/** With --workload only the bars of those. */
+async function barsOf({ workloads }: BenchOptions): Promise<Bar[]> {
+  const all = await readBars(BARS);
+  return all.filter((bar) => workloads === null || workloads.includes(bar.workload));
+}
+
 function chooseWorkloads(options: BenchOptions, bars: readonly Bar[]): Workload[] {
   const names =
     options.workloads ??
@@ -139,7 +145,7 @@ async function main(signal: AbortSignal): Promise<boolean> {
     console.log(USAGE);
     return true;
   }
-  const bars = options.check ? await readBars(BARS) : [];
+  const bars = options.check ? await barsOf(options) : [];
   const results =
     options.loadPath === null
       ? await measure(options, bars, signal)
