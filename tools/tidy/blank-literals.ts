@@ -14,7 +14,7 @@ export function blankLiterals(text: string, language: "ts" | "cc"): string {
 const COMMENT = String.raw`\/\/[^\n]*|\/\*[\s\S]*?\*\/`;
 const STRING = String.raw`"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'`;
 /** With what stands before it, to tell it from a division. */
-const REGEX = String.raw`([=(,:!&|?]\s*|\breturn\s+)\/(?![*/])(?:\\.|\[(?:\\.|[^\]\\\n])*\]|[^/\\[\n])+\/[a-z]*`;
+const REGEX = String.raw`([=(,:!&|?+[{;>]\s*|\breturn\s+)\/(?![*/])(?:\\.|\[(?:\\.|[^\]\\\n])*\]|[^/\\[\n])+\/[a-z]*`;
 /** One level of ${...} with nested templates is enough here. */
 const TEMPLATE = "`(?:\\\\.|\\$\\{(?:[^{}`]|\\{[^{}]*\\}|`[^`]*`)*\\}|[^`\\\\])*`";
 const RAW_STRING = String.raw`R"(?:\w*)\([\s\S]*?\)\w*"`;

@@ -76,12 +76,11 @@ const CONTROL = new Set(["if", "for", "while", "switch", "catch", "with", "const
 /** `head` holds "()" for a parameter list, "(#)" for a control statement's condition. */
 function isFunctionHead(head: string): boolean {
   const end = head.trimEnd();
-  if (end.endsWith("=>")) return true;
-  if (end.endsWith("[]")) return true;
-  const last = end.lastIndexOf(")");
-  if (last < 0 || end[last - 1] === "#") return false;
-  const behind = end.slice(last + 1).trim();
-  return (
-    behind === "" || /^(?::|->|const\b|noexcept\b|override\b|final\b|mutable\b|try\b)/.test(behind)
-  );
+  if (end.endsWith("=>") || end.endsWith("[]")) return true;
+  if (/[<|&=?]$/.test(end)) return false;
+  const closers = [...end.matchAll(/(?<!#)\)/g)];
+  return closers.some(({ index }) => BEHIND_PARAMETERS.test(end.slice(index + 1).trim()));
 }
+
+/** A return type, an initializer list, qualifiers; or nothing. */
+const BEHIND_PARAMETERS = /^(?:$|:|->|const\b|noexcept\b|override\b|final\b|mutable\b|try\b)/;
