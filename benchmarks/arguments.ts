@@ -8,12 +8,12 @@ const SWEEPS = ["block-size", "granularity", "queue-depth", "connections", "mix"
 
 export const USAGE = `Usage: npm run bench -- [options]
 
-Without options: every workload at its default size, in some ten minutes.
+Without options: every workload at its default size, in about a quarter of an hour.
 
   --quick              everything, tiny: that it runs, not how fast (about a minute)
   --workload a,b       only these (bitmap, device, nbd, cycle, tracking)
   --rounds N           samples of each row (default 5; 1 with --quick)
-  --seconds N          how long one NBD sample takes (default 3)
+  --seconds N          how long one NBD sample takes (default 2)
   --size SIZE          of the scratch file, such as 512m or 4g (default 512m)
 
 Your own storage:
@@ -117,7 +117,7 @@ function sizingOf(isQuick: boolean, values: Values): Sizing {
   return {
     isQuick,
     rounds: parseWhole(text("rounds") ?? (isQuick ? "1" : "5"), "--rounds", 1000),
-    seconds: parseCount(text("seconds") ?? (isQuick ? "0.3" : "3"), "--seconds", 0.1, 3600),
+    seconds: parseCount(text("seconds") ?? (isQuick ? "0.3" : "2"), "--seconds", 0.1, 3600),
     scratchBytes: parseSize(size ?? (isQuick ? "32m" : "512m"), "--size", 16 * MIB, 2 ** 44),
     cycleBytes: isQuick ? 24 * MIB : 512 * MIB,
   };

@@ -45,7 +45,7 @@ export async function startHost(
   return { api: new ApiClient(apiSocketPath(paths.directory)), processId: program.pid };
 }
 
-/** One VM with one empty disk, replicated once and suspended: ready for a cycle of known content. */
+/** One VM with one empty disk, replicated once: ready for a cycle of known content. */
 export class ReplicatedDisk {
   readonly #primary: BenchHost;
   readonly #uri: string;
@@ -78,12 +78,12 @@ export class ReplicatedDisk {
     const disk = new ReplicatedDisk(primary, vm.disks[0]?.uri ?? "", events);
     const { value } = await first;
     if (!isCycle(value, "initial")) await disk.#nextCycle("initial", 0);
-    await primary.api.call("vmSuspend", {}, { vm: VM });
     return disk;
   }
 
-  /** As a guest would; nothing is sent meanwhile. */
+  /** As a guest would; replication is suspended, so that nothing is sent meanwhile. */
   async write(contentPath: string): Promise<void> {
+    await this.#primary.api.call("vmSuspend", {}, { vm: VM });
     const client = await NbdClient.connect(this.#uri);
     const content = await open(contentPath);
     try {

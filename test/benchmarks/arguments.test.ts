@@ -6,7 +6,7 @@ void t.test("without arguments everything has its default size", async (t) => {
   const options = parseArguments([]);
   t.equal(options.workloads, null);
   t.equal(options.diskPath, null);
-  t.match(options.sizing, { isQuick: false, rounds: 5, seconds: 3, scratchBytes: 512 * 2 ** 20 });
+  t.match(options.sizing, { isQuick: false, rounds: 5, seconds: 2, scratchBytes: 512 * 2 ** 20 });
 });
 
 void t.test("--quick makes everything tiny, and single sizes can still be given", async (t) => {
