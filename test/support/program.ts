@@ -1,6 +1,7 @@
 /** The `tidemark` program as its users run it: processes of their own, ended with the test. */
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
+import { existsSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -59,6 +60,8 @@ export async function missingTool(...names: readonly string[]): Promise<string |
   return null;
 }
 
+const SETPRIV = existsSync("/usr/bin/setpriv") ? ["/usr/bin/setpriv", "--pdeathsig", "KILL"] : [];
+
 export interface StartOptions {
   /** Shell text that is run before, in a mount namespace of the process's own; needs root. */
   readonly inMountNamespace?: string;
@@ -98,7 +101,8 @@ export class RunningProgram {
     const setup = options.inMountNamespace;
     const wrapper =
       setup === undefined ? [] : ["unshare", "-m", "sh", "-ec", `${setup}\nexec "$@"`, "sh"];
-    const [program = "", ...rest] = [...wrapper, ...command];
+    // Where it can be had: nothing outlives a test that is itself killed.
+    const [program = "", ...rest] = [...wrapper, ...SETPRIV, ...command];
     const child = spawn(program, rest, { stdio: ["ignore", "pipe", "pipe"] });
     const running = new RunningProgram(child);
     t.teardown(async () => {
