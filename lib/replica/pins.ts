@@ -1,4 +1,4 @@
-/** Counts who uses which recovery point: retention leaves those alone. */
+/** Counts who uses which recovery point: nothing is merged while one is in use. */
 export class Pins {
   readonly #counts = new Map<string, number>();
 
@@ -15,7 +15,7 @@ export class Pins {
     };
   }
 
-  has(pointId: string): boolean {
-    return this.#counts.has(pointId);
+  get isEmpty(): boolean {
+    return this.#counts.size === 0;
   }
 }

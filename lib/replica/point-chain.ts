@@ -93,12 +93,10 @@ export class PointChain {
   }
 
   /** A merge begins or has ended: what lies below the base's own point is forgotten. */
-  moveBase(base: BaseDocument): readonly PointManifest[] {
+  moveBase(base: BaseDocument): void {
     this.#base = base;
     const kept = this.#manifests.filter(({ point }) => point.sequence >= base.sequence);
-    const forgotten = this.#manifests.slice(0, this.#manifests.length - kept.length);
     this.#manifests.splice(0, this.#manifests.length, ...kept);
-    return forgotten;
   }
 }
 

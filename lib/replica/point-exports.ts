@@ -1,18 +1,23 @@
 import { randomUUID } from "node:crypto";
-import { mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { TidemarkError, toTidemarkError } from "../model/errors.js";
 import type { PointExport } from "../model/replica-exports.js";
 import { binding, type NativeDevice } from "../tracking/binding.js";
 import { NbdServer } from "../tracking/nbd-server.js";
-import type { OpenedPoint } from "./opened-point.js";
+import { EXPORT_DOCUMENT, type ExportDocument } from "./documents.js";
+import { readDocument, writeDocument } from "./durable-document.js";
+import { NodeStoreFiles } from "./node-store-files.js";
+import type { OpenedPoint, PointDisk } from "./opened-point.js";
 import type { ReplicaStore } from "./replica-store.js";
+import { EXPORT_HEADER } from "./store-paths.js";
 
 export interface PointExportsOptions {
   readonly store: ReplicaStore;
   readonly socketDirectory: string;
-  /** Scratch files; what is left there from before is dropped. */
+  /** Holds a directory for each export: what was written to it, and which it is. */
   readonly scratchDirectory: string;
+  /** A failover of before that cannot be served again; what it wrote is kept. */
+  readonly onWarning?: (message: string) => void;
 }
 
 interface OpenExport {
@@ -24,10 +29,13 @@ interface OpenExport {
 
 /**
  * Recovery points that are open as disks: served over NBD, writable through a
- * scratch file that closing drops. Several at once, of the same point too.
+ * scratch file that closing the export drops. Several at once, of the same
+ * point too. A failover's writes are a running VM's: they survive a restart of
+ * the service, which serves it again at the same address.
  */
 export class PointExports implements AsyncDisposable {
   readonly #options: PointExportsOptions;
+  readonly #files = new NodeStoreFiles();
   readonly #open = new Map<string, OpenExport>();
 
   private constructor(options: PointExportsOptions) {
@@ -35,10 +43,11 @@ export class PointExports implements AsyncDisposable {
   }
 
   static async open(options: PointExportsOptions): Promise<PointExports> {
-    await rm(options.scratchDirectory, { recursive: true, force: true });
-    await mkdir(options.scratchDirectory, { recursive: true, mode: 0o700 });
-    await mkdir(options.socketDirectory, { recursive: true, mode: 0o700 });
-    return new PointExports(options);
+    const exports = new PointExports(options);
+    await exports.#files.makeDirectory(options.scratchDirectory);
+    await exports.#files.makeDirectory(options.socketDirectory);
+    await exports.#resume();
+    return exports;
   }
 
   list(): readonly PointExport[] {
@@ -46,58 +55,98 @@ export class PointExports implements AsyncDisposable {
   }
 
   async openExport(vmId: string, pointId: string, kind: PointExport["kind"]): Promise<PointExport> {
-    const exportId = randomUUID();
-    const point = await this.#options.store.openPoint(vmId, pointId);
-    const devices: NativeDevice[] = [];
+    const document = { exportId: randomUUID(), vmId, pointId, kind };
     try {
-      await mkdir(this.#scratchOf(exportId), { mode: 0o700 });
-      for (const [index] of point.disks.entries()) {
-        devices.push(await this.#openDisk(point, index, exportId));
-      }
-      const opened = await this.#serve(exportId, vmId, kind, point, devices);
-      this.#open.set(exportId, opened);
-      return opened.entry;
+      await this.#files.makeDirectory(this.#scratchOf(document.exportId));
+      await writeDocument(
+        this.#files,
+        EXPORT_DOCUMENT,
+        this.#headerOf(document.exportId),
+        document,
+      );
+      return await this.#start(document);
     } catch (thrown) {
-      await this.#drop(exportId, point, devices);
+      await this.#dropScratch(document.exportId);
       throw toTidemarkError(thrown);
     }
   }
 
   /** Its clients are cut off; what was written to it is dropped. */
   async closeExport(exportId: string): Promise<void> {
-    const opened = this.#open.get(exportId);
-    if (opened === undefined) {
+    if (!this.#open.has(exportId)) {
       throw new TidemarkError(
         "NOT_FOUND",
         `Cannot close ${exportId}: because no export of that id is open.`,
-        {
-          hint: "`tidemark vm status VM` lists the open ones.",
-        },
+        { hint: "`tidemark vm status VM` lists the open ones." },
       );
     }
-    this.#open.delete(exportId);
-    await opened.server.close();
-    await this.#drop(exportId, opened.point, opened.devices);
+    await this.#stop(exportId);
+    await this.#dropScratch(exportId);
   }
 
+  /** Test failovers end here; failovers wait for the next start. */
   async close(): Promise<void> {
-    for (const exportId of [...this.#open.keys()]) await this.closeExport(exportId);
+    for (const [exportId, { entry }] of this.#open) {
+      if (entry.kind === "failover") await this.#stop(exportId);
+      else await this.closeExport(exportId);
+    }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }
 
-  #scratchOf(exportId: string): string {
-    return join(this.#options.scratchDirectory, exportId);
+  async #resume(): Promise<void> {
+    for (const name of await this.#files.list(this.#options.scratchDirectory)) {
+      await this.#resumeOne(name).catch((thrown: unknown) => {
+        const { message } = toTidemarkError(thrown);
+        this.#options.onWarning?.(
+          `Cannot serve export ${name} again: because ${message} Its writes are kept in ${this.#scratchOf(name)}.`,
+        );
+      });
+    }
   }
 
-  async #openDisk(point: OpenedPoint, index: number, exportId: string): Promise<NativeDevice> {
-    const disk = point.disks[index];
-    if (disk === undefined)
-      throw new TidemarkError("INTERNAL", "Cannot open a disk that the point lacks.");
+  async #resumeOne(name: string): Promise<void> {
+    const header = this.#headerOf(name);
+    const isWhole = (await this.#files.size(header)) !== null;
+    const document = isWhole ? await readDocument(this.#files, EXPORT_DOCUMENT, header) : null;
+    if (document?.kind !== "failover") return this.#dropScratch(name);
+    // Never released when serving fails: what the writes lie on must stay as it is.
+    const point = await this.#options.store.openPoint(document.vmId, document.pointId);
+    await this.#start(document);
+    point.release();
+  }
+
+  async #start(document: ExportDocument): Promise<PointExport> {
+    const { exportId, vmId, pointId } = document;
+    const point = await this.#options.store.openPoint(vmId, pointId);
+    const devices: NativeDevice[] = [];
+    try {
+      for (const [index, disk] of point.disks.entries()) {
+        devices.push(await this.#openDisk(disk, join(this.#scratchOf(exportId), `disk-${index}`)));
+      }
+      const opened = await this.#serve(document, point, devices);
+      this.#open.set(exportId, opened);
+      return opened.entry;
+    } catch (thrown) {
+      await closeDevices(devices);
+      point.release();
+      throw thrown;
+    }
+  }
+
+  async #stop(exportId: string): Promise<void> {
+    const opened = this.#open.get(exportId);
+    if (opened === undefined) return;
+    this.#open.delete(exportId);
+    await opened.server.close();
+    await closeDevices(opened.devices);
+    opened.point.release();
+  }
+
+  #openDisk(disk: PointDisk, scratchPath: string): Promise<NativeDevice> {
     const { diskId, sizeBytes, granularityBytes } = disk.geometry;
-    const scratchPath = join(this.#scratchOf(exportId), `disk-${index}`);
     return binding.openLayeredDevice(
       diskId,
       sizeBytes,
@@ -109,35 +158,53 @@ export class PointExports implements AsyncDisposable {
   }
 
   async #serve(
-    exportId: string,
-    vmId: string,
-    kind: PointExport["kind"],
+    { exportId, vmId, kind }: ExportDocument,
     point: OpenedPoint,
     devices: readonly NativeDevice[],
   ): Promise<OpenExport> {
     const socketPath = join(this.#options.socketDirectory, `${exportId.slice(0, 8)}.sock`);
     const server = await NbdServer.start({ socketPath });
-    const disks = point.disks.map(({ geometry }, index) => {
-      const device = devices[index];
-      if (device === undefined)
-        throw new TidemarkError("INTERNAL", "Cannot serve a disk that is not open.");
-      server.addExport(geometry.name, device, {
-        description: `recovery point ${point.point.sequence}`,
-      });
-      const { diskId, name, sizeBytes } = geometry;
-      return { diskId, name, sizeBytes, uri: server.uriOf(name) };
-    });
+    const description = `recovery point ${point.point.sequence}`;
+    try {
+      for (const [index, device] of devices.entries()) {
+        server.addExport(point.disks[index]?.geometry.name ?? "", device, { description });
+      }
+    } catch (thrown) {
+      await server.close();
+      throw thrown;
+    }
+    const disks = point.disks.map(({ geometry: { diskId, name, sizeBytes } }) => ({
+      diskId,
+      name,
+      sizeBytes,
+      uri: server.uriOf(name),
+    }));
     const entry: PointExport = { exportId, vmId, kind, point: point.point, disks };
     return { entry, point, server, devices };
   }
 
-  async #drop(
-    exportId: string,
-    point: OpenedPoint,
-    devices: readonly NativeDevice[],
-  ): Promise<void> {
-    for (const device of devices) await device.close();
-    await rm(this.#scratchOf(exportId), { recursive: true, force: true });
-    point.release();
+  /** The header goes first: without it, what is left is nobody's. */
+  async #dropScratch(exportId: string): Promise<void> {
+    const directory = this.#scratchOf(exportId);
+    if ((await this.#files.size(directory)) === null) return;
+    await this.#files.remove(this.#headerOf(exportId));
+    await this.#files.syncDirectory(directory);
+    await this.#files.removeTree(directory);
+  }
+
+  #scratchOf(exportId: string): string {
+    return join(this.#options.scratchDirectory, exportId);
+  }
+
+  #headerOf(exportId: string): string {
+    return join(this.#scratchOf(exportId), EXPORT_HEADER);
+  }
+}
+
+/** What a client wrote and did not flush is not given up without need. */
+async function closeDevices(devices: readonly NativeDevice[]): Promise<void> {
+  for (const device of devices) {
+    await device.flush().catch(() => undefined);
+    await device.close();
   }
 }

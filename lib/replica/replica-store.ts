@@ -17,6 +17,7 @@ import type {
 import { parseUuid } from "../model/uuid.js";
 import { AsyncLock } from "./async-lock.js";
 import { checkGeneration, checkHeader, checkVm } from "./check-request.js";
+import { compactVm } from "./compact-vm.js";
 import { VM_DOCUMENT, type VmDocument } from "./documents.js";
 import { writeDocument } from "./durable-document.js";
 import { loadVm } from "./load-vm.js";
@@ -229,12 +230,30 @@ export class ReplicaStore implements ReplicaEndpoint, SegmentReceiver {
     }
   }
 
+  /**
+   * Gives up the oldest points until `retainPoints` are left and merges their
+   * layers into the base. While points are open nothing is merged. Answers
+   * whether it is done. May be repeated after a failure or a crash.
+   */
+  async compact(vmId: string, retainPoints: number, signal?: AbortSignal): Promise<boolean> {
+    this.#begin(signal);
+    const replica = this.#vm(vmId);
+    try {
+      return await replica.compacting.run(() =>
+        compactVm(this.#tools, replica, retainPoints, signal),
+      );
+    } catch (thrown) {
+      throw toTidemarkError(thrown);
+    }
+  }
+
   /** Ends when the changes that are under way have ended; the lock is free then. */
   async close(): Promise<void> {
     if (this.#isClosed) return;
     this.#isClosed = true;
     await this.#enabling.run(async () => {});
-    await Promise.all([...this.#vms.values()].map((replica) => replica.lock.run(async () => {})));
+    const locks = [...this.#vms.values()].flatMap(({ lock, compacting }) => [compacting, lock]);
+    await Promise.all(locks.map((lock) => lock.run(async () => {})));
     this.#unlock();
   }
 
@@ -266,7 +285,6 @@ export class ReplicaStore implements ReplicaEndpoint, SegmentReceiver {
       paths.stagingDirectory,
       paths.layersDirectory,
       paths.pointsDirectory,
-      paths.scratchDirectory,
       ...vm.disks.map((disk) => paths.diskDirectory(disk.diskId)),
     ]) {
       await files.makeDirectory(directory);

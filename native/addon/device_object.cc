@@ -23,8 +23,8 @@ IoOp op_argument(const Napi::CallbackInfo& info, size_t index) {
   if (name == "flush") return IoOp::kFlush;
   if (name == "trim") return IoOp::kTrim;
   if (name == "writeZeroes") return IoOp::kWriteZeroes;
-  throw to_js_error(info.Env(),
-                    Status(ErrorCode::kInvalidArgument, "Cannot use " + name + ": no such operation."));
+  throw to_js_error(info.Env(), Status(ErrorCode::kInvalidArgument,
+                                       "Cannot use " + name + ": no such operation."));
 }
 
 }  // namespace
@@ -145,6 +145,12 @@ Napi::Function FaultDeviceObject::define(Napi::Env env) {
   return DefineClass(env, "FaultDevice", properties);
 }
 
+std::shared_ptr<FaultDevice> FaultDeviceObject::faults(Napi::Env env) const {
+  auto device = faults_.lock();
+  if (device != nullptr) return device;
+  throw to_js_error(env, Status(ErrorCode::kClosed, "Cannot use this object: it is closed."));
+}
+
 Napi::Value FaultDeviceObject::close(const Napi::CallbackInfo& info) {
   if (handle_.is_open()) handle_.get(info.Env()).release_held();
   return handle_.close(info.Env(), [leases = device_leases_](std::shared_ptr<FaultDevice> device) {
@@ -155,24 +161,23 @@ Napi::Value FaultDeviceObject::close(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value FaultDeviceObject::fail_next(const Napi::CallbackInfo& info) {
-  handle_.get(info.Env())
-      .fail_next(op_argument(info, 0), static_cast<int>(uint32_argument(info, 1)),
-                 bytes_argument(info, 2), bytes_argument(info, 3), bytes_argument(info, 4));
+  faults(info.Env())
+      ->fail_next(op_argument(info, 0), static_cast<int>(uint32_argument(info, 1)),
+                  bytes_argument(info, 2), bytes_argument(info, 3), bytes_argument(info, 4));
   return info.Env().Undefined();
 }
 
 Napi::Value FaultDeviceObject::hold(const Napi::CallbackInfo& info) {
-  handle_.get(info.Env()).hold(op_argument(info, 0));
+  faults(info.Env())->hold(op_argument(info, 0));
   return info.Env().Undefined();
 }
 
 Napi::Value FaultDeviceObject::held_count(const Napi::CallbackInfo& info) {
-  return Napi::Number::New(info.Env(),
-                           static_cast<double>(handle_.get(info.Env()).held_count()));
+  return Napi::Number::New(info.Env(), static_cast<double>(faults(info.Env())->held_count()));
 }
 
 Napi::Value FaultDeviceObject::release_held(const Napi::CallbackInfo& info) {
-  handle_.get(info.Env()).release_held();
+  faults(info.Env())->release_held();
   return info.Env().Undefined();
 }
 

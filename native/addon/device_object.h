@@ -112,15 +112,21 @@ class DeviceObject final : public DeviceObjectBase<DeviceObject, BlockDevice> {
 class FaultDeviceObject final : public DeviceObjectBase<FaultDeviceObject, FaultDevice> {
  public:
   static Napi::Function define(Napi::Env env);
-  using DeviceObjectBase::DeviceObjectBase;
+  explicit FaultDeviceObject(const Napi::CallbackInfo& info)
+      : DeviceObjectBase(info), faults_(handle_.share(info.Env())) {}
 
  private:
   friend class DeviceObjectBase<FaultDeviceObject, FaultDevice>;
+  std::shared_ptr<FaultDevice> faults(Napi::Env env) const;
   Napi::Value close(const Napi::CallbackInfo& info);
   Napi::Value fail_next(const Napi::CallbackInfo& info);
   Napi::Value hold(const Napi::CallbackInfo& info);
   Napi::Value held_count(const Napi::CallbackInfo& info);
   Napi::Value release_held(const Napi::CallbackInfo& info);
+
+  // The faults can be told what to do after another object has taken the device
+  // over; it lives no longer for that.
+  std::weak_ptr<FaultDevice> faults_;
 };
 
 // Module functions.

@@ -14,7 +14,6 @@ void ScratchFlusher::flush(IoRequest& request) noexcept {
     if (running_) return;
     running_ = true;
   }
-  step_ = Step::kBegin;
   run_flat(*this);
 }
 
@@ -106,13 +105,13 @@ void ScratchFlusher::fail() noexcept {
 void ScratchFlusher::end() noexcept {
   IoRequest* request = std::exchange(served_, nullptr);
   const int error = error_;
+  step_ = Step::kBegin;  // before another thread may start a cycle
   bool again = false;
   {
     const MutexLock lock(mutex_);
     again = waiting_ != nullptr;
     running_ = again;
   }
-  step_ = Step::kBegin;
   if (again) run_flat(*this);
   while (request != nullptr) {
     IoRequest* const next = request->next;

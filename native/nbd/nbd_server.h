@@ -47,7 +47,9 @@ class NbdServer {
   ~NbdServer();  // stop()
 
   Status add_export(NbdExport entry);           // kAlreadyExists
-  Status remove_export(const std::string& name);// its connections end after what is in flight
+  // Its connections end after what is in flight. Blocks until they have: then
+  // the server has no request on the device any more.
+  Status remove_export(const std::string& name);
 
   std::string address() const;                  // "unix:PATH" or "HOST:PORT"
   NbdServerStatistics statistics() const;

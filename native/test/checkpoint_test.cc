@@ -1,10 +1,13 @@
 // take_checkpoint(): the drain, its refusals, and the cut itself under load.
 #include <doctest/doctest.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <cerrno>
+#include <cstdlib>
 
 #include "common/failpoint.h"
-#include "device/fault_device.h"
 #include "tracking_load.h"
 #include "tracking_support.h"
 
@@ -47,14 +50,32 @@ struct Background {
   std::thread thread;
 };
 
-// Writes until one is parked: the gate is closed then.
-void wait_for_closed_gate(const Held& held, std::vector<std::unique_ptr<Request>>& requests) {
+// Writes until one is parked: the gate is closed then. Or until the checkpoint is over.
+void wait_for_closed_gate(const Held& held, const Background& background,
+                          std::vector<std::unique_ptr<Request>>& requests) {
   do {
     auto probe = std::make_unique<Request>(IoOp::kWrite, 40 * kBlock, kBlock, 5);
     probe->submit(*held.disk.device);
     requests.push_back(std::move(probe));
     std::this_thread::yield();
-  } while (requests.back()->is_done());
+  } while (requests.back()->is_done() && !background.is_done.load());
+}
+
+// What the child of the kill test does: marks block 3, cuts, writes it again.
+int write_and_cut(const std::string& path, const Uuid& disk, const Uuid& target,
+                  const std::string& failpoint_setting) {
+  ::setenv("TIDEMARK_FAILPOINT", failpoint_setting.c_str(), 1);
+  arm_failpoints_from_environment();
+  auto bitmap = DirtyBitmap::create(path, {disk, kBlocks * kBlock, 0});
+  if (!bitmap.is_ok()) return 1;
+  auto device = std::make_shared<TrackedDevice>(make_memory_device(kBlocks * kBlock),
+                                                std::move(bitmap).value());
+  const auto slot = device->add_target(target);
+  if (!slot.is_ok()) return 2;
+  if (!write_sync(*device, 3 * kBlock, filled(kBlock, 1)).is_ok()) return 3;
+  const auto outcome = try_checkpoint(device, slot.value());
+  if (!outcome.is_ok()) return 4;
+  return write_sync(*device, 3 * kBlock, filled(kBlock, 2)).is_ok() ? 0 : 5;
 }
 
 }  // namespace
@@ -70,7 +91,7 @@ TEST_CASE("T7: a checkpoint waits for writes in flight, counts them, and cuts be
   second.submit(*held.disk.device);
   std::vector<std::unique_ptr<Request>> probes;
   Background background(held);
-  wait_for_closed_gate(held, probes);
+  wait_for_closed_gate(held, background, probes);
 
   // Parked, in order; reads and flushes go through.
   std::vector<int> order;
@@ -117,7 +138,7 @@ TEST_CASE("T19: past the drain limit the gates open, nothing changed, and the wr
   std::vector<std::unique_ptr<Request>> probes;
   {
     Background background(held, std::chrono::milliseconds(200));
-    wait_for_closed_gate(held, probes);
+    wait_for_closed_gate(held, background, probes);
     background.thread.join();
     CHECK(background.status.code() == ErrorCode::kTimedOut);
   }
@@ -230,6 +251,30 @@ TEST_CASE("without captures the blocks of the cut are read as they are now, and 
   CHECK(read_code(*capture, 0, 1) == ErrorCode::kClosed);
   CHECK(held.disk.device->commit(held.slot).is_ok());
   CHECK(extents_of(*checkpoint(held.disk.device, held.slot)) == "1+1");
+}
+
+TEST_CASE("T3: killed at any named place of a write or a cut, no mark is lost") {
+  for (const std::string place : {"mark", "write", "flip", "copy-before-write", "none"}) {
+    CAPTURE(place);
+    ScratchDirectory scratch;
+    const std::string path = scratch.path() + "/disk.bitmap";
+    const Uuid disk = Uuid::random();
+    const Uuid target = Uuid::random();
+    const pid_t child = ::fork();
+    if (child == 0) ::_exit(write_and_cut(path, disk, target, place + ":1"));
+    int status = 0;
+    REQUIRE(::waitpid(child, &status, 0) == child);
+    if (place == "none") {
+      CHECK((WIFEXITED(status) && WEXITSTATUS(status) == 0));
+      continue;
+    }
+    CHECK((WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL));
+    const auto bitmap = DirtyBitmap::open(path, disk, kBlocks * kBlock);
+    REQUIRE_MESSAGE(bitmap.is_ok(), bitmap.status().message());
+    const auto slot = bitmap.value()->find_target(target);
+    REQUIRE(slot.has_value());
+    CHECK(bitmap.value()->is_dirty(MapId::pending(*slot), 3));
+  }
 }
 
 TEST_CASE("T18: no cut of two disks holds the second of two dependent writes without the first") {

@@ -95,9 +95,8 @@ inline std::vector<LayerBytes> write_segments(const std::string& path, const Lay
   size_t writer = 0;
   for (const auto& [offset, content] : model.blocks) {
     if (random() % 5 == 0) writer = random() % segment_count;
-    const Status status = content.empty()
-                              ? writers[writer]->zero(offset, model.length_at(offset))
-                              : writers[writer]->append(offset, content);
+    const Status status = content.empty() ? writers[writer]->zero(offset, model.length_at(offset))
+                                          : writers[writer]->append(offset, content);
     REQUIRE_MESSAGE(status.is_ok(), status.message());
   }
   std::vector<LayerBytes> blobs;

@@ -1,5 +1,7 @@
 // LayeredDevice as a disk: the contract, a model of base, layers and scratch,
 // many threads, what a restart finds, and what is refused.
+#include "layers/layered_device.h"
+
 #include <doctest/doctest.h>
 #include <unistd.h>
 
@@ -14,7 +16,6 @@
 #include "device/memory_device.h"
 #include "device_contract.h"
 #include "layer_builder.h"
-#include "layers/layered_device.h"
 #include "scratch_file.h"
 #include "spawn_tool.h"
 
@@ -66,8 +67,7 @@ struct Chain {
     disk.resize(std::max<uint64_t>(disk.size(), identity.disk_size_bytes));
     const LayerModel model = LayerModel::random_model(random, identity);
     model.apply_to(disk);
-    const std::string path =
-        directory.path() + "/" + std::to_string(layer_paths.size()) + ".layer";
+    const std::string path = directory.path() + "/" + std::to_string(layer_paths.size()) + ".layer";
     parameters.layers.push_back(make_layer(path, model, random));
     layer_paths.push_back(path);
   }
@@ -111,8 +111,8 @@ void random_change(BlockDevice& device, LayerBytes& model, std::mt19937_64& rand
       break;
     case 1:
       std::fill_n(at, length, std::byte{0});
-      REQUIRE(write_zeroes_sync(device, offset, length, fua | (random() % 2 ? kIoNoHole : 0))
-                  .is_ok());
+      REQUIRE(
+          write_zeroes_sync(device, offset, length, fua | (random() % 2 ? kIoNoHole : 0)).is_ok());
       break;
     default:
       std::copy(content.begin(), content.end(), at);
@@ -136,7 +136,8 @@ TEST_CASE("a layered device on an empty base keeps the contract of a device") {
   });
 }
 
-TEST_CASE("a layered device behaves as a vector of bytes does, over restarts, and its layers stay") {
+TEST_CASE(
+    "a layered device behaves as a vector of bytes does, over restarts, and its layers stay") {
   for (uint64_t seed = 1; seed <= 24; ++seed) {
     CAPTURE(seed);
     std::mt19937_64 random(seed);
@@ -464,50 +465,6 @@ TEST_CASE("a scratch whose creation was cut short is made anew") {
   REQUIRE(::truncate(path.c_str(), 40 * 4096) == 0);
   write_file(path + ".index.new", LayerBytes(100, std::byte{1}));
   check_content(*open_device(chain.parameters), chain.disk);
-}
-
-TEST_CASE("a damaged byte of a scratch's index is refused, or was of no account") {
-  std::mt19937_64 random(14);
-  Chain chain(random, 40 * 4096, 4096, 1);
-  const std::string index_path = chain.parameters.scratch_path + ".index";
-  {
-    const auto device = open_device(chain.parameters);
-    for (int i = 0; i < 3; ++i) {
-      random_change(*device, chain.disk, random);
-      REQUIRE(flush_sync(*device).is_ok());
-    }
-  }
-  const LayerBytes index = read_file(index_path);
-  int refused = 0;
-  for (size_t i = 0; i < index.size(); i += i < 8192 ? 1 : 13) {
-    LayerBytes damaged = index;
-    damaged[i] ^= std::byte{0x04};
-    write_file(index_path, damaged);
-    const auto device = open_layered_device(chain.parameters);
-    if (device.is_ok()) {
-      check_content(*device.value(), chain.disk);
-      // Only where a journal has the same page can damage be made good.
-      REQUIRE(i >= 4096);
-      continue;
-    }
-    ++refused;
-    const ErrorCode code = device.status().code();
-    REQUIRE((code == ErrorCode::kCorrupt || (i >= 8 && i < 12 && code == ErrorCode::kVersion)));
-  }
-  CHECK(refused >= 4096);
-  // A page or a journal that is gone is not an empty one.
-  for (size_t page = 0; page < index.size() / 4096; ++page) {
-    CAPTURE(page);
-    LayerBytes damaged = index;
-    std::fill_n(damaged.begin() + static_cast<ptrdiff_t>(page * 4096), 4096, std::byte{0});
-    write_file(index_path, damaged);
-    const auto device = open_layered_device(chain.parameters);
-    if (device.is_ok()) check_content(*device.value(), chain.disk);
-  }
-  LayerBytes wiped = index;
-  std::fill(wiped.begin() + 8192, wiped.end(), std::byte{0});
-  write_file(index_path, wiped);
-  CHECK(open_layered_device(chain.parameters).status().code() == ErrorCode::kCorrupt);
 }
 
 TEST_CASE("a process killed at any step of a flush loses nothing that was flushed before") {

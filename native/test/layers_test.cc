@@ -145,8 +145,7 @@ TEST_CASE("a layer gives back exactly what its segments were given") {
     const uint32_t granularity = 512U << (random() % 5);
     const uint64_t size = granularity * (1 + random() % 100) + random() % granularity;
     const LayerModel model = LayerModel::random_model(random, identity_of(size, granularity));
-    const auto layer =
-        make_layer(directory.path() + "/" + std::to_string(seed), model, random);
+    const auto layer = make_layer(directory.path() + "/" + std::to_string(seed), model, random);
     CHECK(layer->identity().sequence == 7);
     CHECK(layer->identity().lineage == uuid_of(2));
     check_layer_is(*layer, model, random);
@@ -196,13 +195,13 @@ TEST_CASE("a segment's writer refuses what is not whole blocks of one disk, once
   REQUIRE(writer->append(8192, block).is_ok());
   CHECK(refused(writer->append(8192, block)));
   CHECK(refused(writer->append(100, block)));
-  CHECK(refused(writer->append(4096, LayerBytes(8192))));          // reaches into another
-  CHECK(refused(writer->append(4096, LayerBytes(4000))));          // partial, not the last
-  CHECK(refused(writer->append(16384, LayerBytes(4 * 4096))));     // no room
+  CHECK(refused(writer->append(4096, LayerBytes(8192))));       // reaches into another
+  CHECK(refused(writer->append(4096, LayerBytes(4000))));       // partial, not the last
+  CHECK(refused(writer->append(16384, LayerBytes(4 * 4096))));  // no room
   CHECK(refused(writer->append(16384, {})));
   CHECK(refused(writer->zero(0, 3 * 4096)));
   CHECK(refused(writer->zero(4096 * 10, UINT64_MAX - 4096)));
-  REQUIRE(writer->append(16384, LayerBytes(100)).is_ok());         // the disk ends here
+  REQUIRE(writer->append(16384, LayerBytes(100)).is_ok());  // the disk ends here
   CHECK(refused(writer->zero(20480, 4096)));
   CHECK(refused(writer->zero(12288, 8192)));
   REQUIRE(writer->finish().is_ok());
@@ -215,8 +214,7 @@ TEST_CASE("a segment's writer refuses what is not whole blocks of one disk, once
 
 TEST_CASE("many small appends are few system calls") {
   ScratchDirectory directory;
-  auto writer =
-      LayerSegmentWriter::open(directory.path() + "/layer", 4096, 64 << 20, 4096).value();
+  auto writer = LayerSegmentWriter::open(directory.path() + "/layer", 4096, 64 << 20, 4096).value();
   const LayerBytes block(4096, std::byte{1});
   const uint64_t before = write_calls();
   for (uint64_t i = 0; i < 2000; ++i) REQUIRE(writer->append(i * 8192, block).is_ok());
@@ -239,10 +237,10 @@ TEST_CASE("sealing refuses segments that overlap, are damaged or of another shap
     return status.code();
   };
   const LayerBytes good = segment(4096, 0);
-  CHECK(code({good, segment(4096 + 65536, 0)}) == ErrorCode::kCorrupt);   // same block
-  CHECK(code({good, segment(4096, 8192)}) == ErrorCode::kCorrupt);        // same place in the file
-  CHECK(code({segment(4096, 0, 512)}) == ErrorCode::kCorrupt);            // another granularity
-  CHECK(code({segment(4096, 8192)}, 8192) == ErrorCode::kCorrupt);        // beyond the disk
+  CHECK(code({good, segment(4096 + 65536, 0)}) == ErrorCode::kCorrupt);  // same block
+  CHECK(code({good, segment(4096, 8192)}) == ErrorCode::kCorrupt);       // same place in the file
+  CHECK(code({segment(4096, 0, 512)}) == ErrorCode::kCorrupt);           // another granularity
+  CHECK(code({segment(4096, 8192)}, 8192) == ErrorCode::kCorrupt);       // beyond the disk
   CHECK(code({{}}) == ErrorCode::kCorrupt);
   for (size_t i = 0; i < good.size(); ++i) {
     CAPTURE(i);
@@ -283,9 +281,10 @@ TEST_CASE("the seal is written after everything else is durable, and unsealing b
     // Unseal and sync only where there was a seal; index, sync, header, sync.
     std::ostringstream order;
     for (const FileCall& call : calls) {
-      order << (call.sync ? "sync " : call.offset_bytes > 0 ? "index "
-                                  : call.blank              ? "unseal "
-                                                            : "header ");
+      order << (call.sync               ? "sync "
+                : call.offset_bytes > 0 ? "index "
+                : call.blank            ? "unseal "
+                                        : "header ");
     }
     CHECK(order.str() == std::string(round == 0 ? "" : "unseal sync ") + "index sync header sync ");
   }
@@ -296,8 +295,7 @@ TEST_CASE("opening says which kind of wrong a file is") {
   CHECK(Layer::open(small.directory.path() + "/none", uuid_of(1)).status().code() ==
         ErrorCode::kNotFound);
   CHECK(Layer::open(small.path, uuid_of(9)).status().code() == ErrorCode::kForeign);
-  CHECK(Layer::open(small.directory.path(), uuid_of(1)).status().code() ==
-        ErrorCode::kUnsupported);
+  CHECK(Layer::open(small.directory.path(), uuid_of(1)).status().code() == ErrorCode::kUnsupported);
   CHECK(small.open_status({}).code() == ErrorCode::kTruncated);
   CHECK(small.open_status(LayerBytes(9000)).code() == ErrorCode::kCorrupt);  // never sealed
   LayerBytes longer = small.file;
@@ -325,8 +323,7 @@ TEST_CASE("a file cut off anywhere is truncated") {
 
 TEST_CASE("a flipped bit in header, index or footer is found at open, one in the data by verify") {
   SmallLayer small;
-  const auto index_at =
-      load_le<uint64_t>(small.file.data() + small.file.size() - kFooterBytes + 8);
+  const auto index_at = load_le<uint64_t>(small.file.data() + small.file.size() - kFooterBytes + 8);
   for (size_t i = 0; i < small.file.size(); ++i) {
     const bool in_data = i >= 4096 && i < index_at;
     if (in_data && i % 97 != 0) continue;
@@ -360,8 +357,7 @@ TEST_CASE("verify names the damaged block by its disk offset") {
 
 TEST_CASE("an index that lies is refused although its checksums hold") {
   SmallLayer small;
-  const auto index_at =
-      load_le<uint64_t>(small.file.data() + small.file.size() - kFooterBytes + 8);
+  const auto index_at = load_le<uint64_t>(small.file.data() + small.file.size() - kFooterBytes + 8);
   const struct {
     const char* what;
     unsigned extent, field;  // fields: disk offset, length, file offset, checksum number
@@ -403,8 +399,7 @@ TEST_CASE("an index that lies is refused although its checksums hold") {
 TEST_CASE("garbage behind right checksums is refused or read without harm") {
   SmallLayer small;
   std::mt19937_64 random(5);
-  const auto index_at =
-      load_le<uint64_t>(small.file.data() + small.file.size() - kFooterBytes + 8);
+  const auto index_at = load_le<uint64_t>(small.file.data() + small.file.size() - kFooterBytes + 8);
   const size_t index_bytes = small.file.size() - kFooterBytes - index_at;
   for (int round = 0; round < 3000; ++round) {
     LayerBytes file = small.file;
@@ -436,9 +431,8 @@ TEST_CASE("a writer or seal that is killed at any step leaves no layer, or the w
       CAPTURE(passage);
       ScratchDirectory directory;
       const std::string path = directory.path() + "/layer";
-      const bool killed =
-          !run_tool("layers_crash_tool", {"seal", path}, std::string(name) + ":" +
-                                                             std::to_string(passage));
+      const bool killed = !run_tool("layers_crash_tool", {"seal", path},
+                                    std::string(name) + ":" + std::to_string(passage));
       const auto layer = Layer::open(path, uuid_of(1));
       if (layer.is_ok()) {
         ++completed;

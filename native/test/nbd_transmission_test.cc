@@ -402,16 +402,16 @@ TEST_CASE("A payload longer than 32 MiB is dropped, not stored, and the next req
 
 TEST_CASE("A client that reads no replies is read no further; later it gets them all") {
   ServedDisk disk;
+  disk.parameters.thread_count = 1;
   disk.serve();
   RawClient client = disk.go();
   constexpr int kCount = 400;
   std::string requests;
   for (uint64_t i = 0; i < kCount; ++i) requests += request(0, CMD_READ, i, 0, kEnd);
   client.send(requests);
-  check_alive(disk);
-  // At 1 MiB each: far fewer than the client asked for are in memory.
-  const size_t submitted = disk.device->take_seen().size();
-  CHECK(submitted < 100);
+  check_alive(disk);  // on the same I/O thread: it has gone as far as it can
+  // What the socket's buffer takes, and one reply; far from what memory is allowed.
+  CHECK(disk.device->take_seen().size() < 20);
   for (int i = 0; i < kCount; ++i) {
     REQUIRE(client.receive_reply(kEnd).payload.size() == kEnd);
   }

@@ -3,7 +3,9 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <atomic>
 #include <set>
+#include <thread>
 
 #include "device/fault_device.h"
 #include "device/memory_device.h"
@@ -320,6 +322,94 @@ TEST_CASE("an index that cannot be written or synced is written again by the nex
     REQUIRE(write_sync(*disk, (8 + i) * 4096UL, content).is_ok());
     std::copy(content.begin(), content.end(), model.begin() + (8 + i) * 4096);
     CHECK(flush_sync(*disk).is_ok());
+  }
+  CHECK(content_of(*setup.open(data, index)) == model);
+}
+
+TEST_CASE("a damaged byte or a lost page of the index is refused, or was of no account") {
+  std::mt19937_64 random(14);
+  LayerBytes model = random_content(random, 40 * 4096 + 100);
+  const Setup setup(model, 4096);
+  const std::shared_ptr<BlockDevice> data = make_memory_device(model.size());
+  const std::shared_ptr<BlockDevice> index = make_memory_device(setup.index_bytes());
+  REQUIRE(ScratchIndex::format(*index, setup.identity, "Cannot make scratch").is_ok());
+  for (uint64_t flushes = 1; flushes <= 4; ++flushes) {
+    const auto disk = setup.open(data, index);
+    for (const uint64_t block : {flushes * 3, flushes * 3 + 20}) {
+      const LayerBytes content = random_content(random, 4096);
+      REQUIRE(write_sync(*disk, block * 4096, content).is_ok());
+      std::copy(content.begin(), content.end(),
+                model.begin() + static_cast<ptrdiff_t>(block * 4096));
+    }
+    REQUIRE(flush_sync(*disk).is_ok());
+    LayerBytes whole(index->size_bytes());
+    REQUIRE(read_sync(*index, 0, whole).is_ok());
+    uint64_t refused = 0;
+    const auto check_with = [&](const LayerBytes& damaged) {
+      const std::shared_ptr<BlockDevice> device = make_memory_device(damaged.size());
+      REQUIRE(write_sync(*device, 0, damaged).is_ok());
+      auto scratch = Scratch::open(data, device, setup.identity, "Cannot open scratch");
+      if (scratch.is_ok()) {
+        ScratchDisk damaged_disk(*setup.below, std::move(scratch).value());
+        REQUIRE(content_of(damaged_disk) == model);
+        return;
+      }
+      ++refused;
+      const ErrorCode code = scratch.status().code();
+      REQUIRE((code == ErrorCode::kCorrupt || code == ErrorCode::kVersion));
+    };
+    for (size_t i = 0; i < whole.size(); i += i < 4096 ? 1 : 3) {
+      CAPTURE(i);
+      LayerBytes damaged = whole;
+      damaged[i] ^= std::byte{0x04};
+      check_with(damaged);
+    }
+    // The header and the newest journal. The page in place is in that journal, too,
+    // and the older journal is of no account any more.
+    CHECK(refused > 4096 + 2 * 4096 / 3 - 3);
+    CHECK(refused < 4096 + 2 * 4096 / 3 + 3);
+    for (size_t page = 0; page < whole.size() / 4096; ++page) {
+      CAPTURE(page);
+      LayerBytes damaged = whole;
+      std::fill_n(damaged.begin() + static_cast<ptrdiff_t>(page * 4096), 4096, std::byte{0});
+      check_with(damaged);
+    }
+    // Pages in place without any journal are not of this world.
+    LayerBytes no_journals = whole;
+    std::fill(no_journals.begin() + 8192, no_journals.end(), std::byte{0});
+    const uint64_t refused_before = refused;
+    check_with(no_journals);
+    CHECK(refused == refused_before + 1);
+  }
+}
+
+TEST_CASE("flushes of many threads all end, one cycle at a time") {
+  const Setup setup(LayerBytes(64 * 4096), 4096);
+  const std::shared_ptr<BlockDevice> data = make_memory_device(64 * 4096);
+  const std::shared_ptr<BlockDevice> index = make_memory_device(setup.index_bytes());
+  REQUIRE(ScratchIndex::format(*index, setup.identity, "Cannot make scratch").is_ok());
+  LayerBytes model(64 * 4096);
+  {
+    const auto disk = setup.open(data, index);
+    std::atomic<int> faults{0};
+    std::vector<std::thread> workers;
+    for (uint64_t worker = 0; worker < 4; ++worker) {
+      workers.emplace_back([&, worker] {
+        for (uint64_t i = 0; i < 2000; ++i) {
+          const uint64_t block = i % 16 * 4 + worker;
+          const auto at = model.begin() + static_cast<ptrdiff_t>(block * 4096);
+          std::fill_n(at, 4096, i % 3 == 0 ? std::byte{0} : static_cast<std::byte>(i));
+          faults += i % 3 == 0 ? !trim_sync(*disk, block * 4096, 4096).is_ok()
+                               : !write_sync(*disk, block * 4096,
+                                             LayerBytes(4096, static_cast<std::byte>(i)),
+                                             i % 2 == 0 ? kIoFua : 0)
+                                      .is_ok();
+          faults += !flush_sync(*disk).is_ok();
+        }
+      });
+    }
+    for (std::thread& worker : workers) worker.join();
+    CHECK(faults == 0);
   }
   CHECK(content_of(*setup.open(data, index)) == model);
 }

@@ -20,6 +20,10 @@ Result<std::unique_ptr<BlockStates>> BlockStates::create(uint64_t block_count) {
 
 BlockStates::~BlockStates() { ::munmap(static_cast<void*>(words_), mapped_bytes_); }
 
+void BlockStates::drop() noexcept {
+  ::madvise(static_cast<void*>(words_), mapped_bytes_, MADV_DONTNEED);
+}
+
 bool BlockStates::change(uint64_t block_index, BlockState from, BlockState to) noexcept {
   Word& word = words_[block_index / kBlocksInWord];
   const uint64_t shift = block_index % kBlocksInWord * 2;

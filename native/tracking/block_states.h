@@ -45,6 +45,9 @@ class BlockStates {
     }
   }
 
+  // Gives the memory back; all blocks are frozen again, for whoever still looks.
+  void drop() noexcept;
+
  private:
   using Word = std::atomic<uint64_t>;
   static constexpr uint64_t kBlocksInWord = 32;

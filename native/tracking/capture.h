@@ -51,7 +51,8 @@ class Capture {
   virtual uint64_t saved_bytes() const noexcept = 0;  // copied before a write, so far
 
   // Ends the capture; the bits in the bitmap are the caller's to commit or give
-  // back. Idempotent.
+  // back (TrackedDevice), which it can only now. Idempotent; waits for the spill
+  // thread, so never on an I/O thread. The destructor does it too.
   virtual void close() noexcept = 0;
 };
 

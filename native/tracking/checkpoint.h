@@ -38,14 +38,21 @@ struct CheckpointOptions {
 };
 
 struct CheckpointOutcome {
-  uint64_t pause_ns = 0;            // gates closed
-  uint32_t requests_in_flight = 0;  // write-class, submitted to the backings when the gates closed
+  // From closing the first gate until the last parked write was passed on.
+  uint64_t pause_ns = 0;
+  // Write-class, marked and not yet complete at the backings when the gates closed.
+  uint32_t requests_in_flight = 0;
   std::vector<std::shared_ptr<Capture>> captures;  // in the order of the members
 };
 
-// kTimedOut: what was in flight did not end in time; nothing was flipped, the
-// gates are open again. One at a time in a process; a member's earlier capture
-// of the same slot must be closed.
+// One at a time in a process; others wait for their turn. Blocks (it drains,
+// then syncs the maps), so not on an I/O or event-loop thread.
+//  - kTimedOut: what was in flight did not end in time; nothing was flipped, the
+//    gates are open again.
+//  - kInUse: the target's last capture on a member is open. kInvalidArgument: its
+//    last changes are neither committed nor given back; or no such members.
+//  - the errors of the spill file and of the maps' sync. After a failed sync the
+//    blocks of the cut are back where the next checkpoint finds them.
 Result<CheckpointOutcome> take_checkpoint(std::span<const CheckpointMember> members,
                                           const CheckpointOptions& options);
 

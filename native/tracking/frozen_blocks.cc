@@ -46,6 +46,8 @@ void FrozenBlocks::close() noexcept {
     }
     for (const auto& [block_index, block] : dropped) store_->give_back(block);
   }
+  // Who still looks at the states asks first whether the capture is over.
+  states_->drop();
 }
 
 }  // namespace tidemark

@@ -20,6 +20,15 @@ void stateStoreContract(t, "embedded", async (t) => {
   return store;
 });
 
+void t.test("a closed store refuses every call", async (t) => {
+  const store = EmbeddedStateStore.open(await temporaryFile(t));
+  await store.close();
+  await t.rejects(store.get("a"), { code: "CLOSED" });
+  await t.rejects(store.put("a", 1), { code: "CLOSED" });
+  await t.rejects(store.list(""), { code: "CLOSED" });
+  await t.rejects(store.delete("a"), { code: "CLOSED" });
+});
+
 void t.test("documents are there after the store is opened again", async (t) => {
   const path = await temporaryFile(t);
   await using first = EmbeddedStateStore.open(path);

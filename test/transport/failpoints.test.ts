@@ -12,11 +12,15 @@ t.teardown(async () => {
 });
 
 function startHost(role: string, failpoint: string, ...args: string[]): ChildProcess {
-  const child = fork(new URL("./crashing-host.ts", import.meta.url), [role, pki.directory, ...args], {
-    execArgv: ["--import=tsx"],
-    env: { ...process.env, TIDEMARK_FAILPOINT: failpoint },
-    stdio: ["ignore", "ignore", "inherit", "ipc"],
-  });
+  const child = fork(
+    new URL("./crashing-host.ts", import.meta.url),
+    [role, pki.directory, ...args],
+    {
+      execArgv: ["--import=tsx"],
+      env: { ...process.env, TIDEMARK_FAILPOINT: failpoint },
+      stdio: ["ignore", "ignore", "inherit", "ipc"],
+    },
+  );
   t.teardown(() => child.kill("SIGKILL"));
   return child;
 }

@@ -33,6 +33,8 @@ export class DemoHost implements AsyncDisposable {
       hostName: name,
       peers: { host: "127.0.0.1", port: 0 },
       replicaRoot: isReplica ? "replica" : null,
+      // It may run for hours: the replica stays at some GiB.
+      retainPoints: 50,
     });
     await issueCertificate(caDirectory, ["localhost", "127.0.0.1"], { outputDirectory: paths.pki });
     const child = spawn(process.execPath, [PROGRAM, "--dir", paths.directory, "host", "start"], {

@@ -45,14 +45,14 @@ function unsyncedEvents(events: readonly FileEvent[]): readonly number[] {
 }
 
 function drop(pending: Set<number>, matches: (index: number) => boolean): void {
-  for (const index of [...pending]) if (matches(index)) pending.delete(index);
+  for (const index of pending) if (matches(index)) pending.delete(index);
 }
 
 const isDataOf = (event: FileEvent | undefined, path: string) =>
-  event?.type === "data" && event.path === path;
+  (event?.type === "data" || event?.type === "dataAt") && event.path === path;
 
 const isNameIn = (event: FileEvent | undefined, directory: string) =>
-  event !== undefined && event.type !== "data" && dirname(event.path) === directory;
+  event !== undefined && !isDataOf(event, event.path) && dirname(event.path) === directory;
 
 function* choices(
   unsynced: readonly number[],
@@ -89,6 +89,12 @@ function replay(
       const length = fate === "torn" ? event.content.length >> 1 : event.content.length;
       if (file !== undefined)
         file.content = isLost ? Buffer.alloc(0) : event.content.subarray(0, length);
+    } else if (event.type === "dataAt") {
+      const file = byPath.get(event.path);
+      const length = fate === "torn" ? event.content.length >> 1 : event.content.length;
+      if (file === undefined || isLost) continue;
+      file.content = Buffer.from(file.content);
+      file.content.set(event.content.subarray(0, length), event.offsetBytes);
     } else if (event.type === "rename") {
       const file = byPath.get(event.from);
       byPath.delete(event.from);

@@ -57,12 +57,23 @@ export class MemoryFiles implements StoreFiles {
   }
 
   async createSparse(path: string, sizeBytes: number): Promise<void> {
-    if (!this.tree.has(path)) await this.writeSynced(path, Buffer.alloc(sizeBytes));
+    const present = this.tree.get(path) ?? Buffer.alloc(0);
+    if (present.length >= sizeBytes) return;
+    await this.writeSynced(path, Buffer.concat([present], sizeBytes));
   }
 
   async lock(): Promise<() => void> {
     return () => {};
   }
+
+  /** For a device on the file: in place, durable with syncFile(). */
+  writeAt(path: string, offsetBytes: number, content: Uint8Array): void {
+    const changed = Buffer.from(this.tree.get(path) ?? Buffer.alloc(0));
+    changed.set(content, offsetBytes);
+    this.tree.set(path, changed);
+  }
+
+  syncFile(_path: string): void {}
 
   /** What lies in a directory, and in those in it; parents before their children. */
   below(path: string): readonly string[] {

@@ -1,14 +1,14 @@
 /**
  * Layers without the addon, for tests of the store's own promises: a layer is a
  * JSON file that holds its blocks, and every use of a file goes through the
- * StoreFiles given, so that a crash test sees it. Shares no code with native/.
+ * files given, so that a crash test sees it. Shares no code with native/.
  */
 import type { LayerNative } from "#lib/replica/replica-tools.js";
 import type { DecodedRecord, RecordDecoder } from "#lib/replica/layer-segment-sink.js";
-import type { StoreFiles } from "#lib/replica/store-files.js";
 import { TidemarkError } from "#lib/model/errors.js";
 import type { NativeDevice, NativeLayerIdentity } from "#lib/tracking/binding.js";
 import { decodeSegment } from "../../contracts/segment-bytes.js";
+import type { MemoryFiles } from "./memory-files.js";
 
 interface PlainExtent {
   readonly offset: number;
@@ -22,7 +22,7 @@ interface PlainLayer {
   readonly extents: readonly PlainExtent[];
 }
 
-export function plainLayers(files: StoreFiles): LayerNative {
+export function plainLayers(files: MemoryFiles): LayerNative {
   return {
     layerSegmentWriter: (path) => new PlainWriter(files, path),
     sealLayer: async (path, identity, blobs) => {
@@ -35,30 +35,28 @@ export function plainLayers(files: StoreFiles): LayerNative {
     openLayeredDevice: async (diskId, sizeBytes, _granularityBytes, basePath, layerPaths) => {
       const content = Buffer.alloc(sizeBytes);
       if (basePath !== "") (await files.read(basePath)).copy(content);
-      const covered = basePath === "" ? Buffer.alloc(sizeBytes) : Buffer.alloc(sizeBytes, 1);
       for (const path of layerPaths) {
         const layer = parseLayer(await files.read(path), path, diskId);
         for (const { offset, length, data } of layer.extents) {
           if (data === null) content.fill(0, offset, offset + length);
           else Buffer.from(data, "base64").copy(content, offset);
-          covered.fill(1, offset, offset + length);
         }
       }
-      return new BufferDevice(content, async () => {});
+      return new PlainDevice(content, null);
     },
     openFileDevice: async (path) => {
       const content = Buffer.from(await files.read(path));
-      return new BufferDevice(content, () => files.writeSynced(path, content));
+      return new PlainDevice(content, { files, path });
     },
   };
 }
 
 class PlainWriter {
-  readonly #files: StoreFiles;
+  readonly #files: MemoryFiles;
   readonly #path: string;
   readonly #extents: PlainExtent[] = [];
 
-  constructor(files: StoreFiles, path: string) {
+  constructor(files: MemoryFiles, path: string) {
     this.#files = files;
     this.#path = path;
   }
@@ -97,15 +95,15 @@ function summaryOf({ extents }: PlainLayer) {
   };
 }
 
-/** Content in memory; one extent of data for each 4 KiB that is not zero. */
-class BufferDevice implements NativeDevice {
+/** Writes go to the file behind it, if any; an extent for each 4 KiB that is of one kind. */
+class PlainDevice implements NativeDevice {
   readonly engine = "plain";
   readonly #content: Buffer;
-  readonly #store: () => Promise<void>;
+  readonly #file: { readonly files: MemoryFiles; readonly path: string } | null;
 
-  constructor(content: Buffer, store: () => Promise<void>) {
+  constructor(content: Buffer, file: { files: MemoryFiles; path: string } | null) {
     this.#content = content;
-    this.#store = store;
+    this.#file = file;
   }
 
   get sizeBytes(): number {
@@ -118,18 +116,19 @@ class BufferDevice implements NativeDevice {
 
   async write(offsetBytes: number, from: Uint8Array): Promise<void> {
     this.#content.set(from, offsetBytes);
+    this.#file?.files.writeAt(this.#file.path, offsetBytes, from);
   }
 
   async flush(): Promise<void> {
-    await this.#store();
+    this.#file?.files.syncFile(this.#file.path);
   }
 
   async trim(offsetBytes: number, lengthBytes: number): Promise<void> {
-    this.#content.fill(0, offsetBytes, offsetBytes + lengthBytes);
+    await this.writeZeroes(offsetBytes, lengthBytes);
   }
 
   async writeZeroes(offsetBytes: number, lengthBytes: number): Promise<void> {
-    this.#content.fill(0, offsetBytes, offsetBytes + lengthBytes);
+    await this.write(offsetBytes, Buffer.alloc(lengthBytes));
   }
 
   async extents(_context: string, offsetBytes: number, lengthBytes: number, maxExtents: number) {

@@ -6,6 +6,12 @@ export type FileEvent =
   | { readonly type: "create" | "remove" | "mkdir" | "rmdir"; readonly path: string }
   | { readonly type: "rename"; readonly from: string; readonly path: string }
   | { readonly type: "data"; readonly path: string; readonly content: Buffer }
+  | {
+      readonly type: "dataAt";
+      readonly path: string;
+      readonly offsetBytes: number;
+      readonly content: Buffer;
+    }
   | { readonly type: "syncData" | "syncDirectory"; readonly path: string }
   /** Not of the file system: what the test's caller has been told by then. */
   | { readonly type: "mark"; readonly path: ""; readonly told: unknown };
@@ -65,6 +71,15 @@ export class RecordingFiles extends MemoryFiles {
   override async createSparse(path: string, sizeBytes: number): Promise<void> {
     await super.createSparse(path, sizeBytes);
     await this.syncDirectory(dirname(path));
+  }
+
+  override writeAt(path: string, offsetBytes: number, content: Uint8Array): void {
+    super.writeAt(path, offsetBytes, content);
+    this.#add({ type: "dataAt", path, offsetBytes, content: Buffer.from(content) });
+  }
+
+  override syncFile(path: string): void {
+    this.#add({ type: "syncData", path });
   }
 
   #add(event: FileEvent): void {

@@ -1,16 +1,11 @@
 import { randomUUID } from "node:crypto";
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import type { DeltaHeader } from "#lib/model/delta.js";
 import type { Generation, ReplicatedVm } from "#lib/model/disk.js";
 import { LayerSegmentSink, type SegmentPlace } from "#lib/replica/layer-segment-sink.js";
-import { NodeStoreFiles } from "#lib/replica/node-store-files.js";
 import { ReplicaStore } from "#lib/replica/replica-store.js";
 import type { LayerNative } from "#lib/replica/replica-tools.js";
-import type { StoreFiles } from "#lib/replica/store-files.js";
-import type { Test } from "tap";
 import { deltaDigest, type PlainSegment, segmentSource } from "../../contracts/segment-bytes.js";
+import type { MemoryFiles } from "./memory-files.js";
 import { PlainDecoder, plainLayers } from "./plain-layers.js";
 
 export const GRANULARITY = 4096;
@@ -19,16 +14,10 @@ export const BLOCK_COUNT = 8;
 /** Values of blocks by disk and block; 0 is a block of zeroes. */
 export type Blocks = Readonly<Record<number, Readonly<Record<number, number>>>>;
 
-export async function temporaryDirectory(t: Test): Promise<string> {
-  const directory = await mkdtemp(join(tmpdir(), "tidemark-replica-"));
-  t.teardown(() => rm(directory, { recursive: true, force: true }));
-  return directory;
-}
-
-/** A store over plain layers. */
+/** A store over plain layers, on files in memory. */
 export function openPlainStore(
   root: string,
-  files: StoreFiles = new NodeStoreFiles(),
+  files: MemoryFiles,
   native: LayerNative = plainLayers(files),
 ): Promise<ReplicaStore> {
   const tools = { native, newDecoder: () => new PlainDecoder(), files };
@@ -42,18 +31,16 @@ export function openPlainStore(
 
 /** One VM with two small disks, and what its primary would do. */
 export class Scene {
-  readonly generation: Generation = { number: 1, id: randomUUID() };
+  readonly generation: Generation;
   readonly vm: ReplicatedVm;
   #cutSequence = 0;
 
-  constructor() {
-    const disk = (name: string) => ({
-      diskId: randomUUID(),
-      name,
-      sizeBytes: BLOCK_COUNT * GRANULARITY,
-      granularityBytes: GRANULARITY,
-    });
-    this.vm = { vmId: randomUUID(), name: "guest", disks: [disk("vda"), disk("vdb")] };
+  constructor(
+    vm: ReplicatedVm = newVm(),
+    generation: Generation = { number: 1, id: randomUUID() },
+  ) {
+    this.vm = vm;
+    this.generation = generation;
   }
 
   header(parts: Partial<DeltaHeader> = {}): DeltaHeader {
@@ -121,6 +108,16 @@ export class Scene {
     if (point === null) throw new Error("a point delta answered no point");
     return point;
   }
+}
+
+function newVm(): ReplicatedVm {
+  const disk = (name: string) => ({
+    diskId: randomUUID(),
+    name,
+    sizeBytes: BLOCK_COUNT * GRANULARITY,
+    granularityBytes: GRANULARITY,
+  });
+  return { vmId: randomUUID(), name: "guest", disks: [disk("vda"), disk("vdb")] };
 }
 
 /** A disk's whole content at the point. */

@@ -1,0 +1,133 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdir } from "node:fs/promises";
+import { createServer } from "node:net";
+import type { AddressInfo } from "node:net";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { apiSocketPath } from "#lib/cli/context.js";
+import { HostPaths, writeConfiguration } from "#lib/daemon/host-configuration.js";
+import { ApiClient } from "#lib/management/api-client.js";
+import { issueCertificate } from "#lib/security/pki.js";
+
+const PROGRAM = fileURLToPath(new URL("../../bin/tidemark.js", import.meta.url));
+const STOP_LIMIT_MS = 30_000;
+
+export interface HostSettings {
+  readonly name: string;
+  readonly caDirectory: string;
+  readonly isReplica: boolean;
+}
+
+export interface Death {
+  readonly code: number | null;
+  readonly signal: NodeJS.Signals | null;
+}
+
+/** `tidemark host start` as a process of its own, over one directory for all its lives. */
+export class HostProcess {
+  readonly directory: string;
+  readonly api: ApiClient;
+  readonly peerPort: number;
+  readonly #name: string;
+  #child: ChildProcess | null = null;
+  #death: Promise<Death> = Promise.resolve({ code: 0, signal: null });
+  /** What the last life said on stderr. */
+  stderr = "";
+
+  private constructor(directory: string, name: string, peerPort: number) {
+    this.directory = directory;
+    this.#name = name;
+    this.peerPort = peerPort;
+    this.api = new ApiClient(apiSocketPath(directory));
+  }
+
+  /** Makes the host's directory; its peer port stays the same through all restarts. */
+  static async create(parent: string, settings: HostSettings): Promise<HostProcess> {
+    const paths = new HostPaths(join(parent, settings.name));
+    await mkdir(paths.directory, { recursive: true });
+    const port = await freePort();
+    await writeConfiguration(paths, {
+      version: 1,
+      hostName: settings.name,
+      peers: { host: "127.0.0.1", port },
+      replicaRoot: settings.isReplica ? "replica" : null,
+    });
+    const outputDirectory = paths.pki;
+    await issueCertificate(settings.caDirectory, ["localhost", "127.0.0.1"], { outputDirectory });
+    return new HostProcess(paths.directory, settings.name, port);
+  }
+
+  get peerUrl(): string {
+    return `https://127.0.0.1:${this.peerPort}`;
+  }
+
+  get isRunning(): boolean {
+    return this.#child !== null;
+  }
+
+  /** Of the current or the last life. */
+  get death(): Promise<Death> {
+    return this.#death;
+  }
+
+  /** `failpoint` is "name:n"; "" for none. Resolves when ready, or dead by its failpoint. */
+  async start(failpoint = ""): Promise<void> {
+    this.stderr = "";
+    const env = { ...process.env, TIDEMARK_FAILPOINT: failpoint };
+    if (failpoint === "") Reflect.deleteProperty(env, "TIDEMARK_FAILPOINT");
+    const args = [PROGRAM, "--dir", this.directory, "host", "start"];
+    const child = spawn(process.execPath, args, { stdio: ["ignore", "pipe", "pipe"], env });
+    this.#child = child;
+    this.#death = once(child, "close").then(([code, signal]) => {
+      this.#child = null;
+      return { code, signal } as Death;
+    });
+    child.stderr.on("data", (chunk: Buffer) => {
+      this.stderr += chunk.toString();
+    });
+    await Promise.race([isReady(child), this.#endedEarly(failpoint)]);
+  }
+
+  /** SIGKILL, at whatever moment. */
+  async kill(): Promise<void> {
+    this.#child?.kill("SIGKILL");
+    await this.#death;
+  }
+
+  /** SIGTERM; a host that does not end by itself is an error. */
+  async stop(): Promise<void> {
+    if (this.#child === null) return;
+    this.#child.kill("SIGTERM");
+    const timer = setTimeout(() => this.#child?.kill("SIGKILL"), STOP_LIMIT_MS);
+    const { code, signal } = await this.#death;
+    clearTimeout(timer);
+    if (code !== 0) throw new Error(`${this.#name} ended with ${code ?? signal}: ${this.stderr}`);
+  }
+
+  async #endedEarly(failpoint: string): Promise<void> {
+    const { code, signal } = await this.#death;
+    if (failpoint !== "" && signal === "SIGKILL") return;
+    throw new Error(`${this.#name} ended before it was ready (${code ?? signal}): ${this.stderr}`);
+  }
+}
+
+function isReady(child: ChildProcess): Promise<void> {
+  return new Promise((resolve) => {
+    child.stdout?.on("data", (chunk: Buffer) => {
+      if (chunk.toString().includes("is ready")) resolve();
+    });
+  });
+}
+
+async function freePort(): Promise<number> {
+  const probe = createServer();
+  await new Promise<void>((resolve) => {
+    probe.listen(0, "127.0.0.1", () => resolve());
+  });
+  const { port } = probe.address() as AddressInfo;
+  await new Promise<void>((resolve) => {
+    probe.close(() => resolve());
+  });
+  return port;
+}
