@@ -43,3 +43,12 @@ export function parseDurationMs(text: string): number {
   }
   return Number(match[1]) * MS_PER_UNIT[(match[2] ?? "s") as keyof typeof MS_PER_UNIT];
 }
+
+/** For options that count something. */
+export function parseWholeNumber(text: string, what: string): number {
+  if (/^\d{1,15}$/.test(text)) return Number(text);
+  throw new TidemarkError(
+    "INVALID_ARGUMENT",
+    `Cannot use ${JSON.stringify(text)} as ${what}: it is not a whole number.`,
+  );
+}

@@ -49,5 +49,14 @@ export function buildProgram(local: LocalCommands, version: string): Command {
     .addCommand(vmControlCommand("remove"));
   program.addCommand(trackCommand(local));
   program.addCommand(demoCommand(local));
+  inheritSettings(program);
   return program;
+}
+
+/** How help looks, also for commands that were made apart from the program. */
+function inheritSettings(parent: Command): void {
+  for (const command of parent.commands) {
+    command.copyInheritedSettings(parent);
+    inheritSettings(command);
+  }
 }

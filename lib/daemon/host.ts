@@ -14,23 +14,12 @@ import { HttpsReplicaEndpoint } from "../transport/https-replica-client.js";
 import { LanePool } from "../transport/lane-pool.js";
 import { PeerServer } from "../transport/peer-server.js";
 import { type HostConfiguration, HostPaths, readConfiguration } from "./host-configuration.js";
+import type { HostParts } from "./host-parts.js";
 import { LocalHostService } from "./local-host-service.js";
 import { PrimaryVms } from "./primary-vms.js";
 import { Retention } from "./retention.js";
 
 const RETENTION_CHECK_INTERVAL_MS = 10_000;
-
-/** What a running host is made of. */
-export interface HostParts {
-  readonly configuration: HostConfiguration;
-  readonly ioEngine: string;
-  readonly startedAtMs: number;
-  readonly vms: PrimaryVms;
-  readonly engine: ReplicationEngine;
-  readonly replicaStore: ReplicaStore | null;
-  readonly pointExports: PointExports | null;
-  readonly peerServer: PeerServer | null;
-}
 
 export type HostLog = (message: string) => void;
 
@@ -108,6 +97,7 @@ class HostStart {
     const store = this.#keep(EmbeddedStateStore.open(this.#paths.stateDatabase));
     const replicaStore = await this.#openReplicaStore();
     const pointExports = replicaStore === null ? null : await this.#openExports(replicaStore);
+    if (replicaStore !== null) this.#startRetention(replicaStore);
     const peerServer = replicaStore === null ? null : await this.#startPeerServer(replicaStore);
     const vms = await this.#startVms(store);
     const engine = await this.#startEngine(store, vms);
@@ -132,13 +122,9 @@ class HostStart {
     const { replicaRoot } = this.#configuration;
     if (replicaRoot === null) return null;
     const root = this.#paths.replicaRoot(replicaRoot);
-    const store = this.#keep(
+    return this.#keep(
       await ReplicaStore.open({ root, native: binding, openSink: openSegmentSink }),
     );
-    const { retainPoints } = this.#configuration;
-    const checkIntervalMs = RETENTION_CHECK_INTERVAL_MS;
-    this.#keep(new Retention({ store, retainPoints, checkIntervalMs, onWarning: this.#log }));
-    return store;
   }
 
   async #openExports(store: ReplicaStore): Promise<PointExports> {
@@ -150,6 +136,13 @@ class HostStart {
         onWarning: this.#log,
       }),
     );
+  }
+
+  /** After the exports: what they serve must be known before anything is merged. */
+  #startRetention(store: ReplicaStore): void {
+    const { retainPoints } = this.#configuration;
+    const checkIntervalMs = RETENTION_CHECK_INTERVAL_MS;
+    this.#keep(new Retention({ store, retainPoints, checkIntervalMs, onWarning: this.#log }));
   }
 
   async #startPeerServer(store: ReplicaStore): Promise<PeerServer> {

@@ -8,14 +8,13 @@ import type {
   TrackOptions,
   TrackState,
 } from "../cli/local-commands.js";
-import { createCa, issueCertificate } from "../security/pki.js";
-import { runDemo } from "./demo/run-demo.js";
-import { Host } from "./host.js";
 import { HostPaths, writeConfiguration } from "./host-configuration.js";
-import { trackDisk } from "./track-disk.js";
 import { VERSION } from "./version.js";
 
-/** What the command line does in its own process. */
+/**
+ * What the command line does in its own process. Most commands only speak to a
+ * running host: what needs the addon and the rest is loaded when it is asked for.
+ */
 export const localCommands: LocalCommands = {
   async initHost(options: InitHostOptions): Promise<HostFiles> {
     const paths = new HostPaths(options.directory);
@@ -29,6 +28,7 @@ export const localCommands: LocalCommands = {
   },
 
   async startHost(directory, signal, onReady): Promise<void> {
+    const { Host } = await import("./host.js");
     const log = (message: string) => process.stderr.write(`tidemark: ${message}\n`);
     await using host = await Host.start(directory, VERSION, log);
     const { configuration, peerServer } = host.parts;
@@ -41,11 +41,13 @@ export const localCommands: LocalCommands = {
   },
 
   async initPki(directory: string, name: string) {
+    const { createCa } = await import("../security/pki.js");
     const { certificatePath } = await createCa(directory, { commonName: name });
     return { caCertificate: certificatePath };
   },
 
   async issueCertificate(options: IssueOptions) {
+    const { issueCertificate } = await import("../security/pki.js");
     const { certificatePath, keyPath } = await issueCertificate(
       options.caDirectory,
       options.hostNames,
@@ -56,11 +58,13 @@ export const localCommands: LocalCommands = {
     return { certificate: certificatePath, key: keyPath };
   },
 
-  track(options: TrackOptions, signal: AbortSignal, onReady: (state: TrackState) => void) {
+  async track(options: TrackOptions, signal: AbortSignal, onReady: (state: TrackState) => void) {
+    const { trackDisk } = await import("./track-disk.js");
     return trackDisk(options, signal, onReady);
   },
 
-  demo(options: DemoOptions, signal: AbortSignal) {
+  async demo(options: DemoOptions, signal: AbortSignal) {
+    const { runDemo } = await import("./demo/run-demo.js");
     return runDemo(options, signal);
   },
 };

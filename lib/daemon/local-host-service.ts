@@ -11,7 +11,7 @@ import type { RelationshipStatus, ReplicationEvent } from "../model/relationship
 import type { PointExport } from "../model/replica-exports.js";
 import type { ReplicaVmSummary } from "../replica/replica-store.js";
 import { EventQueue } from "./event-queue.js";
-import type { HostParts } from "./host.js";
+import type { HostParts } from "./host-parts.js";
 import type { VmDefinition } from "./open-vm-disks.js";
 import type { ServedVm } from "./primary-vms.js";
 

@@ -91,9 +91,15 @@ export function toTidemarkError(thrown: unknown): TidemarkError {
     if (thrown.name === "AbortError")
       return new TidemarkError("CANCELLED", thrown.message, { cause: thrown });
     const code = (thrown as { code?: unknown }).code;
-    return new TidemarkError(isErrorCode(code) ? code : "INTERNAL", thrown.message, {
-      cause: thrown,
-    });
+    if (isErrorCode(code)) return ofDataPlane(code, thrown);
+    return new TidemarkError("INTERNAL", thrown.message, { cause: thrown });
   }
   return new TidemarkError("INTERNAL", String(thrown));
+}
+
+/** The data plane says what to do in the same text, and ends with the kernel's words as they are. */
+function ofDataPlane(code: ErrorCode, cause: Error): TidemarkError {
+  const [sentence = "", hint] = cause.message.split(/(?<=\.) (?=[A-Z])(.*)$/s);
+  const message = sentence.endsWith(".") ? sentence : `${sentence}.`;
+  return new TidemarkError(code, message, hint === undefined ? { cause } : { cause, hint });
 }

@@ -285,7 +285,6 @@ export class ReplicaStore implements ReplicaEndpoint, SegmentReceiver {
       paths.stagingDirectory,
       paths.layersDirectory,
       paths.pointsDirectory,
-      paths.scratchDirectory,
       ...vm.disks.map((disk) => paths.diskDirectory(disk.diskId)),
     ]) {
       await files.makeDirectory(directory);

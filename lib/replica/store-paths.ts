@@ -18,7 +18,6 @@ export class VmPaths {
   readonly vmFile: string;
   readonly baseFile: string;
   readonly disksDirectory: string;
-  readonly scratchDirectory: string;
   readonly stagingDirectory: string;
   readonly layersDirectory: string;
   readonly pointsDirectory: string;
@@ -28,7 +27,6 @@ export class VmPaths {
     this.vmFile = join(this.directory, "vm.json");
     this.baseFile = join(this.directory, "base.json");
     this.disksDirectory = join(this.directory, "disks");
-    this.scratchDirectory = join(this.directory, "scratch");
     const epoch = join(this.directory, "epochs", digits(EPOCH, 10));
     this.stagingDirectory = join(epoch, "staging");
     this.layersDirectory = join(epoch, "layers");
@@ -41,7 +39,6 @@ export class VmPaths {
   sessionDirectory = (sessionId: string) => join(this.stagingDirectory, `session-${sessionId}`);
   layer = (fileName: string) => join(this.layersDirectory, fileName);
   point = (sequence: number) => join(this.pointsDirectory, pointFileName(sequence));
-  exportDirectory = (exportId: string) => join(this.scratchDirectory, exportId);
 }
 
 export const pointFileName = (sequence: number) => `${digits(sequence, 12)}.json`;

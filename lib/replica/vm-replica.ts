@@ -217,6 +217,8 @@ export class VmReplica {
   }
 
   async #discard(delta: OpenDelta): Promise<void> {
+    // A manifest that may or may not be durable may name these layers: the next start knows.
+    if (this.chain.damage !== null) return;
     for (const diskIndex of delta.header.disks.keys()) {
       await this.#tidy(this.paths.layer(layerFileName(delta.openingId, diskIndex)));
     }

@@ -53,7 +53,9 @@ export class DeltaDecoder implements AsyncIterable<DeltaRecord> {
     while (bytes.length > 0) {
       const segment = this.#openSegment();
       for (const record of segment.push(bytes)) {
-        yield { ...record, diskIndex: this.#diskIndexOf(segment) };
+        const diskIndex = this.#diskIndexOf(segment);
+        this.#requireInside(record, diskIndex);
+        yield { ...record, diskIndex };
       }
       if (!segment.isEnded) return;
       this.#endedSegmentCount += 1;
@@ -81,13 +83,26 @@ export class DeltaDecoder implements AsyncIterable<DeltaRecord> {
     return this.#segment;
   }
 
+  /** A segment alone does not know where its disk ends. */
+  #requireInside(record: SegmentRecord, diskIndex: number): void {
+    const { sizeBytes = 0, granularityBytes = 1 } = this.#header?.disks[diskIndex] ?? {};
+    const lengthBytes = record.type === "data" ? record.data.length : record.lengthBytes;
+    const endBytes = record.offsetBytes + lengthBytes;
+    if (endBytes === sizeBytes) return;
+    if (endBytes < sizeBytes && lengthBytes % granularityBytes === 0) return;
+    throw new TidemarkError(
+      "CORRUPT",
+      `Cannot read the delta: because a record at offset ${record.offsetBytes} does not fit its disk of ${sizeBytes} bytes.`,
+    );
+  }
+
   #diskIndexOf(segment: SegmentDecoder): number {
     const header = segment.header;
     const belongs =
       header !== null &&
       header.deltaId === this.#header?.deltaId &&
       header.segmentIndex === this.#endedSegmentCount &&
-      header.diskIndex < this.#header.disks.length;
+      header.granularityBytes === this.#header.disks[header.diskIndex]?.granularityBytes;
     if (belongs) return header.diskIndex;
     throw new TidemarkError(
       "CORRUPT",

@@ -59,20 +59,20 @@ export class NbdServer implements AsyncDisposable {
   }
 
   addExport(name: string, device: NativeDevice, options: NbdExportOptions = {}): void {
-    try {
-      this.#native.addExport(name, device, options.description ?? "", options.readOnly ?? false);
-    } catch (thrown) {
-      throw toTidemarkError(thrown);
-    }
+    const { description = "", readOnly = false } = options;
+    typed(() => this.#native.addExport(name, device, description, readOnly));
   }
 
   /** Its connections end after what is in flight. */
   async removeExport(name: string): Promise<void> {
-    await this.#native.removeExport(name);
+    const removing = typed(() => this.#native.removeExport(name));
+    await removing.catch((thrown: unknown) => {
+      throw toTidemarkError(thrown);
+    });
   }
 
   statistics(): NbdServerStatistics {
-    return this.#native.statistics();
+    return typed(() => this.#native.statistics());
   }
 
   /** The NBD URI of an export. */
@@ -90,5 +90,13 @@ export class NbdServer implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
+  }
+}
+
+function typed<T>(call: () => T): T {
+  try {
+    return call();
+  } catch (thrown) {
+    throw toTidemarkError(thrown);
   }
 }

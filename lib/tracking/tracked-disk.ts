@@ -96,13 +96,13 @@ export class TrackedDisk implements AsyncDisposable {
   async addTarget(name: string, start: TargetStart = "all"): Promise<void> {
     const id = targetIdOf(name);
     if (this.native.targets().some((target) => target.id === id)) return;
-    const slot = await rethrown(this.native.addTarget(id));
-    if (start === "all") await rethrown(this.native.markPending(slot, 0, this.sizeBytes));
-    if (start === "allocated") await rethrown(this.native.markAllocated(slot));
+    const slot = await rethrown(() => this.native.addTarget(id));
+    if (start === "all") await rethrown(() => this.native.markPending(slot, 0, this.sizeBytes));
+    if (start === "allocated") await rethrown(() => this.native.markAllocated(slot));
   }
 
   async removeTarget(name: string): Promise<void> {
-    await rethrown(this.native.removeTarget(this.slotOf(name)));
+    await rethrown(() => this.native.removeTarget(this.slotOf(name)));
   }
 
   targets(): TargetStatus[] {
@@ -139,15 +139,15 @@ export class TrackedDisk implements AsyncDisposable {
   }
 
   async read(offsetBytes: number, into: Uint8Array): Promise<void> {
-    await rethrown(this.native.read(offsetBytes, into));
+    await rethrown(() => this.native.read(offsetBytes, into));
   }
 
   async write(offsetBytes: number, from: Uint8Array): Promise<void> {
-    await rethrown(this.native.write(offsetBytes, from));
+    await rethrown(() => this.native.write(offsetBytes, from));
   }
 
   async flush(): Promise<void> {
-    await rethrown(this.native.flush());
+    await rethrown(() => this.native.flush());
   }
 
   /** Ends its servers, syncs, and marks the bitmap clean. IN_USE while a checkpoint is open. */
@@ -155,7 +155,7 @@ export class TrackedDisk implements AsyncDisposable {
     if (this.#isClosed) return;
     this.#isClosed = true;
     for (const server of this.#servers) await server.close();
-    await rethrown(this.#native.close());
+    await rethrown(() => this.#native.close());
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -166,7 +166,7 @@ export class TrackedDisk implements AsyncDisposable {
 /** No checkpoint outlives its process: what one left in flight counts as changed again. */
 async function giveBackLeftovers(native: NativeTrackedDevice): Promise<void> {
   for (const target of native.targets()) {
-    if (target.inFlightBlocks > 0) await rethrown(native.giveBack(target.slot));
+    if (target.inFlightBlocks > 0) await rethrown(() => native.giveBack(target.slot));
   }
 }
 
@@ -185,14 +185,16 @@ async function opened<T>(path: string, open: () => Promise<T>): Promise<T> {
     return await open();
   } catch (thrown) {
     const error = toTidemarkError(thrown);
+    if (error.message.includes(path)) throw error;
     const options = { cause: thrown, ...(error.hint === undefined ? {} : { hint: error.hint }) };
     throw new TidemarkError(error.code, `Cannot open ${path}: ${error.message}`, options);
   }
 }
 
-async function rethrown<T>(promise: Promise<T>): Promise<T> {
+/** The addon refuses arguments before it makes a promise. */
+async function rethrown<T>(call: () => Promise<T>): Promise<T> {
   try {
-    return await promise;
+    return await call();
   } catch (thrown) {
     throw toTidemarkError(thrown);
   }

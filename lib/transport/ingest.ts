@@ -16,6 +16,12 @@ import { serverTls } from "./tls-settings.js";
 import { endWorkerThread, enterWorkerThread } from "./worker-thread.js";
 import { ZstdDecoder } from "./zstd-decoder.js";
 
+const HANG_UP_CODES: ReadonlySet<string> = new Set([
+  "HPE_INVALID_EOF_STATE",
+  "ECONNRESET",
+  "EPIPE",
+]);
+
 export interface IngestOptions {
   readonly openSink: OpenSegmentSink;
   /** From the DER of the peer's certificate; throws UNAUTHENTICATED. */
@@ -168,6 +174,11 @@ class IngestListener {
 
   #refused(error: Error, socket: TLSSocket): void {
     const { code = error.message } = error as NodeJS.ErrnoException;
+    // A known peer that hung up in the middle of a request: the request's handler deals with it.
+    if (socket.authorized && HANG_UP_CODES.has(code)) {
+      socket.destroy();
+      return;
+    }
     const fault = socket.authorized ? "sent what is no HTTP" : "did not pass the TLS handshake";
     const reason = (socket.authorizationError as unknown as string | null) ?? code;
     // A socket that is closed already has no address any more.

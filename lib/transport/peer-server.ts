@@ -1,4 +1,6 @@
+import { once } from "node:events";
 import { closeSync } from "node:fs";
+import { createServer } from "node:net";
 import { setTimeout as delay } from "node:timers/promises";
 import { toTidemarkError, TidemarkError } from "../model/errors.js";
 import type { PeerIdentity, TlsMaterial } from "../model/peer.js";
@@ -50,6 +52,7 @@ export class PeerServer {
     const server = new PeerServer(options);
     const workerCount = options.openSocket === undefined ? 1 : (options.workerCount ?? 2);
     try {
+      if (options.openSocket !== undefined) await refuseIfTaken(options.host, options.port);
       for (let index = 0; index < workerCount; index += 1) await server.#startWorker();
     } catch (thrown) {
       await server.close();
@@ -144,10 +147,19 @@ function closeIfOpen(fd: number): void {
 function cannotListen(thrown: unknown, { host, port }: PeerServerOptions): TidemarkError {
   const error = toTidemarkError(thrown);
   const inUse = /EADDRINUSE/.test(error.message);
+  if (error.message.startsWith("Cannot listen")) return error;
   const code = inUse ? "IN_USE" : error.code === "INTERNAL" ? "IO_ERROR" : error.code;
   const reason = inUse ? "another process listens there" : error.message;
   return new TidemarkError(code, `Cannot listen on ${host}:${port}: because ${reason}.`, {
     hint: inUse ? "Choose another port, or stop the other process." : "Check address and port.",
     cause: thrown,
   });
+}
+
+/** Sockets that share a port also share it with another process of this user, which would get half of the peers. */
+async function refuseIfTaken(host: string, port: number): Promise<void> {
+  const probe = createServer().listen({ host, port, exclusive: true });
+  await once(probe, "listening");
+  probe.close();
+  await once(probe, "close");
 }

@@ -340,8 +340,8 @@ TEST_CASE("a saving read that fails breaks the capture and not the write") {
   CHECK(second.wait() == 0);
   CHECK(frozen.capture->is_broken());
   CHECK(frozen.capture->broken_reason().find("could not be read") != std::string::npos);
-  CHECK(read_code(*frozen.capture, 8 * kBlock, kBlock) == ErrorCode::kCaptureBroken);
   frozen.step->release_all();
+  CHECK(read_code(*frozen.capture, 8 * kBlock, kBlock) == ErrorCode::kCaptureBroken);
   CHECK(content_of(frozen.device())[0] == std::byte{9});
 }
 

@@ -50,14 +50,15 @@ struct Background {
   std::thread thread;
 };
 
-// Writes until one is parked: the gate is closed then.
-void wait_for_closed_gate(const Held& held, std::vector<std::unique_ptr<Request>>& requests) {
+// Writes until one is parked: the gate is closed then. Or until the checkpoint is over.
+void wait_for_closed_gate(const Held& held, const Background& background,
+                          std::vector<std::unique_ptr<Request>>& requests) {
   do {
     auto probe = std::make_unique<Request>(IoOp::kWrite, 40 * kBlock, kBlock, 5);
     probe->submit(*held.disk.device);
     requests.push_back(std::move(probe));
     std::this_thread::yield();
-  } while (requests.back()->is_done());
+  } while (requests.back()->is_done() && !background.is_done.load());
 }
 
 // What the child of the kill test does: marks block 3, cuts, writes it again.
@@ -90,7 +91,7 @@ TEST_CASE("T7: a checkpoint waits for writes in flight, counts them, and cuts be
   second.submit(*held.disk.device);
   std::vector<std::unique_ptr<Request>> probes;
   Background background(held);
-  wait_for_closed_gate(held, probes);
+  wait_for_closed_gate(held, background, probes);
 
   // Parked, in order; reads and flushes go through.
   std::vector<int> order;
@@ -137,7 +138,7 @@ TEST_CASE("T19: past the drain limit the gates open, nothing changed, and the wr
   std::vector<std::unique_ptr<Request>> probes;
   {
     Background background(held, std::chrono::milliseconds(200));
-    wait_for_closed_gate(held, probes);
+    wait_for_closed_gate(held, background, probes);
     background.thread.join();
     CHECK(background.status.code() == ErrorCode::kTimedOut);
   }

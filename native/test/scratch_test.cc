@@ -3,7 +3,9 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <atomic>
 #include <set>
+#include <thread>
 
 #include "device/fault_device.h"
 #include "device/memory_device.h"
@@ -379,4 +381,35 @@ TEST_CASE("a damaged byte or a lost page of the index is refused, or was of no a
     check_with(no_journals);
     CHECK(refused == refused_before + 1);
   }
+}
+
+TEST_CASE("flushes of many threads all end, one cycle at a time") {
+  const Setup setup(LayerBytes(64 * 4096), 4096);
+  const std::shared_ptr<BlockDevice> data = make_memory_device(64 * 4096);
+  const std::shared_ptr<BlockDevice> index = make_memory_device(setup.index_bytes());
+  REQUIRE(ScratchIndex::format(*index, setup.identity, "Cannot make scratch").is_ok());
+  LayerBytes model(64 * 4096);
+  {
+    const auto disk = setup.open(data, index);
+    std::atomic<int> faults{0};
+    std::vector<std::thread> workers;
+    for (uint64_t worker = 0; worker < 4; ++worker) {
+      workers.emplace_back([&, worker] {
+        for (uint64_t i = 0; i < 2000; ++i) {
+          const uint64_t block = i % 16 * 4 + worker;
+          const auto at = model.begin() + static_cast<ptrdiff_t>(block * 4096);
+          std::fill_n(at, 4096, i % 3 == 0 ? std::byte{0} : static_cast<std::byte>(i));
+          faults += i % 3 == 0 ? !trim_sync(*disk, block * 4096, 4096).is_ok()
+                               : !write_sync(*disk, block * 4096,
+                                             LayerBytes(4096, static_cast<std::byte>(i)),
+                                             i % 2 == 0 ? kIoFua : 0)
+                                      .is_ok();
+          faults += !flush_sync(*disk).is_ok();
+        }
+      });
+    }
+    for (std::thread& worker : workers) worker.join();
+    CHECK(faults == 0);
+  }
+  CHECK(content_of(*setup.open(data, index)) == model);
 }

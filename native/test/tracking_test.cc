@@ -249,6 +249,30 @@ TEST_CASE("block states change one at a time and are released in runs of any sha
   }
 }
 
+// Every way in which the two moves of a merge can fall between the three looks.
+TEST_CASE("a bit that moves while a writer looks for it is seen, wherever the moves fall") {
+  ScratchDirectory scratch;
+  const Disk disk = make_disk(scratch, make_memory_device(8 * kBlock));
+  const uint32_t slot = add_target(*disk.device);
+  for (size_t merge_at = 0; merge_at <= 3; ++merge_at) {
+    for (size_t take_at = merge_at; take_at <= 3; ++take_at) {
+      CAPTURE(merge_at);
+      CAPTURE(take_at);
+      disk.bitmap->mark(5 * kBlock, 1);
+      disk.bitmap->flip();
+      bool is_seen = false;
+      for (size_t look = 0; look <= 3; ++look) {
+        if (look == merge_at) REQUIRE(disk.bitmap->merge_closed().is_ok());
+        if (look == take_at) REQUIRE(disk.bitmap->take_pending(slot).is_ok());
+        if (look == 3) break;
+        is_seen |= disk.bitmap->is_dirty({CaptureBlocks::kLookOrder[look], slot}, 5);
+      }
+      CHECK(is_seen);
+      REQUIRE(disk.bitmap->commit(slot).is_ok());
+    }
+  }
+}
+
 // While the merge runs a block's bit is in one or two of three maps; a look at
 // any moment finds exactly the blocks of the cut, by either way of looking.
 TEST_CASE("a writer that asks while the maps are merged gets exactly the blocks of the cut") {

@@ -1,6 +1,7 @@
 #include "tracking/capture_blocks.h"
 
 #include <algorithm>
+#include <iterator>
 
 namespace tidemark {
 
@@ -14,19 +15,18 @@ constexpr uint64_t kShortRangeBlocks = 1024;
 
 bool CaptureBlocks::contains(uint64_t block_index, bool is_merged) const noexcept {
   if (is_merged) return bitmap_.is_dirty(MapId::in_flight(slot_), block_index);
-  return bitmap_.is_dirty(MapId::closed(), block_index) ||
-         bitmap_.is_dirty(MapId::pending(slot_), block_index) ||
-         bitmap_.is_dirty(MapId::in_flight(slot_), block_index);
+  return std::any_of(std::begin(kLookOrder), std::end(kLookOrder), [&](MapId::Kind kind) {
+    return bitmap_.is_dirty({kind, slot_}, block_index);
+  });
 }
 
 std::optional<BlockRange> CaptureBlocks::next(uint64_t first, uint64_t end) const noexcept {
   const bool is_merged = is_merged_.load(std::memory_order_acquire);
   if (end - first <= kShortRangeBlocks) return next_of_short(first, end, is_merged);
   if (is_merged) return next_of_map(MapId::in_flight(slot_), first, end);
-  // In the direction in which bits move; see the head of capture_blocks.h.
   std::optional<BlockRange> earliest;
-  for (const MapId map : {MapId::closed(), MapId::pending(slot_), MapId::in_flight(slot_)}) {
-    const std::optional<BlockRange> run = next_of_map(map, first, end);
+  for (const MapId::Kind kind : kLookOrder) {
+    const std::optional<BlockRange> run = next_of_map({kind, slot_}, first, end);
     // The maps' summaries are read without order; with the mover's fence between
     // set and clear this one makes each look later than the one before.
     std::atomic_thread_fence(std::memory_order_acquire);

@@ -34,6 +34,10 @@ struct BlockRange {
 
 class CaptureBlocks {
  public:
+  // The maps to look at while they are merged: in the direction in which bits move.
+  static constexpr MapId::Kind kLookOrder[] = {MapId::Kind::kClosed, MapId::Kind::kPending,
+                                               MapId::Kind::kInFlight};
+
   CaptureBlocks(const DirtyBitmap& bitmap, uint32_t slot)
       : bitmap_(bitmap), slot_(slot), block_bytes_(bitmap.granularity_bytes()) {}
 

@@ -55,9 +55,15 @@ class Player {
   /** Steps before which a session was asked for: its id was not answered before they began. */
   readonly firstPasses = new Set<number>();
 
-  openStaging(): Promise<string> {
+  /** The head that each session was opened at. */
+  readonly sessionParents = new Map<string, string | null>();
+
+  async openStaging(): Promise<string> {
     this.firstPasses.add(this.steps.length);
-    return this.#store.openStaging(this.scene.vm.vmId, this.scene.generation);
+    const { vmId } = this.scene.vm;
+    const sessionId = await this.#store.openStaging(vmId, this.scene.generation);
+    this.sessionParents.set(sessionId, this.#last.pointIds.at(-1) ?? null);
+    return sessionId;
   }
 
   /** A delta of these blocks; `staged` is what a closing point takes in below them. */
@@ -125,11 +131,19 @@ async function checkState(t: Test, player: Player, state: CrashState): Promise<v
   if (told === undefined) await store.enable(vm, generation);
   const found = await wrongPoints(player, store, files, [told, next]);
   if (found !== null) t.fail(`${state.description}: ${found}`);
+  if (await hasStaleSession(player, store)) t.fail(`${state.description}: a stale session`);
   if (next === undefined) return;
   const refusal = await next.repeat(store);
   if (refusal === UNANSWERED_SESSION && player.firstPasses.has(toldCount)) return;
   const after = refusal ?? (await wrongPoints(player, store, files, [next]));
   if (after !== null) t.fail(`${state.description}: then ${after}`);
+}
+
+/** Its layers would lie above newer content, were it taken in. */
+async function hasStaleSession(player: Player, store: ReplicaStore): Promise<boolean> {
+  const { stagingSessionId, head } = await store.status(player.scene.vm.vmId);
+  const parent = player.sessionParents.get(stagingSessionId ?? "");
+  return parent !== undefined && parent !== (head?.pointId ?? null);
 }
 
 async function wrongPoints(
@@ -176,6 +190,9 @@ void t.test(
     await player.deliver({ stagingSessionId }, { 1: { 5: 41, 6: 42 } }, passes);
     await player.deliver({}, {});
     await player.deliver({}, { 0: { 7: 51 } });
+    const unused = await player.openStaging();
+    await player.deliver({ kind: "staging", stagingSessionId: unused }, { 0: { 7: 61 } });
+    await player.deliver({}, { 0: { 7: 71 } });
     await checkAllStates(t, player);
   },
 );

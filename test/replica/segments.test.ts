@@ -2,6 +2,7 @@
 import { randomUUID } from "node:crypto";
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
+import { setTimeout } from "node:timers/promises";
 import t from "tap";
 import { openSegmentSink } from "#lib/replica/segment-sink.js";
 import { binding } from "#lib/tracking/binding.js";
@@ -128,9 +129,11 @@ void t.test("a commit waits for a segment that is arriving a second time", async
   const slot = await store.reserveSegment(request(scene, segment));
   const sink = await openSegmentSink(slot);
   const commit = scene.commit(store, header, [segment]);
-  await sink.write(encodeSegment(segment));
+  // Long enough for a commit that would not wait: then the late write hits the sealed layer.
+  await Promise.race([commit, setTimeout(300)]);
   await t.rejects(store.reserveSegment(request(scene, segment)), { code: "CONFLICT" });
-  await sink.abort();
+  await sink.write(encodeSegment(segment));
+  await sink.finish();
   await store.abortSegment(slot);
   const point = await commit;
   const content = await readBlocks(store, binding, scene.vm.vmId, point?.pointId ?? "");

@@ -9,9 +9,13 @@ export function hostStatusCommand(): Command {
     .action(async (_options: object, command: Command) => {
       const status = await clientOf(command).call("hostStatus", {});
       if (globalOptions(command).json) return printJson(status);
+      const replicas =
+        status.peerAddress === null
+          ? "Accepts no replicas"
+          : `Accepts replicas at ${status.peerAddress}, kept in ${status.replicaRoot ?? ""}`;
       process.stdout.write(
         `Host ${status.hostName}, version ${status.version}, process ${status.processId}, since ${formatTime(status.startedAtMs)}\n` +
-          `Peers reach it at ${status.peerAddress ?? "nowhere"}; replicas ${status.replicaRoot === null ? "are not accepted" : `are kept in ${status.replicaRoot}`}; I/O by ${status.ioEngine}\n\n`,
+          `${replicas}; I/O by ${status.ioEngine}\n\n`,
       );
       if (status.vms.length === 0) {
         process.stdout.write(

@@ -1,5 +1,5 @@
 import { Command } from "commander";
-import { globalOptions } from "../context.js";
+import { globalOptions, parseWholeNumber } from "../context.js";
 import type { LocalCommands, TrackState } from "../local-commands.js";
 import { formatBytes, printJson } from "../output.js";
 import { parseListen } from "../parse-listen.js";
@@ -42,7 +42,9 @@ export function trackCommand(local: LocalCommands): Command {
             bitmapPath: options.bitmap ?? null,
             tracking: options.tracking,
             granularityBytes:
-              options.granularity === undefined ? null : Number(options.granularity),
+              options.granularity === undefined
+                ? null
+                : parseWholeNumber(options.granularity, "a granularity in bytes"),
           },
           signal,
           (state) => (json ? printJson(state) : describe(state)),

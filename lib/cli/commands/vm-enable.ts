@@ -1,6 +1,6 @@
 import { resolve } from "node:path";
 import { Command } from "commander";
-import { clientOf, globalOptions, parseDurationMs } from "../context.js";
+import { clientOf, globalOptions, parseDurationMs, parseWholeNumber } from "../context.js";
 import { printJson, printTable } from "../output.js";
 
 interface Options {
@@ -24,7 +24,7 @@ export function vmEnableCommand(): Command {
         disks: options.disk.map((path) => ({ path: resolve(path) })),
         replicaUrl: options.replica,
         intervalMs: parseDurationMs(options.every),
-        compressionLevel: Number(options.compression),
+        compressionLevel: parseWholeNumber(options.compression, "a compression level"),
       });
       if (globalOptions(command).json) return printJson(vm);
       process.stdout.write(

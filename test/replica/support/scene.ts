@@ -31,18 +31,16 @@ export function openPlainStore(
 
 /** One VM with two small disks, and what its primary would do. */
 export class Scene {
-  readonly generation: Generation = { number: 1, id: randomUUID() };
+  readonly generation: Generation;
   readonly vm: ReplicatedVm;
   #cutSequence = 0;
 
-  constructor() {
-    const disk = (name: string) => ({
-      diskId: randomUUID(),
-      name,
-      sizeBytes: BLOCK_COUNT * GRANULARITY,
-      granularityBytes: GRANULARITY,
-    });
-    this.vm = { vmId: randomUUID(), name: "guest", disks: [disk("vda"), disk("vdb")] };
+  constructor(
+    vm: ReplicatedVm = newVm(),
+    generation: Generation = { number: 1, id: randomUUID() },
+  ) {
+    this.vm = vm;
+    this.generation = generation;
   }
 
   header(parts: Partial<DeltaHeader> = {}): DeltaHeader {
@@ -110,6 +108,16 @@ export class Scene {
     if (point === null) throw new Error("a point delta answered no point");
     return point;
   }
+}
+
+function newVm(): ReplicatedVm {
+  const disk = (name: string) => ({
+    diskId: randomUUID(),
+    name,
+    sizeBytes: BLOCK_COUNT * GRANULARITY,
+    granularityBytes: GRANULARITY,
+  });
+  return { vmId: randomUUID(), name: "guest", disks: [disk("vda"), disk("vdb")] };
 }
 
 /** A disk's whole content at the point. */

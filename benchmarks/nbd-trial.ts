@@ -1,0 +1,76 @@
+import { open } from "node:fs/promises";
+import { cpuSecondsOf } from "./cpu-time.js";
+import { type FioJob, type FioResult, jobName, runFio } from "./fio.js";
+import type { BenchContext, Measurement, Metric, Trial } from "./model.js";
+import { makeDirectory } from "./scratch.js";
+import { type ServerKind, startServer } from "./servers.js";
+
+export const NBD_METRICS: readonly Metric[] = [
+  { key: "iops", title: "IOPS", better: "higher", digits: 0 },
+  { key: "mibPerSecond", title: "MiB/s", better: "higher", digits: 0 },
+  { key: "meanUs", title: "mean µs", better: "lower", digits: 1 },
+  { key: "p50Us", title: "p50 µs", better: "lower", digits: 1 },
+  { key: "p99Us", title: "p99 µs", better: "lower", digits: 0 },
+  { key: "serverCpu", title: "server CPU s/M requests", better: "lower", digits: 2 },
+];
+
+/** One server, started afresh, under one fio job. */
+export function nbdTrial(job: FioJob, kind: ServerKind, context: BenchContext): Trial {
+  const caseName = jobName(job);
+  return {
+    name: `${caseName} ${kind.subject}`,
+    run: async (scope) => {
+      const { path, sizeBytes } = await settled(context);
+      const directory = await makeDirectory(scope, context.socketDirectory, "nbd-");
+      const server = await startServer(kind, path, directory, scope);
+      const before = await cpuSecondsOf(server.program.pid);
+      const { seconds } = context.sizing;
+      const result = await runFio(job, { uri: server.uri }, sizeBytes, seconds, directory, scope);
+      const spent = (await cpuSecondsOf(server.program.pid)) - before;
+      const serverCpu = (spent / result.requestCount) * 1e6;
+      return [measurement(caseName, kind.subject, result, { serverCpu })];
+    },
+  };
+}
+
+/** The same requests by system calls of fio itself. */
+export function rawTrial(job: FioJob, context: BenchContext): Trial {
+  const caseName = jobName(job);
+  return {
+    name: `${caseName} raw`,
+    run: async (scope) => {
+      const { path, sizeBytes } = await settled(context);
+      const directory = await makeDirectory(scope, context.socketDirectory, "raw-");
+      const { seconds } = context.sizing;
+      const result = await runFio(job, { path }, sizeBytes, seconds, directory, scope);
+      return [measurement(caseName, "raw file", result, {})];
+    },
+  };
+}
+
+/** Everybody begins alike: nothing of the trial before waits to be written, and the data is cached. */
+async function settled(context: BenchContext) {
+  const scratch = await context.scratch();
+  const file = await open(scratch.path, "r+");
+  try {
+    await file.datasync();
+    const piece = Buffer.allocUnsafe(4 * 2 ** 20);
+    for (let offset = 0; offset < scratch.sizeBytes; offset += piece.length) {
+      context.scope.signal.throwIfAborted();
+      await file.read(piece, 0, Math.min(piece.length, scratch.sizeBytes - offset), offset);
+    }
+  } finally {
+    await file.close();
+  }
+  return scratch;
+}
+
+function measurement(
+  caseName: string,
+  subject: string,
+  result: FioResult,
+  more: Readonly<Record<string, number>>,
+): Measurement {
+  const { requestCount: _count, ...values } = result;
+  return { caseName, subject, values: { ...values, ...more } };
+}
