@@ -27,7 +27,7 @@ struct DeviceTraits {
   uint32_t preferred_block_bytes = 4096;
   bool read_only = false;
   bool rotational = false;
-  bool trim_reads_zero = false;            // after a trim the range reads as zeroes
+  bool trim_reads_zero = false;            // after a trim that succeeded the range reads as zeroes
   bool fast_zero = false;                  // write-zeroes is quicker than writing zeroes
   bool can_flush = true;
   std::string engine;                      // how I/O is done, for people: "io_uring", "threads", "memory"

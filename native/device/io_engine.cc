@@ -2,6 +2,7 @@
 
 #include <pthread.h>
 #include <sys/uio.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <csignal>
@@ -38,12 +39,18 @@ Registry& registry() {
   return instance;
 }
 
+// Without flags the plain calls: the vectored ones cost a little more.
 int64_t transfer_once(const IoTask& task) noexcept {
   const iovec vector{task.data, task.remaining_bytes};
   const auto offset = static_cast<off_t>(task.offset_bytes);
-  const ssize_t result = task.kind == IoTask::Kind::kRead
-                             ? ::preadv2(task.fd, &vector, 1, offset, task.rw_flags)
-                             : ::pwritev2(task.fd, &vector, 1, offset, task.rw_flags);
+  ssize_t result = 0;
+  if (task.kind == IoTask::Kind::kRead) {
+    result = ::pread(task.fd, task.data, task.remaining_bytes, offset);
+  } else if (task.rw_flags == 0) {
+    result = ::pwrite(task.fd, task.data, task.remaining_bytes, offset);
+  } else {
+    result = ::pwritev2(task.fd, &vector, 1, offset, task.rw_flags);
+  }
   return result < 0 ? -errno : result;
 }
 

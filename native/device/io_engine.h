@@ -21,7 +21,7 @@ struct IoTask {
 
   Kind kind = Kind::kRead;
   int fd = -1;
-  int rw_flags = 0;  // RWF_* of preadv2/pwritev2
+  int rw_flags = 0;  // RWF_* of a write
   // A transfer's rest: the engine moves these three on as bytes arrive.
   uint64_t offset_bytes = 0;
   uint64_t remaining_bytes = 0;

@@ -8,111 +8,20 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstring>
 #include <deque>
-#include <functional>
-#include <memory>
 #include <random>
-#include <semaphore>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "device/block_device.h"
 #include "device/sync_io.h"
+#include "device_probe.h"
 
 namespace tidemark::device_contract {
-
-using MakeDevice = std::function<std::shared_ptr<BlockDevice>(uint64_t size_bytes)>;
-using Bytes = std::vector<std::byte>;
-
-inline constexpr uint64_t kMiB = 1024 * 1024;
-
-inline Bytes random_bytes(std::mt19937_64& random, size_t size) {
-  Bytes bytes(size);
-  for (std::byte& byte : bytes) byte = static_cast<std::byte>(random() >> 56);
-  return bytes;
-}
-
-// A request with its own buffer, fenced on both sides, that counts its completions.
-// The frame below the counted one catches a second completion.
-class Probe {
- public:
-  static constexpr std::byte kFence{0xA7};
-  static constexpr size_t kFenceBytes = 64;
-
-  Probe(IoOp op, uint64_t offset_bytes, uint64_t length_bytes, uint32_t flags = 0) {
-    const bool has_data = op == IoOp::kRead || op == IoOp::kWrite;
-    buffer_.assign((has_data ? length_bytes : 0) + 2 * kFenceBytes, kFence);
-    request_.op = op;
-    request_.flags = flags;
-    request_.offset_bytes = offset_bytes;
-    request_.length_bytes = length_bytes;
-    if (has_data) request_.data = data();
-  }
-  Probe(const Probe&) = delete;
-  Probe& operator=(const Probe&) = delete;
-
-  std::byte* data() { return buffer_.data() + kFenceBytes; }
-  IoRequest& request() { return request_; }
-  std::function<void()> after;  // runs inside the completion
-
-  void submit(BlockDevice& device) {
-    request_.push(count_second, this);
-    request_.push(count_first, this);
-    device.submit(request_);
-  }
-  int wait() {
-    completed_.acquire();
-    return error_;
-  }
-  int run(BlockDevice& device) {
-    submit(device);
-    return wait();
-  }
-  int extra_completions() const { return extra_completions_; }
-  bool fences_hold() const {
-    for (size_t i = 0; i < kFenceBytes; ++i) {
-      if (buffer_[i] != kFence || buffer_[buffer_.size() - 1 - i] != kFence) return false;
-    }
-    return true;
-  }
-
- private:
-  static void count_first(IoRequest& /*request*/, void* context, uint64_t /*word*/,
-                          int error) noexcept {
-    auto* probe = static_cast<Probe*>(context);
-    probe->error_ = error;
-    if (probe->after) probe->after();
-    probe->completed_.release();
-  }
-  static void count_second(IoRequest& /*request*/, void* context, uint64_t /*word*/,
-                           int /*error*/) noexcept {
-    ++static_cast<Probe*>(context)->extra_completions_;
-  }
-
-  IoRequest request_;
-  Bytes buffer_;
-  int error_ = -1;
-  std::atomic<int> extra_completions_{0};
-  std::binary_semaphore completed_{0};
-};
-
-inline Bytes read_all(BlockDevice& device) {
-  Bytes content(device.size_bytes());
-  REQUIRE(read_sync(device, 0, content).is_ok());
-  return content;
-}
-
-inline bool is_zero(const std::byte* data, size_t length) {
-  for (size_t i = 0; i < length; ++i) {
-    if (data[i] != std::byte{0}) return false;
-  }
-  return true;
-}
-
-inline bool is_zero(const Bytes& bytes) { return is_zero(bytes.data(), bytes.size()); }
 
 // --- Identity and single requests ------------------------------------------------------------
 
@@ -134,12 +43,10 @@ inline void check_bounds(const MakeDevice& make) {
   const uint64_t step = device->traits().minimum_block_bytes;
   std::mt19937_64 random(1);
   Bytes model(size);
-  const struct {
-    uint64_t offset, length;
-  } ranges[] = {{0, size}, {0, step}, {size - step, step}, {step, size - 2 * step}, {4096, 65536}};
-  for (const auto& [offset, length] : ranges) {
-    CAPTURE(offset);
-    CAPTURE(length);
+  const TestRange ranges[] = {
+      {0, size}, {0, step}, {size - step, step}, {step, size - 2 * step}, {4096, 65536}};
+  for (const TestRange& range : ranges) {
+    const auto [offset, length] = range;
     const Bytes content = random_bytes(random, length);
     std::copy(content.begin(), content.end(), model.begin() + static_cast<ptrdiff_t>(offset));
     CHECK(write_sync(*device, offset, content).is_ok());
@@ -147,7 +54,8 @@ inline void check_bounds(const MakeDevice& make) {
     CHECK(read.run(*device) == 0);
     CHECK(std::memcmp(read.data(), content.data(), length) == 0);
     CHECK(read.fences_hold());
-    CHECK(read_all(*device) == model);
+    CHECK_MESSAGE(read_all(*device) == model,
+                  "offset " << range.offset << " length " << range.length);
   }
 }
 
@@ -210,9 +118,8 @@ inline void check_write_zeroes(const MakeDevice& make) {
     CAPTURE(flags);
     Bytes model = random_bytes(random, 4 * kMiB);
     REQUIRE(write_sync(*device, 0, model).is_ok());
-    const struct {
-      uint64_t offset, length;
-    } ranges[] = {{65536, 131072}, {kMiB + step, 3 * step}, {2 * kMiB - step, kMiB + 7 * step}};
+    const TestRange ranges[] = {
+        {65536, 131072}, {kMiB + step, 3 * step}, {2 * kMiB - step, kMiB + 7 * step}};
     for (const auto& [offset, length] : ranges) {
       Probe zero(IoOp::kWriteZeroes, offset, length, flags);
       const int error = zero.run(*device);
@@ -237,7 +144,8 @@ inline void check_trim(const MakeDevice& make) {
   CHECK(trim_sync(*device, offset, length).is_ok());
   const Bytes content = read_all(*device);
   CHECK(std::equal(model.begin(), model.begin() + offset, content.begin()));
-  CHECK(std::equal(model.begin() + offset + length, model.end(), content.begin() + offset + length));
+  CHECK(
+      std::equal(model.begin() + offset + length, model.end(), content.begin() + offset + length));
   if (device->traits().trim_reads_zero) CHECK(is_zero(content.data() + offset, length));
   REQUIRE(write_sync(*device, 0, model).is_ok());
   CHECK(read_all(*device) == model);
@@ -330,8 +238,8 @@ inline void write_and_verify(BlockDevice& device, uint64_t worker, uint64_t work
     std::shuffle(mine.begin(), mine.end(), random);
     std::deque<Probe> probes;
     for (const uint64_t block : mine) {
-      Probe& probe = probes.emplace_back(IoOp::kWrite, block * 4096, 4096,
-                                         random() % 16 == 0 ? kIoFua : 0);
+      Probe& probe =
+          probes.emplace_back(IoOp::kWrite, block * 4096, 4096, random() % 16 == 0 ? kIoFua : 0);
       describe_block(probe.data(), block, round);
       probe.submit(device);
     }
@@ -460,7 +368,9 @@ inline void random_step(BlockDevice& device, Bytes& model, std::mt19937_64& rand
       if (!device.traits().trim_reads_zero) REQUIRE(read_sync(device, offset, seen).is_ok());
       std::copy(seen.begin(), seen.end(), begin);
       break;
-    case 4: REQUIRE(flush_sync(device).is_ok()); break;
+    case 4:
+      REQUIRE(flush_sync(device).is_ok());
+      break;
     default:
       REQUIRE(read_sync(device, offset, seen).is_ok());
       REQUIRE(std::equal(begin, end, seen.begin()));
@@ -491,7 +401,7 @@ namespace tidemark {
 
 inline void run_device_contract(const char* name, const device_contract::MakeDevice& make) {
   using namespace device_contract;
-  CAPTURE(name);
+  CAPTURE(std::string(name));
   SUBCASE("it has the size asked for, sane traits, and zeroes") { check_identity(make); }
   SUBCASE("it reads what was written, up to both ends") { check_bounds(make); }
   SUBCASE("it takes buffers at any address") { check_any_buffer_address(make); }

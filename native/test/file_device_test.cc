@@ -1,11 +1,11 @@
 // What FileDevice adds to the contract: waiting reads, durability, full disks,
-// files changed behind it, engines that are not to be had, block devices.
+// files changed behind it, engines that are not to be had.
+#include "device/file_device.h"
+
 #include <doctest/doctest.h>
 #include <linux/filter.h>
-#include <linux/loop.h>
 #include <linux/seccomp.h>
 #include <sched.h>
-#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -17,8 +17,9 @@
 #include <cerrno>
 #include <csignal>
 #include <deque>
+#include <latch>
 
-#include "device/file_device.h"
+#include "device/io_engine.h"
 #include "device_contract.h"
 #include "scratch_file.h"
 
@@ -104,47 +105,6 @@ bool forbid_io_uring() {
   const sock_fprog program{4, filter};
   return ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
          ::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
-}
-
-// A loop device over a file; gone with its last user, even if the test is killed.
-class LoopDevice {
- public:
-  explicit LoopDevice(const std::string& backing) {
-    const UniqueFd control(::open("/dev/loop-control", O_RDWR | O_CLOEXEC));
-    const int number = control.is_open() ? ::ioctl(control.get(), LOOP_CTL_GET_FREE) : -1;
-    if (number < 0) return;
-    const UniqueFd file(::open(backing.c_str(), O_RDWR | O_CLOEXEC));
-    const std::string path = "/dev/loop" + std::to_string(number);
-    UniqueFd loop(::open(path.c_str(), O_RDWR | O_CLOEXEC));
-    if (!loop.is_open()) return;
-    loop_config config{};
-    config.fd = static_cast<uint32_t>(file.get());
-    config.info.lo_flags = LO_FLAGS_AUTOCLEAR;
-    if (::ioctl(loop.get(), LOOP_CONFIGURE, &config) != 0) return;
-    loop_ = std::move(loop);
-    path_ = path;
-  }
-  const std::string& path() const { return path_; }  // empty: not to be had
-
- private:
-  UniqueFd loop_;
-  std::string path_;
-};
-
-MakeDevice loop_device_maker(bool direct) {
-  auto scratch = std::make_shared<ScratchDirectory>();
-  return [=](uint64_t size_bytes) -> std::shared_ptr<BlockDevice> {
-    const LoopDevice loop(scratch->make_file(size_bytes));
-    REQUIRE(loop.path() != "");
-    return open_device(loop.path(), IoEngineKind::kAutomatic, direct);
-  };
-}
-
-bool has_loop_devices() {
-  ScratchDirectory scratch;
-  const bool has = LoopDevice(scratch.make_file(kMiB)).path() != "";
-  if (!has) MESSAGE("block devices are not checked: no loop device may be made here");
-  return has;
 }
 
 }  // namespace
@@ -388,12 +348,32 @@ TEST_CASE("devices share their engine, which starts again after the last is gone
   }
 }
 
-TEST_CASE("a block device keeps the contract") {
-  if (!has_loop_devices()) return;
-  run_device_contract("loop", loop_device_maker(false));
-}
+// Each waits for all the others: done only if they run at once (else this hangs).
+struct MeetingTask : IoTask {
+  std::latch* meeting = nullptr;
+  std::latch* finished = nullptr;
+};
 
-TEST_CASE("a block device with direct I/O keeps the contract") {
-  if (!has_loop_devices()) return;
-  run_device_contract("direct loop", loop_device_maker(true));
+TEST_CASE("a blocking call does not hold up another") {
+  constexpr ptrdiff_t kCount = 8;
+  for (const IoEngineKind kind : {IoEngineKind::kIoUring, IoEngineKind::kThreads}) {
+    const std::shared_ptr<IoEngine> engine = acquire_io_engine(kind);
+    std::latch meeting(kCount), finished(kCount);
+    std::deque<MeetingTask> tasks(kCount);
+    for (MeetingTask& task : tasks) {
+      task.kind = IoTask::Kind::kBlockingCall;
+      task.meeting = &meeting;
+      task.finished = &finished;
+      task.call = [](IoTask& called) noexcept {
+        static_cast<MeetingTask&>(called).meeting->arrive_and_wait();
+        return 0;
+      };
+      task.done = [](IoTask& done, int) noexcept {
+        static_cast<MeetingTask&>(done).finished->count_down();
+      };
+      engine->submit(task);
+    }
+    finished.wait();
+    CHECK(meeting.try_wait());
+  }
 }
