@@ -92,7 +92,11 @@ void t.test("pki init and issue, host init", async (t) => {
   await fails(t, "INVALID_ARGUMENT", ...onReplica, "host", "init", "--listen", "nowhere");
   const files = await json<{ configuration: string; pkiDirectory: string }>(
     t,
-    ...[...onReplica, ...init, "r.example", "--replica-root", "replica"],
+    ...onReplica,
+    ...init,
+    "r.example",
+    "--replica-root",
+    "replica",
   );
   t.equal(files.configuration, join(replica ?? "", "host.json"));
   await fails(t, "NOT_FOUND", ...onPrimary, "host", "start");
@@ -164,7 +168,10 @@ void t.test("vm test-failover, failover and close", async (t) => {
   for (const kind of ["test-failover", "failover"]) {
     const opened = await json<{ exportId: string; disks: { uri: string }[] }>(
       t,
-      ...[...onReplica, "vm", kind, guest.name],
+      ...onReplica,
+      "vm",
+      kind,
+      guest.name,
     );
     const client = await NbdClient.connect(opened.disks[0]?.uri ?? "");
     t.equal(client.sizeBytes, guest.content.length);
