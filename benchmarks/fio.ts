@@ -38,8 +38,8 @@ export function fioCommand(
     "uri" in target ? ["nbd", `--uri=${target.uri}`] : ["psync", `--filename=${target.path}`];
   const load = `--rw=${job.mix} --bs=${job.blockBytes} --iodepth=${job.queueDepth} --numjobs=${job.connections} --size=${sizeBytes}`;
   const time = `--time_based=1 --runtime=${Math.round(seconds * 1000)}ms --norandommap=1`;
-  // One process with threads: nothing of it outlives a signal.
-  const safety = "--thread=1 --allow_file_create=0 --verify_state_save=0";
+  // One process with threads: nothing of it outlives a signal. The file stays cached.
+  const safety = "--thread=1 --invalidate=0 --allow_file_create=0 --verify_state_save=0";
   // Of the whole latency: the NBD engine may find the reply while it still submits.
   const output =
     "--group_reporting=1 --clat_percentiles=0 --lat_percentiles=1 --percentile_list=50:99 --output-format=json";

@@ -3,13 +3,17 @@
 #include "layers/layered_device.h"
 
 #include <doctest/doctest.h>
+#include <pthread.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <condition_variable>
 #include <deque>
 #include <filesystem>
+#include <functional>
+#include <mutex>
 #include <thread>
 
 #include "device/fault_device.h"
@@ -118,6 +122,65 @@ void random_change(BlockDevice& device, LayerBytes& model, std::mt19937_64& rand
       std::copy(content.begin(), content.end(), at);
       REQUIRE(write_sync(device, offset, content, fua).is_ok());
   }
+}
+
+// Completes its reads later, on a thread of its own.
+class LateDevice final : public BlockDevice {
+ public:
+  explicit LateDevice(std::shared_ptr<BlockDevice> inner)
+      : inner_(std::move(inner)), thread_([this] { run(); }) {}
+  ~LateDevice() override {
+    {
+      const std::lock_guard lock(mutex_);
+      ending_ = true;
+    }
+    changed_.notify_one();
+    thread_.join();
+  }
+  uint64_t size_bytes() const noexcept override { return inner_->size_bytes(); }
+  const DeviceTraits& traits() const noexcept override { return inner_->traits(); }
+  void submit(IoRequest& request) noexcept override {
+    {
+      const std::lock_guard lock(mutex_);
+      late_.push_back(&request);
+    }
+    changed_.notify_one();
+  }
+
+ private:
+  void run() {
+    std::unique_lock lock(mutex_);
+    for (;;) {
+      changed_.wait(lock, [&] { return ending_ || !late_.empty(); });
+      if (late_.empty()) return;
+      IoRequest* request = late_.front();
+      late_.pop_front();
+      lock.unlock();
+      inner_->submit(*request);
+      lock.lock();
+    }
+  }
+
+  std::shared_ptr<BlockDevice> inner_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::deque<IoRequest*> late_;
+  bool ending_ = false;
+  std::thread thread_;
+};
+
+void on_small_stack(std::function<void()> body) {
+  pthread_attr_t attributes;
+  REQUIRE(::pthread_attr_init(&attributes) == 0);
+  REQUIRE(::pthread_attr_setstacksize(&attributes, 256 * 1024) == 0);
+  pthread_t thread;
+  const auto run = [](void* context) -> void* {
+    (*static_cast<std::function<void()>*>(context))();
+    return nullptr;
+  };
+  REQUIRE(::pthread_create(&thread, &attributes, run, &body) == 0);
+  REQUIRE(::pthread_join(thread, nullptr) == 0);
+  REQUIRE(::pthread_attr_destroy(&attributes) == 0);
 }
 
 }  // namespace
@@ -233,7 +296,8 @@ TEST_CASE("holes and zeroes of base, layers and scratch are told apart from data
 TEST_CASE("writes of parts of the same blocks, by many threads, lose no byte of either") {
   constexpr size_t kWorkers = 4;
   constexpr uint64_t kGranularity = 16384;
-  constexpr uint64_t kGranules = 24;
+  constexpr uint64_t kGranules = 200;
+  constexpr uint64_t kGroups = kGranularity / 512 / kWorkers;
   ScratchDirectory directory;
   std::mt19937_64 random(8);
   const LayerBytes base = random_content(random, kGranules * kGranularity);
@@ -241,31 +305,34 @@ TEST_CASE("writes of parts of the same blocks, by many threads, lose no byte of 
   parameters.disk = kDisk;
   parameters.size_bytes = base.size();
   parameters.granularity_bytes = kGranularity;
-  parameters.base = memory_with(base);
-  for (int round = 0; round < 6; ++round) {
+  // While one waits for its fill, the others come.
+  parameters.base = std::make_shared<LateDevice>(memory_with(base));
+  for (uint64_t round = 0; round < 3; ++round) {
     parameters.scratch_path = directory.path() + "/" + std::to_string(round);
     const auto device = open_device(parameters);
     LayerBytes model = base;
     std::atomic<int> faults{0};
     std::vector<std::thread> workers;
-    // Each worker owns every fourth 512-byte cell: granules are shared by all.
+    // Each worker owns every fourth 512-byte cell: granules are shared by all, and
+    // all walk over them in one order.
     for (size_t worker = 0; worker < kWorkers; ++worker) {
       workers.emplace_back([&, worker] {
-        std::mt19937_64 own(static_cast<uint64_t>(round) * 100 + worker);
-        for (int i = 0; i < 400; ++i) {
-          const uint64_t cell = own() % (model.size() / 2048) * 4 + worker;
-          const auto at = model.begin() + static_cast<ptrdiff_t>(cell * 512);
-          const unsigned what = own() % 8;
+        std::mt19937_64 own(round * 100 + worker);
+        for (uint64_t i = 0; i < kGranules * 3; ++i) {
+          const uint64_t granule = i / 3 * 7 % kGranules;
+          const uint64_t group = granule * kGroups + own() % kGroups;
+          const uint64_t offset = (group * kWorkers + worker) * 512;
+          const unsigned what = own() % 16;
           LayerBytes content(512);
           if (what > 1) content = device_contract::random_bytes(own, 512);
-          std::copy(content.begin(), content.end(), at);
-          const Status status =
-              what == 0   ? trim_sync(*device, cell * 512, 512)
-              : what == 1 ? write_zeroes_sync(*device, cell * 512, 512)
-                          : write_sync(*device, cell * 512, content, what == 2 ? kIoFua : 0);
+          std::copy(content.begin(), content.end(), model.begin() + static_cast<ptrdiff_t>(offset));
+          const Status status = what == 0 ? trim_sync(*device, offset, 512)
+                                : what == 1
+                                    ? write_zeroes_sync(*device, offset, 512)
+                                    : write_sync(*device, offset, content, what == 2 ? kIoFua : 0);
           faults += !status.is_ok();
           LayerBytes seen(512);
-          faults += !read_sync(*device, cell * 512, seen).is_ok() || seen != content;
+          faults += !read_sync(*device, offset, seen).is_ok() || seen != content;
         }
       });
     }
@@ -273,6 +340,36 @@ TEST_CASE("writes of parts of the same blocks, by many threads, lose no byte of 
     CHECK(faults == 0);
     check_content(*device, model);
   }
+}
+
+TEST_CASE("writes that waited for a trim of their block lose nothing of each other") {
+  ScratchDirectory directory;
+  const auto slow = make_fault_device(make_memory_device(8 * 4096));
+  LayeredDeviceParameters parameters;
+  parameters.disk = kDisk;
+  parameters.size_bytes = 8 * 4096;
+  parameters.base = slow;
+  parameters.scratch_path = directory.path() + "/scratch";
+  const auto device = open_device(parameters);
+  LayerBytes model(8 * 4096);
+  REQUIRE(write_sync(*device, 0, LayerBytes(4096, std::byte{9})).is_ok());
+  slow->hold(IoOp::kRead);
+  // Holds blocks 0 and 1 until block 1 is filled; then block 0 is zero.
+  Probe trim(IoOp::kTrim, 0, 4096 + 100);
+  trim.submit(*device);
+  std::deque<Probe> writes;
+  for (uint64_t i = 0; i < 4; ++i) {
+    Probe& probe = writes.emplace_back(IoOp::kWrite, i * 1000, 10);
+    std::fill_n(probe.data(), 10, static_cast<std::byte>(i + 1));
+    std::fill_n(model.begin() + static_cast<ptrdiff_t>(i * 1000), 10,
+                static_cast<std::byte>(i + 1));
+    probe.submit(*device);
+  }
+  CHECK(slow->held_count() == 1);
+  slow->release_held();
+  CHECK(trim.wait() == 0);
+  for (Probe& probe : writes) CHECK(probe.wait() == 0);
+  check_content(*device, model);
 }
 
 TEST_CASE("blocks that say who they are survive trims, whole writes and flushes of many threads") {
@@ -343,7 +440,7 @@ TEST_CASE("a slow base holds up who needs it, and nobody else") {
     probe.submit(*device);
   };
   slow->hold(IoOp::kRead);
-  // More than a stack would hold if each one's end started the next inside it.
+  // More than the stack below would hold if each one's end started the next inside it.
   std::deque<Probe> waiting;
   for (uint64_t i = 0; i < 3000; ++i) {
     submit_write(waiting.emplace_back(IoOp::kWrite, 4096 + i % 4000, 1), 4096 + i % 4000, 1);
@@ -360,7 +457,7 @@ TEST_CASE("a slow base holds up who needs it, and nobody else") {
   // Waits behind the others, though it needs nothing of the base.
   Probe trim(IoOp::kTrim, 4096, 4096);
   trim.submit(*device);
-  slow->release_held();
+  on_small_stack([&] { slow->release_held(); });
   for (Probe& probe : waiting) CHECK(probe.wait() == 0);
   CHECK(trim.wait() == 0);
   std::fill_n(model.begin() + 4096, 4096, std::byte{0});

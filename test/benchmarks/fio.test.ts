@@ -44,6 +44,7 @@ void t.test("the command names the server or the file, and the load", async (t) 
   const raw = fioCommand(JOB, { path: "/a file" }, 1 << 20, 1);
   t.ok(raw.includes("--filename=/a file"));
   t.ok(raw.includes("--ioengine=psync"));
+  t.ok(raw.includes("--invalidate=0"), "or fio drops the file from the page cache first");
 });
 
 void t.test("a job's name says block, mix, connections and depth", async (t) => {

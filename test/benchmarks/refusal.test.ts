@@ -10,7 +10,7 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import t from "tap";
+import t, { type Test } from "tap";
 import { isInstalled } from "../../benchmarks/program.js";
 import { refusalOf } from "../../benchmarks/refusal.js";
 import { gatherFacts, type TargetFacts } from "../../benchmarks/target-facts.js";
@@ -59,62 +59,66 @@ void t.test(
   },
 );
 
-void t.test("what is really there is seen", async (t) => {
+const noBlkid = isInstalled("blkid") ? false : "blkid is not installed";
+const noMkfs = isInstalled("mkfs.ext4") ? noBlkid : "mkfs.ext4 is not installed";
+
+/** A folder of the test's own with an 8 MiB file of zeroes. */
+function blankFile(t: Test): { readonly folder: string; readonly blank: string } {
   const folder = mkdtempSync(join(tmpdir(), "bench-facts-"));
   t.teardown(() => rmSync(folder, { recursive: true }));
   const blank = join(folder, "blank");
   writeFileSync(blank, "");
   truncateSync(blank, 8 * 2 ** 20);
-  const noBlkid = isInstalled("blkid") ? false : "blkid is not installed";
+  return { folder, blank };
+}
 
-  void t.test("a new name, a directory, a socket-like file", async (t) => {
-    t.equal((await gatherFacts(join(folder, "new"))).kind, "absent");
-    t.equal((await gatherFacts(folder)).kind, "directory");
-    t.equal((await gatherFacts("/dev/null")).kind, "other");
-  });
+void t.test("a new name, a directory and what is neither are told apart", async (t) => {
+  const { folder } = blankFile(t);
+  t.equal((await gatherFacts(join(folder, "new"))).kind, "absent");
+  t.equal((await gatherFacts(folder)).kind, "directory");
+  t.equal((await gatherFacts("/dev/null")).kind, "other");
+});
 
-  void t.test(
-    "a blank file bears nothing, and a link leads to it",
-    { skip: noBlkid },
-    async (t) => {
-      symlinkSync(blank, join(folder, "link"));
-      const facts = await gatherFacts(join(folder, "link"));
-      t.match(facts, { path: blank, kind: "file", sizeBytes: 8 * 2 ** 20, signature: null });
-      t.same([facts.mountedAt, facts.heldBy, facts.unsure], [[], [], []]);
-    },
-  );
+void t.test("a blank file bears nothing, and a link leads to it", { skip: noBlkid }, async (t) => {
+  const { folder, blank } = blankFile(t);
+  symlinkSync(blank, join(folder, "link"));
+  const facts = await gatherFacts(join(folder, "link"));
+  t.match(facts, { path: blank, kind: "file", sizeBytes: 8 * 2 ** 20, signature: null });
+  t.same([facts.mountedAt, facts.heldBy, facts.unsure], [[], [], []]);
+});
 
-  const noMkfs = isInstalled("mkfs.ext4") ? noBlkid : "mkfs.ext4 is not installed";
-  void t.test("a file with a file system bears it", { skip: noMkfs }, async (t) => {
-    const image = join(folder, "image");
-    writeFileSync(image, "");
-    truncateSync(image, 8 * 2 ** 20);
-    const env = { ...process.env, PATH: `${process.env["PATH"] ?? ""}:/usr/sbin:/sbin` };
-    execFileSync("mkfs.ext4", ["-q", "-F", image], { env });
-    t.equal((await gatherFacts(image)).signature, "ext4");
-    t.match(refusalOf(await gatherFacts(image), true), /bears ext4/);
-  });
+void t.test("a file with a file system bears it", { skip: noMkfs }, async (t) => {
+  const { blank } = blankFile(t);
+  const env = { ...process.env, PATH: `${process.env["PATH"] ?? ""}:/usr/sbin:/sbin` };
+  execFileSync("mkfs.ext4", ["-q", "-F", blank], { env });
+  t.equal((await gatherFacts(blank)).signature, "ext4");
+  t.match(refusalOf(await gatherFacts(blank), true), /bears ext4/);
+});
 
-  void t.test("a file that a process has open is in use", async (t) => {
-    const child = spawn("sh", ["-c", `exec 3<'${blank}'; echo open; read line`]);
-    await once(child.stdout, "data");
-    const { heldBy } = await gatherFacts(blank);
-    child.stdin.end();
-    await once(child, "close");
-    t.ok(heldBy.includes(`process ${child.pid ?? 0}`), heldBy.join());
-    t.same((await gatherFacts(blank)).heldBy, []);
-  });
+void t.test("a file that a process has open is in use", async (t) => {
+  const { blank } = blankFile(t);
+  const child = spawn("sh", ["-c", `exec 3<'${blank}'; echo open; read line`]);
+  await once(child.stdout, "data");
+  const { heldBy } = await gatherFacts(blank);
+  child.stdin.end();
+  await once(child, "close");
+  t.ok(heldBy.includes(`process ${child.pid ?? 0}`), heldBy.join());
+  t.same((await gatherFacts(blank)).heldBy, []);
+});
 
-  const mounted = readFileSync("/proc/self/mounts", "utf8")
+function mountedDevice(): string | null {
+  const devices = readFileSync("/proc/self/mounts", "utf8")
     .split("\n")
-    .map((line) => line.split(" "))
-    .find(([device = ""]) => device.startsWith("/dev/") && device !== "/dev/root")?.[0];
-  const isReadable = process.getuid?.() === 0 && mounted !== undefined && noBlkid === false;
-  const why = "it takes root and a mounted device";
-  void t.test("a mounted device is refused", { skip: isReadable ? false : why }, async (t) => {
-    const facts = await gatherFacts(mounted ?? "");
-    t.equal(facts.kind, "device");
-    t.ok(facts.mountedAt.length > 0);
-    t.match(refusalOf(facts, true), /is mounted at/);
-  });
+    .map((line) => line.split(" ")[0] ?? "");
+  return devices.find((device) => device.startsWith("/dev/") && device !== "/dev/root") ?? null;
+}
+
+const mounted = mountedDevice();
+const canRead = process.getuid?.() === 0 && mounted !== null && noBlkid === false;
+const whyNot = canRead ? false : "it takes root and a mounted device";
+void t.test("a mounted device is refused", { skip: whyNot }, async (t) => {
+  const facts = await gatherFacts(mounted ?? "");
+  t.equal(facts.kind, "device");
+  t.ok(facts.mountedAt.length > 0);
+  t.match(refusalOf(facts, true), /is mounted at/);
 });

@@ -21,22 +21,22 @@ async function recordsOf(source: AsyncIterable<Uint8Array>) {
   return records;
 }
 
-t.test("the fixture holds what it was made of", async (t) => {
+void t.test("the fixture holds what it was made of", async (t) => {
   const { records } = fixtureDelta();
   t.same(await recordsOf(createReadStream(PATH, { highWaterMark: 100 })), records);
 });
 
-t.test("the fixture is what the format page says, byte for byte", async (t) => {
+void t.test("the fixture is what the format page says, byte for byte", async (t) => {
   t.ok((await readFile(PATH)).equals(fixtureDelta().bytes));
 });
 
-t.test("this build writes the header that the fixture has", async (t) => {
+void t.test("this build writes the header that the fixture has", async (t) => {
   const { headerBytes, bytes } = fixtureDelta();
   const header = bytes.subarray(0, headerBytes);
   t.ok(encodeDeltaHeader(decodeDeltaHeader(header)).equals(header));
 });
 
-t.test("T25: the fixture cut short anywhere is refused, at a segment's end too", async (t) => {
+void t.test("T25: the fixture cut short anywhere is refused, at a segment's end too", async (t) => {
   const bytes = await readFile(PATH);
   for (let length = 0; length < bytes.length; length += 97) {
     await t.rejects(recordsOf(Readable.from([bytes.subarray(0, length)])), { code: "TRUNCATED" });
@@ -47,7 +47,7 @@ t.test("T25: the fixture cut short anywhere is refused, at a segment's end too",
   }
 });
 
-t.test("an unknown version is refused with both versions named", async (t) => {
+void t.test("an unknown version is refused with both versions named", async (t) => {
   const bytes = Buffer.from(await readFile(PATH));
   bytes.writeUInt16LE(2, 4);
   await t.rejects(recordsOf(Readable.from([bytes])), {

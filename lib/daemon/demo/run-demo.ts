@@ -29,6 +29,9 @@ export async function runDemo(options: DemoOptions, signal: AbortSignal): Promis
   const screen = new DemoScreen(options.json);
   try {
     await new Demo(options, directory, screen, signal).run();
+  } catch (thrown) {
+    // Whatever a step says that was interrupted: that is what was asked for.
+    if (!signal.aborted) throw thrown;
   } finally {
     screen.endProgress();
     if (options.keep) screen.say(`The files are in ${directory}.`);
@@ -58,8 +61,10 @@ class Demo {
     const ca = join(this.#directory, "ca");
     await createCa(ca, { commonName: "Tidemark demonstration CA" });
     const disks = await this.#makeDisks();
+    this.#signal.throwIfAborted();
     await using replica = await DemoHost.start(this.#directory, "replica", ca, true);
     await using primary = await DemoHost.start(this.#directory, "primary", ca, false);
+    this.#signal.throwIfAborted();
     const load = await this.#enable(primary, replica, disks);
     const stopping = new AbortController();
     const until = AbortSignal.any([stopping.signal, this.#signal]);
@@ -82,7 +87,7 @@ class Demo {
       dirname(process.execPath),
       "/usr/share",
     ];
-    const common = { directory: this.#directory, sourceDirectories };
+    const common = { directory: this.#directory, sourceDirectories, signal: this.#signal };
     return [
       await makeSampleDisk({
         ...common,

@@ -29,6 +29,7 @@ export interface SampleDiskOptions {
   /** Real files to fill it with. */
   readonly sourceDirectories: readonly string[];
   readonly filesMib: number;
+  readonly signal: AbortSignal;
 }
 
 /** A raw image with an ext4 file system of real files; works for any user, mounts nothing. */
@@ -38,19 +39,10 @@ export async function makeSampleDisk(options: SampleDiskOptions): Promise<Sample
   const content = join(options.directory, `${options.name}.files`);
   await mkdir(content, { recursive: true });
   await copyFiles(options, join(content, "files"));
-  await writeRandomFile(join(content, "load.bin"), options.loadFileMib);
-  await tool("mkfs.ext4", [
-    "-q",
-    "-F",
-    "-L",
-    options.name,
-    "-b",
-    String(BLOCK_BYTES),
-    "-d",
-    content,
-    path,
-    `${options.sizeMib}M`,
-  ]);
+  await writeRandomFile(join(content, "load.bin"), options.loadFileMib, options.signal);
+  const { name, sizeMib, signal } = options;
+  const format = ["-q", "-F", "-L", name, "-b", String(BLOCK_BYTES), "-d", content];
+  await tool("mkfs.ext4", [...format, path, `${sizeMib}M`], signal);
   await rm(content, { recursive: true });
   await copyFile(path, initialPath, constants.COPYFILE_FICLONE);
   const { stdout } = await tool("debugfs", ["-R", "blocks /load.bin", path]);
@@ -65,6 +57,7 @@ async function copyFiles(options: SampleDiskOptions, target: string): Promise<vo
     for (const entry of await readdir(source, { withFileTypes: true, recursive: true }).catch(
       () => [],
     )) {
+      options.signal.throwIfAborted();
       if (!entry.isFile()) continue;
       const from = join(entry.parentPath, entry.name);
       const { size } = await stat(from).catch(() => ({ size: 0 }));
@@ -76,9 +69,10 @@ async function copyFiles(options: SampleDiskOptions, target: string): Promise<vo
   }
 }
 
-async function writeRandomFile(path: string, sizeMib: number): Promise<void> {
-  const file = createWriteStream(path);
+async function writeRandomFile(path: string, sizeMib: number, signal: AbortSignal): Promise<void> {
+  const file = createWriteStream(path, { signal });
   for (let written = 0; written < sizeMib; written += 1) {
+    signal.throwIfAborted();
     if (!file.write(randomBytes(MIB))) await once(file, "drain");
   }
   file.end();
@@ -89,10 +83,12 @@ async function writeRandomFile(path: string, sizeMib: number): Promise<void> {
 export async function tool(
   name: string,
   args: readonly string[],
+  signal?: AbortSignal,
 ): Promise<{ readonly stdout: string }> {
   try {
     const env = { ...process.env, PATH: `${process.env["PATH"] ?? ""}:/usr/sbin:/sbin` };
-    return await run(name, [...args], { env, maxBuffer: 64 * MIB });
+    const options = { env, maxBuffer: 64 * MIB, ...(signal === undefined ? {} : { signal }) };
+    return await run(name, [...args], options);
   } catch (cause) {
     throw new TidemarkError(
       "IO_ERROR",
