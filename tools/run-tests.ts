@@ -62,7 +62,7 @@ const CHECKS: readonly Step[] = [
       "tools",
     ],
   },
-  { name: "types", command: ["npx", "--no", "tsc", "-p", "tsconfig.test.json"] },
+  { name: "types", command: ["npx", "--no", "--", "tsc", "-p", "tsconfig.test.json"] },
   { name: "tidy", command: ["node", "--import", "tsx", "tools/tidy/tidy.ts"] },
 ];
 
