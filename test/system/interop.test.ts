@@ -210,11 +210,10 @@ void t.test(
   },
 );
 
-const LOOP_TOOLS = "nbdfuse losetup mkfs.ext4 mount unshare fusermount3 debugfs nbdinfo".split(" ");
-
 async function skipWithoutLoop(): Promise<string | false> {
   if (process.getuid?.() !== 0) return "mounting needs root";
-  const missing = await skipWithout(...LOOP_TOOLS);
+  const tools = ["losetup", "mkfs.ext4", "mount", "unshare", "fusermount3", "debugfs"];
+  const missing = await skipWithout("nbdfuse", "nbdinfo", ...tools);
   if (missing !== false) return missing;
   const hasFuse = await access("/dev/fuse").then(
     () => true,
