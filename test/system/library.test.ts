@@ -280,6 +280,22 @@ async function readOf(checkpoint: Checkpoint, offsetBytes: number): Promise<void
   await checkpoint.disks[0]?.read(offsetBytes, BLOCK);
 }
 
+void t.test(
+  "a disk with an open checkpoint is not closed, and can be closed after it",
+  async (t) => {
+    const disk = await memoryDisk();
+    await disk.addTarget("t", "all");
+    const checkpoint = await disk.checkpoint("t");
+    await t.rejects(disk.close(), {
+      code: "IN_USE",
+      message: /because a checkpoint of it is open/,
+    });
+    await checkpoint.commit();
+    await disk.close();
+    t.throws(() => disk.targets(), { code: "CLOSED" });
+  },
+);
+
 void t.test("a checkpoint that is dropped by await using is rolled back", async (t) => {
   await using disk = await memoryDisk();
   await disk.addTarget("t", "nothing");
