@@ -47,6 +47,7 @@ struct Scene {
   Gate gate;
   std::atomic<uint64_t> cut{0};  // changes under the closed gate only
   std::atomic<uint64_t> unseen_marks{0};
+  std::atomic<uint64_t> mark_count{0};
 };
 
 // One passage of the gate: a few marks, each with the cut that must hold it.
@@ -58,6 +59,7 @@ void mark_some(Scene& scene, std::mt19937_64& random, uint64_t cut, std::vector<
     const auto seen = scene.bitmap.next_extent(MapId::live(), block * kBlock, kBlock);
     if (!seen || seen->offset_bytes != block * kBlock) ++scene.unseen_marks;
     journal.push_back({cut, block});
+    ++scene.mark_count;
   }
 }
 
@@ -77,10 +79,12 @@ void mark_until_last_cut(Scene& scene, uint32_t thread, std::vector<Marked>& jou
 
 std::set<Marked> cut_repeatedly(Scene& scene, uint32_t slot) {
   std::set<Marked> captured;
+  uint64_t count_at_cut = 0;
   for (uint64_t cut = 0; cut < kCuts; ++cut) {
-    std::this_thread::yield();
+    while (scene.mark_count == count_at_cut) std::this_thread::yield();
     scene.gate.close();
     scene.bitmap.flip();
+    count_at_cut = scene.mark_count;
     ++scene.cut;
     scene.gate.open();
     require_ok(scene.bitmap.merge_closed());
