@@ -47,13 +47,11 @@ function countDoctest(output: string): Counts {
 }
 
 const CHECKS: readonly Step[] = [
-  { name: "format", command: ["npx", "--no", "biome", "format", "."] },
+  { name: "format", command: ["node_modules/.bin/biome", "format", "."] },
   {
     name: "lint",
     command: [
-      "npx",
-      "--no",
-      "oxlint",
+      "node_modules/.bin/oxlint",
       "--type-aware",
       "--deny-warnings",
       "lib",
@@ -62,7 +60,7 @@ const CHECKS: readonly Step[] = [
       "tools",
     ],
   },
-  { name: "types", command: ["npx", "--no", "--", "tsc", "-p", "tsconfig.test.json"] },
+  { name: "types", command: ["node_modules/.bin/tsc", "-p", "tsconfig.test.json"] },
   { name: "tidy", command: ["node", "--import", "tsx", "tools/tidy/tidy.ts"] },
 ];
 
@@ -101,7 +99,7 @@ function testFiles(folder: string): string[] {
 function tapStep(name: string, files: readonly string[]): Step {
   return {
     name,
-    command: ["npx", "--no", "tap", "run", "--reporter=tap", ...files],
+    command: ["node_modules/.bin/tap", "run", "--reporter=tap", ...files],
     count: countTap,
     isLong: true,
   };

@@ -52,7 +52,8 @@ export interface NativeTrackedDevice extends NativeDevice {
   readonly diskId: string;
   readonly granularityBytes: number;
   readonly openedClean: boolean;
-  addTarget(id: string): Promise<number>;
+  /** What counts as changed for it is durable before it is there. */
+  addTarget(id: string, start: "nothing" | "allocated" | "all"): Promise<number>;
   removeTarget(slot: number): Promise<void>;
   targets(): NativeTarget[];
   liveBlocks(): number;

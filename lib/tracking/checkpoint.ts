@@ -102,6 +102,7 @@ export class Checkpoint implements TargetChanges, AsyncDisposable {
     this.segments = segments;
     this.disks = members.map((member) => new CheckpointDisk(member.disk, member.capture));
     this.dirtyBytes = this.disks.reduce((sum, disk) => sum + disk.changedBytes, 0);
+    for (const { disk } of members) disk.onCheckpoint(this, true);
   }
 
   get isEnded(): boolean {
@@ -168,6 +169,8 @@ export class Checkpoint implements TargetChanges, AsyncDisposable {
       for (const member of this.#members) await move(member);
     } catch (thrown) {
       throw toTidemarkError(thrown);
+    } finally {
+      for (const { disk } of this.#members) disk.onCheckpoint(this, false);
     }
   }
 

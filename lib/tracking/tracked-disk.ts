@@ -54,6 +54,7 @@ export class TrackedDisk implements AsyncDisposable {
   readonly openedClean: boolean;
   readonly #native: NativeTrackedDevice;
   readonly #servers = new Set<NbdServer>();
+  readonly #checkpoints = new Set<Checkpoint>();
   #isClosed = false;
 
   private constructor(native: NativeTrackedDevice, diskId: string, path: string) {
@@ -92,13 +93,14 @@ export class TrackedDisk implements AsyncDisposable {
     return this.#native;
   }
 
-  /** Idempotent for a target that is there. From its return on, every write counts for the target. */
+  /**
+   * Idempotent for a target that is there. From its return on, every write counts
+   * for the target; it is there with all that counts from the start, or not at all.
+   */
   async addTarget(name: string, start: TargetStart = "all"): Promise<void> {
     const id = targetIdOf(name);
     if (this.native.targets().some((target) => target.id === id)) return;
-    const slot = await rethrown(() => this.native.addTarget(id));
-    if (start === "all") await rethrown(() => this.native.markPending(slot, 0, this.sizeBytes));
-    if (start === "allocated") await rethrown(() => this.native.markAllocated(slot));
+    await rethrown(() => this.native.addTarget(id, start));
   }
 
   async removeTarget(name: string): Promise<void> {
@@ -130,6 +132,12 @@ export class TrackedDisk implements AsyncDisposable {
     return takeCheckpoint([this], target, options);
   }
 
+  /** For checkpoints alone: an open one keeps the disk from being closed. */
+  onCheckpoint(checkpoint: Checkpoint, isOpen: boolean): void {
+    if (isOpen) this.#checkpoints.add(checkpoint);
+    else this.#checkpoints.delete(checkpoint);
+  }
+
   /** Serves the disk over NBD, as the default export too. Closed with the disk. */
   async serve(options: NbdServerOptions & { readonly exportName?: string }): Promise<NbdServer> {
     const server = await NbdServer.start(options);
@@ -153,6 +161,13 @@ export class TrackedDisk implements AsyncDisposable {
   /** Ends its servers, syncs, and marks the bitmap clean. IN_USE while a checkpoint is open. */
   async close(): Promise<void> {
     if (this.#isClosed) return;
+    if (this.#checkpoints.size > 0) {
+      throw new TidemarkError(
+        "IN_USE",
+        `Cannot close disk ${this.path}: because a checkpoint of it is open.`,
+        { hint: "End the checkpoint with commit() or rollback() first." },
+      );
+    }
     this.#isClosed = true;
     for (const server of this.#servers) await server.close();
     await rethrown(() => this.#native.close());

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "addon/capture_object.h"
+#include "tracking/allocated_extents.h"
 #include "tracking/checkpoint.h"
 
 namespace tidemark {
@@ -21,25 +22,23 @@ MapId map_argument(const Napi::CallbackInfo& info, size_t index, uint32_t slot) 
 
 // What the backing does not know to be zero must travel in a first copy.
 Result<uint64_t> mark_what_is_allocated(TrackedDevice& device, uint32_t slot) {
-  constexpr size_t kExtentsAtOnce = 1024;
+  Result<std::vector<ByteExtent>> allocated = allocated_extents(device);
+  if (!allocated.is_ok()) return allocated.status();
   uint64_t marked_bytes = 0;
-  uint64_t offset_bytes = 0;
-  std::vector<DeviceExtent> extents;
-  while (offset_bytes < device.size_bytes()) {
-    extents.clear();
-    Status status = device.query_extents("base:allocation", offset_bytes,
-                                         device.size_bytes() - offset_bytes, kExtentsAtOnce, extents);
-    if (!status.is_ok()) return status;
-    if (extents.empty()) return Status(ErrorCode::kIo, "Cannot scan the disk: it names no extents.");
-    for (const DeviceExtent& extent : extents) {
-      if ((extent.flags & kExtentZero) == 0) {
-        device.mark_pending(slot, offset_bytes, extent.length_bytes);
-        marked_bytes += extent.length_bytes;
-      }
-      offset_bytes += extent.length_bytes;
-    }
+  for (const ByteExtent& extent : allocated.value()) {
+    device.mark_pending(slot, extent.offset_bytes, extent.length_bytes);
+    marked_bytes += extent.length_bytes;
   }
   return marked_bytes;
+}
+
+TargetStart start_argument(const Napi::CallbackInfo& info, size_t index) {
+  const std::string name = string_argument(info, index);
+  if (name == "nothing") return TargetStart::kNothing;
+  if (name == "allocated") return TargetStart::kAllocated;
+  if (name == "all") return TargetStart::kAll;
+  throw to_js_error(info.Env(), Status(ErrorCode::kInvalidArgument,
+                                       "Cannot use " + name + ": because it is no start."));
 }
 
 struct Tracked {
@@ -47,9 +46,8 @@ struct Tracked {
   std::shared_ptr<DirtyBitmap> bitmap;
 };
 
-Result<Tracked> track(std::shared_ptr<BlockDevice> backing,
-                                             const std::string& bitmap_path, const Uuid& disk,
-                                             uint32_t granularity_bytes, bool create) {
+Result<Tracked> track(std::shared_ptr<BlockDevice> backing, const std::string& bitmap_path,
+                      const Uuid& disk, uint32_t granularity_bytes, bool create) {
   auto bitmap =
       create ? DirtyBitmap::create(bitmap_path, {disk, backing->size_bytes(), granularity_bytes})
              : DirtyBitmap::open(bitmap_path, disk, backing->size_bytes());
@@ -69,7 +67,8 @@ TrackedDeviceObject& tracked_argument(Napi::Env env, const Napi::Value& value) {
                                 "Cannot use this value: it is not a tracked device."));
 }
 
-Napi::Object to_js_target(Napi::Env env, const DirtyBitmap& bitmap, const DirtyBitmap::Target& target) {
+Napi::Object to_js_target(Napi::Env env, const DirtyBitmap& bitmap,
+                          const DirtyBitmap::Target& target) {
   auto count = [&](MapId map) {
     return Napi::Number::New(env, static_cast<double>(bitmap.dirty_block_count(map)));
   };
@@ -111,8 +110,8 @@ uint32_t TrackedDeviceObject::slot_argument(const Napi::CallbackInfo& info, size
   const bool known = std::any_of(targets.begin(), targets.end(),
                                  [slot](const auto& target) { return target.slot == slot; });
   if (!known) {
-    throw to_js_error(info.Env(), Status(ErrorCode::kNotFound, "Cannot find target slot " +
-                                                                   std::to_string(slot) + "."));
+    throw to_js_error(info.Env(), Status(ErrorCode::kNotFound,
+                                         "Cannot find target slot " + std::to_string(slot) + "."));
   }
   return slot;
 }
@@ -131,8 +130,10 @@ Napi::Value TrackedDeviceObject::opened_clean(const Napi::CallbackInfo& info) {
 
 Napi::Value TrackedDeviceObject::add_target(const Napi::CallbackInfo& info) {
   const Uuid id = uuid_argument(info, 0);
+  const TargetStart start = start_argument(info, 1);
   return AsyncTask<uint32_t>::run(
-      info.Env(), [device = handle_.lease(info.Env()), id] { return device->add_target(id); },
+      info.Env(),
+      [device = handle_.lease(info.Env()), id, start] { return device->add_target(id, start); },
       [](Napi::Env env, uint32_t& slot) -> Napi::Value { return Napi::Number::New(env, slot); });
 }
 
@@ -236,8 +237,7 @@ Napi::Value track_device_js(const Napi::CallbackInfo& info) {
   const bool create = bool_argument(info, 4);
   auto backing = device_argument(info, 0).take_device(info.Env());
   return AsyncTask<Tracked>::run(
-      info.Env(),
-      [=] { return track(backing, bitmap_path, disk, granularity_bytes, create); },
+      info.Env(), [=] { return track(backing, bitmap_path, disk, granularity_bytes, create); },
       [](Napi::Env env, Tracked& tracked) -> Napi::Value {
         Napi::Object object = wrap_new(env, AddonData::of(env).tracked_device, tracked.device);
         TrackedDeviceObject::Unwrap(object)->set_bitmap(tracked.bitmap);
@@ -297,7 +297,8 @@ Napi::Value checkpoint_js(const Napi::CallbackInfo& info) {
     leases.push_back(disk.lease(env));
   }
   return AsyncTask<CheckpointOutcome>::run(
-      env, [members, leases, options]() mutable {
+      env,
+      [members, leases, options]() mutable {
         auto outcome = take_checkpoint(members, options);
         members.clear();
         return outcome;

@@ -21,7 +21,23 @@ void DirtyBitmap::Impl::load_target(uint32_t slot) {
                                                         file.map_at(offset_bytes + 2 * map_bytes)});
 }
 
-Result<uint32_t> DirtyBitmap::add_target(const Uuid& id) {
+// Before the target is listed, so that one that is listed has its bits.
+Status DirtyBitmap::Impl::begin_target(uint32_t slot, std::span<const ByteExtent> pending) {
+  if (Status status = file.allocate_slot(slot); !status.is_ok()) return status;
+  load_target(slot);
+  BlockMap& map = slots[slot]->pending;
+  WordRange touched;
+  for (const ByteExtent& extent : pending) {
+    const auto blocks = touched_blocks(extent.offset_bytes, extent.length_bytes);
+    if (!blocks) continue;
+    const uint64_t last = blocks->first + blocks->count - 1;
+    map.mark(blocks->first, last);
+    touched.include({blocks->first / 64, last / 64 + 1});
+  }
+  return touched.is_empty() ? Status::ok() : file.sync(map, touched);
+}
+
+Result<uint32_t> DirtyBitmap::add_target(const Uuid& id, std::span<const ByteExtent> pending) {
   BitmapFile& file = impl_->file;
   if (!file.is_open()) return cannot_add(file.path(), ErrorCode::kClosed, "it is closed.");
   if (id.is_nil()) {
@@ -37,14 +53,16 @@ Result<uint32_t> DirtyBitmap::add_target(const Uuid& id) {
                       "it has " + std::to_string(kMaxTargets) + " already. Remove one first.");
   }
   const auto slot = static_cast<uint32_t>(free - header.targets.begin());
-  if (Status status = file.allocate_slot(slot); !status.is_ok()) return status;
   header.targets[slot] = id;
-  if (Status status = file.write_header(header); !status.is_ok()) {
-    (void)file.release_slot(slot);
-    return status;
+  Status status = impl_->begin_target(slot, pending);
+  if (status.is_ok()) {
+    failpoint("bitmap.add_target");
+    status = file.write_header(header);
   }
-  impl_->load_target(slot);
-  return slot;
+  if (status.is_ok()) return slot;
+  impl_->slots[slot].reset();
+  (void)file.release_slot(slot);
+  return status;
 }
 
 Status DirtyBitmap::remove_target(uint32_t slot) {

@@ -25,6 +25,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -105,7 +106,9 @@ class DirtyBitmap {
   void mark(uint64_t offset_bytes, uint64_t length_bytes) noexcept;
 
   // -- Targets ------------------------------------------------------------
-  Result<uint32_t> add_target(const Uuid& id);  // its slot; kAlreadyExists, kLimitReached, kNoSpace
+  // Its slot; kAlreadyExists, kLimitReached, kNoSpace. What `pending` touches is
+  // durably marked before the target is.
+  Result<uint32_t> add_target(const Uuid& id, std::span<const ByteExtent> pending = {});
   Status remove_target(uint32_t slot);
   std::optional<uint32_t> find_target(const Uuid& id) const;
   std::vector<Target> targets() const;

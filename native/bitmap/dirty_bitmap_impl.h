@@ -47,6 +47,7 @@ class DirtyBitmap::Impl {
   std::vector<BlockMap*> merge_destinations() noexcept;
 
   void load_target(uint32_t slot);
+  Status begin_target(uint32_t slot, std::span<const ByteExtent> pending);
   Status load();                   // kCorrupt: a map holds bits past the last block
   Status recover(bool same_boot);  // after an unclean end
   Status begin();                  // recovers where needed, then takes the clean flag down

@@ -26,8 +26,9 @@ struct LayeredDeviceParameters {
   std::string scratch_path;                          // empty: the device is read-only
 };
 
-// Opens or creates the scratch: kForeign when it belongs to another disk or
-// other layers.
+// Opens or creates the scratch: kForeign when it belongs to another disk, other
+// layers, another size or granularity, kInUse while another device has it, kCorrupt
+// or kTruncated when it is damaged. Blocks.
 Result<std::shared_ptr<BlockDevice>> open_layered_device(LayeredDeviceParameters parameters);
 
 }  // namespace tidemark

@@ -207,6 +207,15 @@ TEST_CASE("there are 16 targets, each once, and a removed one's slot is used aga
   CHECK(bitmap->dirty_block_count(MapId::pending(4)) == 0);
 }
 
+TEST_CASE("T12: what a new target starts with is marked before the target is listed") {
+  TempDirectory directory;
+  auto bitmap = create_bitmap(directory.file("b"), 100 * kBlock);
+  const ByteExtent start[] = {{kBlock + 1, 1}, {90 * kBlock, 10 * kBlock}};
+  const uint32_t slot = bitmap->add_target(Uuid::random(), start).value();
+  CHECK(blocks_of(*bitmap, MapId::pending(slot)) ==
+        Blocks{1, 90, 91, 92, 93, 94, 95, 96, 97, 98, 99});
+}
+
 TEST_CASE("targets and every map survive a clean reopen, and the clean flag says so") {
   TempDirectory directory;
   const std::string path = directory.file("b");

@@ -47,13 +47,14 @@ struct BlockContent {
 };
 
 // Pairs of dependent writes: number n to disk 0, acknowledged, then n to disk 1.
+// Every write is slow, so that nearly every cut finds some in flight.
 class DependentWrites {
  public:
   DependentWrites() {
     const Uuid target = Uuid::random();
     for (uint64_t i = 0; i < 2; ++i) {
       disks_.push_back(make_disk(scratch_, std::make_shared<ReorderingDevice>(
-                                               make_memory_device(kPairs * kBlock), 11 + i)));
+                                               make_memory_device(kPairs * kBlock), 11 + i, 1)));
       members_.push_back({disks_[i].device, add_target(*disks_[i].device, target), {}});
     }
   }

@@ -170,11 +170,15 @@ class StepDevice final : public BlockDevice {
   uint64_t counts_[5] = {};
 };
 
-// Passes requests on from a thread of its own, in random order.
+// Passes requests on from a thread of its own, in random order, one in
+// `slow_one_in` of them late.
 class ReorderingDevice final : public BlockDevice {
  public:
-  ReorderingDevice(std::shared_ptr<BlockDevice> inner, uint64_t seed)
-      : inner_(std::move(inner)), random_(seed), thread_([this] { run(); }) {}
+  ReorderingDevice(std::shared_ptr<BlockDevice> inner, uint64_t seed, uint64_t slow_one_in = 8)
+      : inner_(std::move(inner)),
+        slow_one_in_(slow_one_in),
+        random_(seed),
+        thread_([this] { run(); }) {}
   ~ReorderingDevice() override {
     {
       const std::lock_guard lock(mutex_);
@@ -201,7 +205,7 @@ class ReorderingDevice final : public BlockDevice {
       std::swap(queue_[random_() % queue_.size()], queue_.back());
       IoRequest* const request = queue_.back();
       queue_.pop_back();
-      const bool dawdles = random_() % 8 == 0;
+      const bool dawdles = random_() % slow_one_in_ == 0;
       lock.unlock();
       if (dawdles) std::this_thread::sleep_for(std::chrono::microseconds(100));
       inner_->submit(*request);
@@ -210,6 +214,7 @@ class ReorderingDevice final : public BlockDevice {
   }
 
   const std::shared_ptr<BlockDevice> inner_;
+  const uint64_t slow_one_in_;
   std::mutex mutex_;
   std::condition_variable work_;
   std::vector<IoRequest*> queue_;

@@ -1,5 +1,6 @@
 #include "tracking/tracked_device.h"
 
+#include "tracking/allocated_extents.h"
 #include "tracking/dirty_extents.h"
 #include "tracking/tracked_device_impl.h"
 
@@ -63,9 +64,18 @@ Status TrackedDevice::query_extents(std::string_view context, uint64_t offset_by
                                     ": because there is no such target. List the contexts."};
 }
 
-Result<uint32_t> TrackedDevice::add_target(const Uuid& id) {
+// Under the maps' lock, so that no checkpoint moves what is written meanwhile out
+// of the live map before the target is there to get it.
+Result<uint32_t> TrackedDevice::add_target(const Uuid& id, TargetStart start) {
   const MutexLock lock(impl_->maps_mutex());
-  Result<uint32_t> slot = impl_->bitmap().add_target(id);
+  std::vector<ByteExtent> pending;
+  if (start == TargetStart::kAll) pending.push_back({0, size_bytes()});
+  if (start == TargetStart::kAllocated) {
+    Result<std::vector<ByteExtent>> allocated = allocated_extents(backing());
+    if (!allocated.is_ok()) return allocated.status();
+    pending = std::move(allocated).value();
+  }
+  Result<uint32_t> slot = impl_->bitmap().add_target(id, pending);
   impl_->refresh_targets();
   return slot;
 }

@@ -21,6 +21,13 @@
 
 namespace tidemark {
 
+// What counts as changed for a new target.
+enum class TargetStart : uint8_t {
+  kNothing,    // it holds what the disk holds
+  kAllocated,  // it holds zeroes: what is not known to be zero
+  kAll,        // who knows what it holds
+};
+
 class TrackedDevice final : public BlockDevice {
  public:
   // Both are of the same size. The bitmap's close() stays the caller's, after
@@ -44,7 +51,7 @@ class TrackedDevice final : public BlockDevice {
 
   // As the functions of DirtyBitmap with these names. Those that change the
   // in-flight map answer kInUse while the target's capture is open.
-  Result<uint32_t> add_target(const Uuid& id);
+  Result<uint32_t> add_target(const Uuid& id, TargetStart start = TargetStart::kNothing);
   Status remove_target(uint32_t slot);
   Status commit(uint32_t slot);
   Status give_back(uint32_t slot);

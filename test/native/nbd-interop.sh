@@ -125,7 +125,8 @@ fio_verify_at() {
 fio_verify() { fio_verify_at "$uri"; }
 fio_has_nbd() { fio --enghelp 2> /dev/null | grep -qw nbd; }
 nbdsh_errors() {
-  nbdsh -u "$uri" -c '
+  # Debian's nbdsh needs Debian's python3, whichever comes first in PATH.
+  PATH="/usr/bin:$PATH" nbdsh -u "$uri" -c '
 import errno
 h.set_strict_mode(0)
 def fails(expected, call):

@@ -11,7 +11,6 @@ import t, { type Test } from "tap";
 import { createCa, issueCertificate } from "#lib/security/pki.js";
 import {
   contentOfPoint,
-  eventually,
   fillUp,
   Guest,
   lastErrorOf,
@@ -340,52 +339,47 @@ void t.test("a full disk at the replica", { skip: noNamespaces }, async (t) => {
 });
 
 void t.test("a full disk at the primary", { skip: noNamespaces }, async (t) => {
-  const full = await LoopbackHost.prepare(t, join(directory, "g"), {
-    caDirectory: pair.caDirectory,
-  });
-  const mounted = join(directory, "mounted");
-  await mkdir(mounted);
-  const kept = join(directory, "kept");
-  await rename(full.paths.directory, kept);
-  await mkdir(full.paths.directory);
   const guest = await Guest.make(directory, "thin", 8 * MIB);
-  await full.start({
-    inMountNamespace: [
-      `mount -t tmpfs -o size=14m tmpfs '${full.paths.directory}'`,
-      `cp -a '${kept}/.' '${full.paths.directory}'`,
-      `cp --sparse=always '${guest.diskPath}' '${full.paths.directory}/thin.raw'`,
-    ].join("\n"),
-  });
-  const inside = `/proc/${full.process?.processId ?? 0}/root${full.paths.directory}`;
-  const fullApi = await reachedThrough(inside, full);
-  const vm = await fullApi.api.call("vmEnable", {
-    name: guest.name,
-    disks: [{ path: join(full.paths.directory, "thin.raw") }],
-    replicaUrl,
-    intervalMs: 1000,
-  });
+  const { host, inside, diskPath } = await startOnSmallDisk(t, guest);
+  const disks = [{ path: diskPath }];
+  const request = { name: guest.name, disks, replicaUrl, intervalMs: 1000 };
+  const vm = await host.api.call("vmEnable", request);
   const socket = new URL(vm.disks[0]?.uri ?? "").searchParams.get("socket") ?? "";
-  guest.uri = `nbd+unix:///vda?socket=/proc/${full.process?.processId ?? 0}/root${socket}`;
-  await replicated(fullApi, guest.name);
+  guest.uri = `nbd+unix:///vda?socket=/proc/${host.process?.processId ?? 0}/root${socket}`;
+  await replicated(host, guest.name);
   await fillUp(join(inside, "ballast"));
   await t.rejects(guest.write(6 * MIB, Buffer.alloc(MIB, 1)), /errno (28|5)/, "the guest is told");
   await guest.write(0, Buffer.alloc(MIB, 2));
-  t.ok((await fullApi.api.call("hostStatus", {})).processId, "the service answers");
-  const { lastError } = (await fullApi.vm(guest.name)).relationship ?? {};
+  t.ok((await host.api.call("hostStatus", {})).processId, "the service answers");
+  const { lastError } = (await host.vm(guest.name)).relationship ?? {};
   if (lastError !== null && lastError !== undefined) isOneSentence(t, lastError.message);
 
   await rm(join(inside, "ballast"));
   await guest.write(6 * MIB, Buffer.alloc(MIB, 4));
-  await replicated(fullApi, guest.name);
+  await replicated(host, guest.name);
   t.ok((await contentOfPoint(replica, guest.name)).equals(guest.content), "it goes on");
   guest.disconnect();
-  t.equal((await full.stop())?.exitCode, 0);
+  t.equal((await host.stop())?.exitCode, 0);
 });
 
-/** The same host, its socket reached in its own mount namespace. */
-async function reachedThrough(inside: string, host: LoopbackHost): Promise<LoopbackHost> {
-  await eventually("the socket", () => stat(join(inside, "api.sock")).catch(() => null));
-  return LoopbackHost.at(t, inside, host.process);
+/** A host whose directory and the guest's disk are on a small file system that only it sees. */
+async function startOnSmallDisk(t: Test, guest: Guest) {
+  const { caDirectory } = pair;
+  const outside = await LoopbackHost.prepare(t, join(directory, "g"), { caDirectory });
+  const own = outside.paths.directory;
+  const kept = join(directory, "kept");
+  await rename(own, kept);
+  await mkdir(own);
+  const diskPath = join(own, "thin.raw");
+  await outside.start({
+    inMountNamespace: [
+      `mount -t tmpfs -o size=14m tmpfs '${own}'`,
+      `cp -a '${kept}/.' '${own}'`,
+      `cp --sparse=always '${guest.diskPath}' '${diskPath}'`,
+    ].join("\n"),
+  });
+  const inside = `/proc/${outside.process?.processId ?? 0}/root${own}`;
+  return { host: LoopbackHost.at(t, inside, outside.process), inside, diskPath };
 }
 
 void t.test("after all of it the hosts end cleanly", async (t) => {

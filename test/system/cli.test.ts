@@ -90,10 +90,8 @@ void t.test("pki init and issue, host init", async (t) => {
   t.match(await succeeds(t, ...onPrimary, ...init, "p.example"), /Wrote .*host\.json/);
   await fails(t, "ALREADY_EXISTS", ...onPrimary, ...init, "p.example");
   await fails(t, "INVALID_ARGUMENT", ...onReplica, "host", "init", "--listen", "nowhere");
-  const files = await json<{ configuration: string; pkiDirectory: string }>(
-    t,
-    ...[...onReplica, ...init, "r.example", "--replica-root", "replica"],
-  );
+  const asReplica = [...onReplica, ...init, "r.example", "--replica-root", "replica"];
+  const files = await json<{ configuration: string }>(t, ...asReplica);
   t.equal(files.configuration, join(replica ?? "", "host.json"));
   await fails(t, "NOT_FOUND", ...onPrimary, "host", "start");
   for (const host of [primary, replica]) {
@@ -162,10 +160,8 @@ async function writeSomething(): Promise<false> {
 
 void t.test("vm test-failover, failover and close", async (t) => {
   for (const kind of ["test-failover", "failover"]) {
-    const opened = await json<{ exportId: string; disks: { uri: string }[] }>(
-      t,
-      ...[...onReplica, "vm", kind, guest.name],
-    );
+    const open = [...onReplica, "vm", kind, guest.name];
+    const opened = await json<{ exportId: string; disks: { uri: string }[] }>(t, ...open);
     const client = await NbdClient.connect(opened.disks[0]?.uri ?? "");
     t.equal(client.sizeBytes, guest.content.length);
     await client.write(0, Buffer.alloc(4096, 1));

@@ -1,4 +1,4 @@
-/** The library as a developer of hypervisor tooling uses it: lifetimes, limits, deltas, errors. */
+/** The library as a developer of hypervisor tooling uses it: lifetimes, limits, errors. */
 import { randomUUID } from "node:crypto";
 import { readFile, truncate, writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -280,6 +280,22 @@ async function readOf(checkpoint: Checkpoint, offsetBytes: number): Promise<void
   await checkpoint.disks[0]?.read(offsetBytes, BLOCK);
 }
 
+void t.test(
+  "a disk with an open checkpoint is not closed, and can be closed after it",
+  async (t) => {
+    const disk = await memoryDisk();
+    await disk.addTarget("t", "all");
+    const checkpoint = await disk.checkpoint("t");
+    await t.rejects(disk.close(), {
+      code: "IN_USE",
+      message: /because a checkpoint of it is open/,
+    });
+    await checkpoint.commit();
+    await disk.close();
+    t.throws(() => disk.targets(), { code: "CLOSED" });
+  },
+);
+
 void t.test("a checkpoint that is dropped by await using is rolled back", async (t) => {
   await using disk = await memoryDisk();
   await disk.addTarget("t", "nothing");
@@ -301,11 +317,19 @@ void t.test("a capture without room breaks, and the guest writes on", async (t) 
   }
   t.type(checkpoint.brokenReason(), "string");
   await t.rejects(readOf(checkpoint, 0), { code: "CAPTURE_BROKEN", name: "TidemarkError" });
-  const [failure] = await Promise.allSettled([checkpoint.delta("t").toArray()]);
+  const [failure] = await Promise.allSettled([collect(checkpoint.delta("t"))]);
   t.equal(failure.status, "rejected");
   await checkpoint.rollback();
   t.equal(disk.targets()[0]?.pendingBytes, MIB);
 });
+
+async function collect(stream: AsyncIterable<Uint8Array>): Promise<Buffer> {
+  const chunks: Uint8Array[] = [];
+  for await (const chunk of stream) chunks.push(chunk);
+  return Buffer.concat(chunks);
+}
+
+// ---- NBD server --------------------------------------------------------------
 
 void t.test("the NBD server refuses with typed errors", async (t) => {
   const typed = (code: string) => ({ code, name: "TidemarkError" });
