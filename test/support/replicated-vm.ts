@@ -86,12 +86,19 @@ export class ReplicatedVm {
     const before = this.reports.length;
     const found = () =>
       this.reports.slice(before).find(({ pointId }) => pointId !== null) ?? this.#requireAlive();
-    return until("the next recovery point", PATIENCE_MS, found).catch(async (thrown: unknown) => {
+    return this.waitFor("the next recovery point", found);
+  }
+
+  /** As until(), but what it throws says how both hosts are. */
+  async waitFor<T>(what: string, found: () => T | null | false): Promise<T> {
+    try {
+      return await until(what, PATIENCE_MS, found);
+    } catch (thrown) {
       const status = await this.primary.api.call("vmStatus", {}, { vm: VM }).catch(String);
       throw new Error(
         `${String(thrown)}\n${JSON.stringify(status)}\nprimary: ${this.primary.stderr}\nreplica: ${this.replica.stderr}`,
       );
-    });
+    }
   }
 
   points(): Promise<readonly RecoveryPointBody[]> {

@@ -71,7 +71,7 @@ void t.test("checkpoints of each disk by itself are caught", async (t) => {
       .judge(acked, scene.progress("issued"))
       .filter((fault) => fault.includes("without its A"));
   }
-  t.not(faults.length, 0);
+  t.not(faults.length, 0, "the oracle says so");
 });
 
 void t.test("a record that does not arrive is caught", async (t) => {
@@ -91,5 +91,5 @@ void t.test("a record that does not arrive is caught", async (t) => {
     });
     faults = scene.judge(acked, scene.progress("issued"));
   }
-  t.not(faults.length, 0);
+  t.not(faults.length, 0, "the oracle says so");
 });
