@@ -13,6 +13,15 @@ import { issueCertificate } from "#lib/security/pki.js";
 const PROGRAM = fileURLToPath(new URL("../../bin/tidemark.js", import.meta.url));
 const STOP_LIMIT_MS = 30_000;
 
+/** No host outlives a test that is ended early. */
+const running = new Set<ChildProcess>();
+process.once("exit", () => {
+  for (const child of running) child.kill("SIGKILL");
+});
+for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) {
+  process.once(signal, () => process.exit(1));
+}
+
 export interface HostSettings {
   readonly name: string;
   readonly caDirectory: string;
@@ -79,7 +88,9 @@ export class HostProcess {
     const args = [PROGRAM, "--dir", this.directory, "host", "start"];
     const child = spawn(process.execPath, args, { stdio: ["ignore", "pipe", "pipe"], env });
     this.#child = child;
+    running.add(child);
     this.#death = once(child, "close").then(([code, signal]) => {
+      running.delete(child);
       this.#child = null;
       return { code, signal } as Death;
     });
