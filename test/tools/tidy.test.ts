@@ -225,7 +225,7 @@ const CASES: Readonly<Record<string, Case>> = {
       "lib/a.ts": "// all done\n",
       "lib/cli/a.ts": "console.log(1);\n",
       "test/a.test.ts": 'void t.test("a", { skip: reason }, run);\n',
-      "docs/a.md": "See https://example.com/home/a and ./work/b.\n",
+      "docs/a.md": "See https://example.com/home/a and ./guide/b.\n",
     },
     planted: {
       "unfinished work": {
