@@ -93,17 +93,19 @@ export class PrimaryVms {
         bitmapPath: `${disk.path}.tidemark`,
       })),
     };
+    let served: ServedVm | null = null;
     try {
       requireDistinct(definition);
-      const served = await this.#serve(definition, disks);
+      served = await this.#serve(definition, disks);
       await this.#options.store.put(VM_PREFIX + definition.vmId, definition, 0);
-      this.#definitions.set(definition.vmId, definition);
-      this.#served.set(definition.vmId, Promise.resolve(served));
-      return served;
     } catch (thrown) {
+      await served?.server.close();
       for (const disk of disks) await disk.close();
       throw thrown;
     }
+    this.#definitions.set(definition.vmId, definition);
+    this.#served.set(definition.vmId, Promise.resolve(served));
+    return served;
   }
 
   /** Forgets the VM and ends its exports; its disks and bitmaps stay. */
