@@ -5,9 +5,9 @@
 #include <cstdint>
 #include <vector>
 
+#include "common/nbd_wire.h"
 #include "nbd/output_queue.h"
 #include "nbd/session.h"
-#include "nbd/wire.h"
 
 namespace tidemark::nbd {
 

@@ -3,8 +3,8 @@
 
 #include <cstdint>
 
+#include "common/nbd_wire.h"
 #include "nbd/export_registry.h"
-#include "nbd/wire.h"
 
 namespace tidemark::nbd {
 

@@ -3,7 +3,7 @@
 #include <bit>
 #include <limits>
 
-#include "nbd/wire.h"
+#include "common/nbd_wire.h"
 
 namespace tidemark::nbd {
 

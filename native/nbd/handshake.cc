@@ -1,6 +1,6 @@
 #include "nbd/handshake.h"
 
-#include "nbd/wire.h"
+#include "common/nbd_wire.h"
 
 namespace tidemark::nbd {
 

@@ -4,7 +4,7 @@
 #include <string>
 #include <string_view>
 
-#include "nbd/wire.h"
+#include "common/nbd_wire.h"
 
 namespace tidemark::nbd {
 

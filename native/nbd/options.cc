@@ -1,7 +1,7 @@
 #include "nbd/options.h"
 
+#include "common/nbd_wire.h"
 #include "nbd/export_info.h"
-#include "nbd/wire.h"
 
 namespace tidemark::nbd {
 

@@ -6,9 +6,9 @@
 #include <memory>
 #include <vector>
 
+#include "common/nbd_wire.h"
 #include "device/io_request.h"
 #include "nbd/chunk.h"
-#include "nbd/wire.h"
 
 namespace tidemark::nbd {
 

@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <string_view>
 
-#include "nbd/wire.h"
+#include "common/nbd_wire.h"
 
 namespace tidemark::nbd {
 

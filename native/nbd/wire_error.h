@@ -1,6 +1,6 @@
 #pragma once
 
-#include "nbd/wire.h"
+#include "common/nbd_wire.h"
 
 namespace tidemark::nbd {
 

@@ -104,7 +104,7 @@ const CASES: Readonly<Record<string, Case>> = {
     check: checkNativeIncludes,
     clean: {
       "native/common/status.h": "#include <string>\n",
-      "native/nbd/wire.h": '#include "common/status.h"\n',
+      "native/nbd/handshake.h": '#include "common/status.h"\n',
       "native/tracking/gate.h": "",
       "native/addon/a.cc": '#include <napi.h>\n#include "tracking/gate.h"\n',
       "native/test/a_test.cc": '#include "scratch_file.h"\n#include <doctest/doctest.h>\n',
@@ -120,7 +120,7 @@ const CASES: Readonly<Record<string, Case>> = {
         found: /only native\/addon may include napi\.h/,
       },
       "common includes": {
-        files: { "native/common/fd.h": '#include "nbd/wire.h"\n' },
+        files: { "native/common/fd.h": '#include "nbd/handshake.h"\n' },
         found: /common may not include nbd/,
       },
       "a header that is not there": {
