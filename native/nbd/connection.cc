@@ -14,6 +14,7 @@ Connection::Connection(uint64_t number, UniqueFd socket_fd, LoopContext& loop,
                        const ExportRegistry& exports)
     : number_(number),
       socket_fd_(std::move(socket_fd)),
+      plain_stream_(socket_fd_.get()),
       loop_(loop),
       input_(loop.chunks, live_bytes_),
       output_(loop.chunks, live_bytes_),
@@ -49,7 +50,7 @@ void Connection::on_reply() noexcept {
 }
 
 void Connection::receive() {
-  switch (input_.receive(socket_fd_.get())) {
+  switch (input_.receive(*stream_)) {
     case InputBuffer::ReceiveResult::kData:
     case InputBuffer::ReceiveResult::kNothing:
       break;
@@ -113,7 +114,7 @@ void Connection::flush() {
   // A reply that could not be queued leaves a stream that nobody can read on.
   if (transmission_ && !transmission_->is_intact()) break_off();
   if (is_broken_) return output_.discard();
-  if (output_.flush(socket_fd_.get()) == OutputQueue::FlushResult::kBroken) break_off();
+  if (output_.flush(*stream_) == OutputQueue::FlushResult::kBroken) break_off();
 }
 
 bool Connection::is_limited() const noexcept {

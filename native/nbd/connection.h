@@ -13,6 +13,7 @@
 #include "nbd/input_buffer.h"
 #include "nbd/loop_context.h"
 #include "nbd/output_queue.h"
+#include "nbd/plain_stream.h"
 #include "nbd/transmission.h"
 
 namespace tidemark::nbd {
@@ -66,6 +67,8 @@ class Connection : public PollHandler, public ReplyListener {
 
   const uint64_t number_;
   UniqueFd socket_fd_;
+  PlainStream plain_stream_;
+  ByteStream* stream_ = &plain_stream_;
   LoopContext& loop_;
   size_t live_bytes_ = 0;  // before what counts on it
   InputBuffer input_;
