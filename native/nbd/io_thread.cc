@@ -31,12 +31,13 @@ class SignalsBlocked {
 
 }  // namespace
 
-IoThread::IoThread(const ExportRegistry& exports, std::chrono::milliseconds handshake_limit)
-    : exports_(exports), handshake_limit_(handshake_limit) {}
+IoThread::IoThread(const ExportRegistry& exports, TlsSettings* tls,
+                   std::chrono::milliseconds handshake_limit)
+    : exports_(exports), tls_(tls), handshake_limit_(handshake_limit) {}
 
-Result<std::unique_ptr<IoThread>> IoThread::start(const ExportRegistry& exports,
+Result<std::unique_ptr<IoThread>> IoThread::start(const ExportRegistry& exports, TlsSettings* tls,
                                                   std::chrono::milliseconds handshake_limit) {
-  std::unique_ptr<IoThread> self(new IoThread(exports, handshake_limit));
+  std::unique_ptr<IoThread> self(new IoThread(exports, tls, handshake_limit));
   LoopContext& loop = self->loop_;
   if (!loop.poller.is_open() ||
       !loop.poller.add(loop.wake_up.fd(), EPOLLIN, self->wake_up_handler_)) {
@@ -172,7 +173,7 @@ void IoThread::destroy_closed() {
 
 void IoThread::open(UniqueFd socket_fd) {
   const uint64_t number = next_number_++;
-  auto owned = std::make_unique<Connection>(number, std::move(socket_fd), loop_, exports_);
+  auto owned = std::make_unique<Connection>(number, std::move(socket_fd), loop_, exports_, tls_);
   Connection& connection = *owned;
   connections_.emplace(number, std::move(owned));
   connection.start();

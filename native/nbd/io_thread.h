@@ -23,7 +23,8 @@ namespace tidemark::nbd {
 
 class IoThread {
  public:
-  static Result<std::unique_ptr<IoThread>> start(const ExportRegistry& exports,
+  // `tls` null: none. Both outlive the thread.
+  static Result<std::unique_ptr<IoThread>> start(const ExportRegistry& exports, TlsSettings* tls,
                                                  std::chrono::milliseconds handshake_limit);
   ~IoThread();  // stop() and join()
 
@@ -54,7 +55,8 @@ class IoThread {
     WakeUp& wake_up_;
   };
 
-  IoThread(const ExportRegistry& exports, std::chrono::milliseconds handshake_limit);
+  IoThread(const ExportRegistry& exports, TlsSettings* tls,
+           std::chrono::milliseconds handshake_limit);
 
   void run();
   void wait();
@@ -69,6 +71,7 @@ class IoThread {
   bool has_tasks();
 
   const ExportRegistry& exports_;
+  TlsSettings* const tls_;
   const std::chrono::milliseconds handshake_limit_;
 
   // The loop thread's.
