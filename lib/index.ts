@@ -20,6 +20,7 @@ export {
   NbdServer,
   type NbdServerOptions,
   type NbdServerStatistics,
+  type NbdTlsOptions,
 } from "./tracking/nbd-server.js";
 export type { SegmentRecord } from "./tracking/segment-decoder.js";
 export {

@@ -116,23 +116,35 @@ export interface NativeCheckpoint {
   readonly captures: NativeCapture[];
 }
 
+export interface NativeNbdTls {
+  readonly certificatePem: string;
+  readonly keyPem: string;
+  /** "": no client certificate is asked for. */
+  readonly authorityPem: string;
+  readonly allowedClients: string[];
+}
+
 export interface NativeNbdServerOptions {
   readonly unixPath: string;
   readonly host: string;
   readonly port: number;
   readonly threadCount: number;
   readonly maxConnections: number;
+  readonly tls: NativeNbdTls | null;
 }
 
 export interface NativeNbdServer {
   readonly address: string;
   addExport(name: string, device: NativeDevice, description: string, readOnly: boolean): void;
   removeExport(name: string): Promise<void>;
+  setTls(tls: NativeNbdTls): void;
   statistics(): {
     connectionsOpen: number;
     connectionsTotal: number;
     requestsTotal: number;
     errorsTotal: number;
+    tlsRefusalsTotal: number;
+    lastTlsRefusal: string;
   };
   close(): Promise<void>;
 }

@@ -24,7 +24,8 @@ namespace tidemark::nbd {
 
 class IoThread {
  public:
-  static Result<std::unique_ptr<IoThread>> start(const ExportRegistry& exports,
+  // `tls` null: none. Both outlive the thread.
+  static Result<std::unique_ptr<IoThread>> start(const ExportRegistry& exports, TlsSettings* tls,
                                                  const NbdServerParameters& parameters);
   ~IoThread();  // stop() and join()
 
@@ -55,7 +56,7 @@ class IoThread {
     WakeUp& wake_up_;
   };
 
-  IoThread(const ExportRegistry& exports, const NbdServerParameters& parameters);
+  IoThread(const ExportRegistry& exports, TlsSettings* tls, const NbdServerParameters& parameters);
 
   void run();
   void wait();
@@ -71,6 +72,7 @@ class IoThread {
   bool has_tasks();
 
   const ExportRegistry& exports_;
+  TlsSettings* const tls_;
   const std::chrono::milliseconds handshake_limit_;
 
   // The loop thread's.
