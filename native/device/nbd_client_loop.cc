@@ -182,7 +182,8 @@ void NbdClientLoop::finish_part(NbdClientPart& part) {
   NbdClientOperation& operation = *part.operation;
   attempt_count_ = 0;
   if (operation.kind == Kind::kExtents && part.error == 0) {
-    std::exchange(operation.query, nullptr)->answer(nbd_extents_of(part, *operation.query));
+    operation.query->answer(nbd_extents_of(part, *operation.query));
+    operation.query.reset();
   }
   if (finish_nbd_part(part, *session_)) finish(operation);
 }
