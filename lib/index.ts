@@ -21,6 +21,7 @@ export {
   type NbdServerOptions,
   type NbdServerStatistics,
 } from "./tracking/nbd-server.js";
+export type { DiskBacking, UpstreamStatus } from "./tracking/disk-backing.js";
 export type { SegmentRecord } from "./tracking/segment-decoder.js";
 export {
   type TargetStart,

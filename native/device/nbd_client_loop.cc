@@ -39,8 +39,7 @@ NbdUpstreamStatus NbdClientLoop::status() const {
 void NbdClientLoop::publish(bool is_connected, const std::string& error) {
   const MutexLock lock(status_mutex_);
   status_.is_connected = is_connected;
-  status_.connection_count =
-      is_connected ? static_cast<uint32_t>(session_->connection_count()) : 0;
+  status_.connection_count = is_connected ? static_cast<uint32_t>(session_->connection_count()) : 0;
   if (!error.empty()) status_.last_error = error;
 }
 
