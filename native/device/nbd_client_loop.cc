@@ -75,7 +75,8 @@ void NbdClientLoop::wait() {
 
 int NbdClientLoop::timeout_ms() {
   if (!inbox_.is_empty() || inbox_.is_stopped()) return 0;
-  if (session_ != nullptr || inbox_.is_given_up()) return -1;
+  if (inbox_.is_given_up()) return session_ != nullptr || !waiting_.empty() ? 0 : -1;
+  if (session_ != nullptr) return -1;
   const auto left = std::chrono::ceil<std::chrono::milliseconds>(
       std::min(retry_at_, next_expiry()) - Clock::now());
   return static_cast<int>(std::clamp<int64_t>(left.count(), 0, 60'000));
