@@ -25,7 +25,20 @@ export interface NativeDevice {
     lengthBytes: number,
     maxExtents: number,
   ): Promise<Float64Array>;
+  /** Before close(): what waits for an upstream that is away fails, as does all that follows. */
+  giveUp(): void;
+  /** Of an NBD device, also of a tracked one; null for others. */
+  upstream(): NativeUpstreamStatus | null;
   close(): Promise<void>;
+}
+
+export interface NativeUpstreamStatus {
+  readonly isConnected: boolean;
+  readonly connectionCount: number;
+  readonly lossCount: number;
+  readonly reissuedCount: number;
+  readonly replayedCount: number;
+  readonly lastError: string;
 }
 
 export interface NativeFaultDevice extends NativeDevice {
@@ -175,6 +188,13 @@ export interface NativeLayerSummary {
 export interface NativeBinding {
   crc32c(data: Uint8Array, seed: number): number;
   openFileDevice(path: string, readOnly: boolean, direct: boolean): Promise<NativeDevice>;
+  /** `reconnectLimitMs` 0: for ever. */
+  openNbdDevice(
+    uri: string,
+    connectionCount: number,
+    readOnly: boolean,
+    reconnectLimitMs: number,
+  ): Promise<NativeDevice>;
   memoryDevice(sizeBytes: number): NativeDevice;
   faultDevice(inner: NativeDevice): NativeFaultDevice;
   /**

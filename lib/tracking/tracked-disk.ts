@@ -2,20 +2,28 @@ import { randomUUID } from "node:crypto";
 import { access } from "node:fs/promises";
 import { TidemarkError, toTidemarkError } from "../model/errors.js";
 import { binding, type NativeDevice, type NativeTrackedDevice } from "./binding.js";
+import {
+  backingOf,
+  type DiskBacking,
+  openBacking,
+  placeOf,
+  type UpstreamStatus,
+} from "./disk-backing.js";
 import { type Checkpoint, type CheckpointOptions, takeCheckpoint } from "./checkpoint.js";
 import { NbdServer, type NbdServerOptions } from "./nbd-server.js";
 import { targetIdOf } from "./target-id.js";
 
 export interface TrackedDiskOptions {
-  /** A raw image file or a block device. */
-  readonly path: string;
-  /** The dirty bitmap's file. Default: the path with ".tidemark" appended. */
+  /** In place of `backing`: a raw image file, a block device, or an NBD URI. */
+  readonly path?: string;
+  readonly backing?: DiskBacking;
+  /** The dirty bitmap's file. Default, for files and block devices only: the path with ".tidemark" appended. */
   readonly bitmapPath?: string;
   /** UUID. Default: the one in the bitmap, or a new one. With it, another disk's bitmap is refused (FOREIGN). */
   readonly diskId?: string;
   /** Bytes a bit stands for, for a new bitmap; a power of two from 4096. Default: by the disk's size. */
   readonly granularityBytes?: number;
-  /** Past the page cache (O_DIRECT). Default false. */
+  /** With `path`, of a file or a block device: past the page cache (O_DIRECT). Default false. */
   readonly direct?: boolean;
 }
 
@@ -35,6 +43,9 @@ export interface TargetStatus {
   readonly stagedBytes: number;
 }
 
+/** Longer than the second for which a server that stops still sends replies. */
+const CLOSE_PATIENCE_MS = 2_000;
+
 const ANY_DISK = "00000000-0000-0000-0000-000000000000";
 
 /**
@@ -47,7 +58,9 @@ const ANY_DISK = "00000000-0000-0000-0000-000000000000";
  */
 export class TrackedDisk implements AsyncDisposable {
   readonly diskId: string;
+  /** Of the backing: a path or a URI, or "memory". */
   readonly path: string;
+  readonly bitmapPath: string;
   readonly sizeBytes: number;
   readonly granularityBytes: number;
   /** False when the bitmap was new, or not closed the last time. */
@@ -57,10 +70,11 @@ export class TrackedDisk implements AsyncDisposable {
   readonly #checkpoints = new Set<Checkpoint>();
   #isClosed = false;
 
-  private constructor(native: NativeTrackedDevice, diskId: string, path: string) {
+  private constructor(native: NativeTrackedDevice, path: string, bitmapPath: string) {
     this.#native = native;
-    this.diskId = diskId;
+    this.diskId = native.diskId;
     this.path = path;
+    this.bitmapPath = bitmapPath;
     this.sizeBytes = native.sizeBytes;
     this.granularityBytes = native.granularityBytes;
     this.openedClean = native.openedClean;
@@ -68,15 +82,22 @@ export class TrackedDisk implements AsyncDisposable {
 
   /** Opens the disk and its bitmap; makes the bitmap when there is none. */
   static async open(options: TrackedDiskOptions): Promise<TrackedDisk> {
-    const backing = await opened(options.path, () =>
-      binding.openFileDevice(options.path, false, options.direct ?? false),
-    );
-    return TrackedDisk.track(backing, options);
+    const backing = backingOfOptions(options);
+    const bitmapPath = options.bitmapPath ?? defaultBitmapPath(backing);
+    const device = await opened(placeOf(backing), () => openBacking(backing));
+    try {
+      return await TrackedDisk.track(device, { ...options, path: placeOf(backing), bitmapPath });
+    } catch (thrown) {
+      // What could not be tracked was not taken over, or is gone already.
+      await device.close().catch(() => undefined);
+      throw thrown;
+    }
   }
 
   /** As open(), over a device (tidemark/testing has some). Takes the device over. */
   static async track(backing: NativeDevice, options: TrackedDiskOptions): Promise<TrackedDisk> {
-    const bitmapPath = options.bitmapPath ?? `${options.path}.tidemark`;
+    const place = options.path ?? placeOf(backingOfOptions(options));
+    const bitmapPath = options.bitmapPath ?? `${place}.tidemark`;
     const isNew = await isMissing(bitmapPath);
     const diskId = options.diskId ?? (isNew ? randomUUID() : ANY_DISK);
     const granularityBytes = options.granularityBytes ?? 0;
@@ -84,7 +105,7 @@ export class TrackedDisk implements AsyncDisposable {
       binding.trackDevice(backing, bitmapPath, diskId, granularityBytes, isNew),
     );
     await giveBackLeftovers(native);
-    return new TrackedDisk(native, native.diskId, options.path);
+    return new TrackedDisk(native, place, bitmapPath);
   }
 
   /** The device of the data plane, for modules of this package. */
@@ -146,6 +167,11 @@ export class TrackedDisk implements AsyncDisposable {
     return server;
   }
 
+  /** The server behind an NBD backing; null for other backings. */
+  upstream(): UpstreamStatus | null {
+    return this.native.upstream();
+  }
+
   async read(offsetBytes: number, into: Uint8Array): Promise<void> {
     await rethrown(() => this.native.read(offsetBytes, into));
   }
@@ -169,13 +195,53 @@ export class TrackedDisk implements AsyncDisposable {
       );
     }
     this.#isClosed = true;
-    for (const server of this.#servers) await server.close();
+    for (const server of this.#servers) await closeServer(server, [this.#native]);
     await rethrown(() => this.#native.close());
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }
+}
+
+/**
+ * Closes a server of the disks. After a grace period it does not answer its
+ * requests any more, and those that an upstream's absence holds up are ended then:
+ * a guest sees a lost connection, not an error.
+ */
+export async function closeServer(
+  server: NbdServer,
+  disks: readonly NativeTrackedDevice[],
+): Promise<void> {
+  const givingUp = setTimeout(() => {
+    for (const disk of disks) disk.giveUp();
+  }, CLOSE_PATIENCE_MS);
+  try {
+    await server.close();
+  } finally {
+    clearTimeout(givingUp);
+  }
+}
+
+function backingOfOptions(options: TrackedDiskOptions): DiskBacking {
+  if ((options.path === undefined) === (options.backing === undefined)) {
+    throw new TidemarkError(
+      "INVALID_ARGUMENT",
+      "Cannot open the disk: because it needs either a path or a backing.",
+    );
+  }
+  if (options.backing !== undefined) return options.backing;
+  const backing = backingOf(options.path ?? "");
+  return backing.kind === "file" ? { ...backing, direct: options.direct ?? false } : backing;
+}
+
+function defaultBitmapPath(backing: DiskBacking): string {
+  if (backing.kind === "file") return `${backing.path}.tidemark`;
+  throw new TidemarkError(
+    "INVALID_ARGUMENT",
+    `Cannot track ${placeOf(backing)}: because its bitmap needs a file of its own.`,
+    { hint: "Name one (bitmapPath, --bitmap)." },
+  );
 }
 
 /** No checkpoint outlives its process: what one left in flight counts as changed again. */

@@ -13,6 +13,7 @@
 #include "device/block_device.h"
 #include "device/fault_device.h"
 #include "device/sync_io.h"
+#include "tracking/tracked_device.h"
 
 namespace tidemark {
 
@@ -36,6 +37,10 @@ Napi::Promise device_flush(const Napi::CallbackInfo& info, Lease<BlockDevice> de
 Napi::Promise device_trim(const Napi::CallbackInfo& info, Lease<BlockDevice> device);
 Napi::Promise device_write_zeroes(const Napi::CallbackInfo& info, Lease<BlockDevice> device);
 Napi::Promise device_extents(const Napi::CallbackInfo& info, Lease<BlockDevice> device);
+
+// The state of the NBD upstream that a device is, or that it tracks; null for others.
+Napi::Value upstream_of(Napi::Env env, const BlockDevice& device);
+Napi::Value upstream_of(Napi::Env env, TrackedDevice& device);
 
 template <typename Self, typename Device>
 class DeviceObjectBase : public Napi::ObjectWrap<Self>, public DeviceHandleAccess {
@@ -61,6 +66,8 @@ class DeviceObjectBase : public Napi::ObjectWrap<Self>, public DeviceHandleAcces
         Self::InstanceMethod("trim", &Self::trim),
         Self::InstanceMethod("writeZeroes", &Self::write_zeroes),
         Self::InstanceMethod("extents", &Self::extents),
+        Self::InstanceMethod("giveUp", &Self::give_up),
+        Self::InstanceMethod("upstream", &Self::upstream),
     };
   }
 
@@ -92,6 +99,13 @@ class DeviceObjectBase : public Napi::ObjectWrap<Self>, public DeviceHandleAcces
   }
   Napi::Value extents(const Napi::CallbackInfo& info) {
     return device_extents(info, device_lease(info.Env()));
+  }
+  Napi::Value give_up(const Napi::CallbackInfo& info) {
+    handle_.get(info.Env()).give_up();
+    return info.Env().Undefined();
+  }
+  Napi::Value upstream(const Napi::CallbackInfo& info) {
+    return upstream_of(info.Env(), handle_.get(info.Env()));
   }
 
   Handle<Device> handle_;
@@ -131,6 +145,7 @@ class FaultDeviceObject final : public DeviceObjectBase<FaultDeviceObject, Fault
 
 // Module functions.
 Napi::Value open_file_device_js(const Napi::CallbackInfo& info);
+Napi::Value open_nbd_device_js(const Napi::CallbackInfo& info);
 Napi::Value memory_device_js(const Napi::CallbackInfo& info);
 Napi::Value fault_device_js(const Napi::CallbackInfo& info);
 

@@ -31,6 +31,10 @@ const DeviceTraits& TrackedDevice::traits() const noexcept { return impl_->backi
 
 void TrackedDevice::submit(IoRequest& request) noexcept { impl_->submit(request); }
 
+uint64_t TrackedDevice::loss_count() const noexcept { return impl_->backing().loss_count(); }
+
+void TrackedDevice::give_up() noexcept { impl_->backing().give_up(); }
+
 const DirtyBitmap& TrackedDevice::bitmap() const noexcept { return impl_->bitmap(); }
 
 BlockDevice& TrackedDevice::backing() noexcept { return impl_->backing(); }

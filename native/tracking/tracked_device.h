@@ -45,6 +45,8 @@ class TrackedDevice final : public BlockDevice {
   std::vector<std::string> extent_contexts() const override;
   Status query_extents(std::string_view context, uint64_t offset_bytes, uint64_t length_bytes,
                        size_t max_extents, std::vector<DeviceExtent>& extents) override;
+  uint64_t loss_count() const noexcept override;
+  void give_up() noexcept override;
 
   const DirtyBitmap& bitmap() const noexcept;
   BlockDevice& backing() noexcept;

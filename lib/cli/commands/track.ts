@@ -20,7 +20,7 @@ interface Options {
 export function trackCommand(local: LocalCommands): Command {
   return new Command("track")
     .description("serve one disk over NBD and track its changes, without a host")
-    .requiredOption("--disk <path>", "a raw image or block device")
+    .requiredOption("--disk <path|uri>", "a raw image, a block device, or an NBD URI")
     .option("--socket <path>", "serve on this Unix socket")
     .option("--listen <address:port>", "serve on this address; beyond loopback with --tls-dir only")
     .option(
@@ -34,7 +34,7 @@ export function trackCommand(local: LocalCommands): Command {
     .option("--allow-plain", "serve unencrypted beyond loopback all the same")
     .option(
       "--bitmap <path>",
-      "the dirty bitmap's file (default: the disk's path with .tidemark appended)",
+      "the dirty bitmap's file (default: the disk's path with .tidemark appended; required for a URI)",
     )
     .option("--granularity <bytes>", "bytes a bit stands for, for a new bitmap")
     .option("--no-tracking", "serve the disk without tracking, for comparison")

@@ -141,6 +141,12 @@ class PlainDevice implements NativeDevice {
     return Float64Array.from(flat);
   }
 
+  giveUp(): void {}
+
+  upstream(): null {
+    return null;
+  }
+
   async close(): Promise<void> {}
 }
 
