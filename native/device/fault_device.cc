@@ -44,6 +44,7 @@ class FaultDeviceImpl final : public FaultDevice {
     return inner_->query_extents(context, offset_bytes, length_bytes, max_extents, extents);
   }
 
+  Status resize(uint64_t size_bytes) override { return inner_->resize(size_bytes); }
   void submit(IoRequest& request) noexcept override {
     if (!keep(request)) go_on(request);
   }
