@@ -16,6 +16,8 @@ export interface NativeDevice {
   read(offsetBytes: number, into: Uint8Array): Promise<void>;
   write(offsetBytes: number, from: Uint8Array): Promise<void>;
   flush(): Promise<void>;
+  /** Grows it; INVALID_ARGUMENT for less than it has, UNSUPPORTED where it cannot grow. */
+  resize(sizeBytes: number): Promise<void>;
   trim(offsetBytes: number, lengthBytes: number): Promise<void>;
   writeZeroes(offsetBytes: number, lengthBytes: number): Promise<void>;
   /** [length, flags, ...] of a named context from `offsetBytes` on. */
@@ -128,6 +130,8 @@ export interface NativeNbdServer {
   readonly address: string;
   addExport(name: string, device: NativeDevice, description: string, readOnly: boolean): void;
   removeExport(name: string): Promise<void>;
+  /** Ends its connections after what is in flight; who comes back is served again. */
+  reconnectClients(name: string): void;
   statistics(): {
     connectionsOpen: number;
     connectionsTotal: number;

@@ -95,6 +95,11 @@ Napi::Promise device_write_zeroes(const Napi::CallbackInfo& info, Lease<BlockDev
   });
 }
 
+Napi::Promise device_resize(const Napi::CallbackInfo& info, Lease<BlockDevice> device) {
+  const uint64_t size_bytes = bytes_argument(info, 0);
+  return run_status_task(info.Env(), [device, size_bytes] { return device->resize(size_bytes); });
+}
+
 Napi::Promise device_extents(const Napi::CallbackInfo& info, Lease<BlockDevice> device) {
   const std::string context = string_argument(info, 0);
   const uint64_t offset_bytes = bytes_argument(info, 1);

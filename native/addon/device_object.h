@@ -35,6 +35,7 @@ Napi::Promise device_write(const Napi::CallbackInfo& info, Lease<BlockDevice> de
 Napi::Promise device_flush(const Napi::CallbackInfo& info, Lease<BlockDevice> device);
 Napi::Promise device_trim(const Napi::CallbackInfo& info, Lease<BlockDevice> device);
 Napi::Promise device_write_zeroes(const Napi::CallbackInfo& info, Lease<BlockDevice> device);
+Napi::Promise device_resize(const Napi::CallbackInfo& info, Lease<BlockDevice> device);
 Napi::Promise device_extents(const Napi::CallbackInfo& info, Lease<BlockDevice> device);
 
 template <typename Self, typename Device>
@@ -60,6 +61,7 @@ class DeviceObjectBase : public Napi::ObjectWrap<Self>, public DeviceHandleAcces
         Self::InstanceMethod("flush", &Self::flush),
         Self::InstanceMethod("trim", &Self::trim),
         Self::InstanceMethod("writeZeroes", &Self::write_zeroes),
+        Self::InstanceMethod("resize", &Self::resize),
         Self::InstanceMethod("extents", &Self::extents),
     };
   }
@@ -89,6 +91,9 @@ class DeviceObjectBase : public Napi::ObjectWrap<Self>, public DeviceHandleAcces
   }
   Napi::Value write_zeroes(const Napi::CallbackInfo& info) {
     return device_write_zeroes(info, device_lease(info.Env()));
+  }
+  Napi::Value resize(const Napi::CallbackInfo& info) {
+    return device_resize(info, device_lease(info.Env()));
   }
   Napi::Value extents(const Napi::CallbackInfo& info) {
     return device_extents(info, device_lease(info.Env()));

@@ -56,6 +56,7 @@ Napi::Function NbdServerObject::define(Napi::Env env) {
                          InstanceAccessor("address", &Self::address, nullptr),
                          InstanceMethod("addExport", &Self::add_export),
                          InstanceMethod("removeExport", &Self::remove_export),
+                         InstanceMethod("reconnectClients", &Self::reconnect_clients),
                          InstanceMethod("statistics", &Self::statistics),
                          InstanceMethod("close", &Self::close),
                      });
@@ -85,6 +86,11 @@ Napi::Value NbdServerObject::remove_export(const Napi::CallbackInfo& info) {
   return run_status_task(info.Env(), [server = handle_.lease(info.Env()), name] {
     return server->remove_export(name);
   });
+}
+
+Napi::Value NbdServerObject::reconnect_clients(const Napi::CallbackInfo& info) {
+  throw_unless_ok(info.Env(), handle_.get(info.Env()).reconnect_clients(string_argument(info, 0)));
+  return info.Env().Undefined();
 }
 
 Napi::Value NbdServerObject::statistics(const Napi::CallbackInfo& info) {

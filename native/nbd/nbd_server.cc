@@ -21,6 +21,7 @@ class NbdServer::Impl {
   Status start_threads(const NbdServerParameters& parameters);
   Status add_export(NbdExport entry) { return exports_.add(std::move(entry)); }
   Status remove_export(const std::string& name);
+  Status reconnect_clients(const std::string& name);
   const std::string& address() const { return listening_socket_.address(); }
   NbdServerStatistics statistics() const;
   void stop();
@@ -55,6 +56,17 @@ Status NbdServer::Impl::remove_export(const std::string& name) {
   }
   for (const auto& thread : threads_) thread->end_connections_of(served);
   served->wait_until_unused();
+  return Status::ok();
+}
+
+Status NbdServer::Impl::reconnect_clients(const std::string& name) {
+  const auto served = exports_.find(name);
+  if (served == nullptr) {
+    return Status(ErrorCode::kNotFound, "Cannot reconnect the clients of export '" +
+                                            name.substr(0, 64) +
+                                            "': because there is none of that name.");
+  }
+  for (const auto& thread : threads_) thread->shut_down_connections_of(served);
   return Status::ok();
 }
 
@@ -98,6 +110,10 @@ Result<std::unique_ptr<NbdServer>> NbdServer::start(const NbdServerParameters& p
 Status NbdServer::add_export(NbdExport entry) { return impl_->add_export(std::move(entry)); }
 
 Status NbdServer::remove_export(const std::string& name) { return impl_->remove_export(name); }
+
+Status NbdServer::reconnect_clients(const std::string& name) {
+  return impl_->reconnect_clients(name);
+}
 
 std::string NbdServer::address() const { return impl_->address(); }
 

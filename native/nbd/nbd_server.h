@@ -51,6 +51,10 @@ class NbdServer {
   // the server has no request on the device any more.
   Status remove_export(const std::string& name);
 
+  // Its connections end after what is in flight, without an error; who comes back
+  // is served, and learns the disk's present size. Returns at once. kNotFound.
+  Status reconnect_clients(const std::string& name);
+
   std::string address() const;                  // "unix:PATH" or "HOST:PORT"
   NbdServerStatistics statistics() const;
 

@@ -123,6 +123,10 @@ class PlainDevice implements NativeDevice {
     this.#file?.files.syncFile(this.#file.path);
   }
 
+  async resize(sizeBytes: number): Promise<void> {
+    throw new Error(`nothing resizes a plain device to ${sizeBytes} bytes`);
+  }
+
   async trim(offsetBytes: number, lengthBytes: number): Promise<void> {
     await this.writeZeroes(offsetBytes, lengthBytes);
   }
