@@ -22,7 +22,9 @@ export {
   type NbdServerStatistics,
 } from "./tracking/nbd-server.js";
 export type { SegmentRecord } from "./tracking/segment-decoder.js";
+export type { ImageLock } from "./tracking/binding.js";
 export {
+  type ResizeOptions,
   type TargetStart,
   type TargetStatus,
   TrackedDisk,

@@ -49,6 +49,8 @@ export interface TrackOptions {
   readonly allowPlain: boolean;
   readonly bitmapPath: string | null;
   readonly tracking: boolean;
+  /** Past the page cache. */
+  readonly direct: boolean;
   readonly granularityBytes: number | null;
 }
 

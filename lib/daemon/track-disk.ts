@@ -25,6 +25,7 @@ async function serveTracked(
   await using disk = await TrackedDisk.open({
     path: options.diskPath,
     bitmapPath,
+    direct: options.direct,
     ...(options.granularityBytes === null ? {} : { granularityBytes: options.granularityBytes }),
   });
   const server = await disk.serve(place);
@@ -44,7 +45,7 @@ async function servePlain(
   signal: AbortSignal,
   onReady: (state: TrackState) => void,
 ): Promise<void> {
-  const device = await binding.openFileDevice(options.diskPath, false, false);
+  const device = await binding.openFileDevice(options.diskPath, false, options.direct, "exclusive");
   await using server = await NbdServer.start(place);
   server.addExport("", device, { description: options.diskPath });
   const { sizeBytes, engine } = device;

@@ -2,7 +2,7 @@ import { randomUUID } from "node:crypto";
 import { access } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
 import { TidemarkError, toTidemarkError } from "../model/errors.js";
-import { binding, type NativeDevice, type NativeTrackedDevice } from "./binding.js";
+import { binding, type ImageLock, type NativeDevice, type NativeTrackedDevice } from "./binding.js";
 import { type Checkpoint, type CheckpointOptions, takeCheckpoint } from "./checkpoint.js";
 import { NbdServer, type NbdServerOptions } from "./nbd-server.js";
 import { targetIdOf } from "./target-id.js";
@@ -18,6 +18,12 @@ export interface TrackedDiskOptions {
   readonly granularityBytes?: number;
   /** Past the page cache (O_DIRECT). Default false. */
   readonly direct?: boolean;
+  /**
+   * The image's lock, in QEMU's own convention. Default "exclusive": IN_USE while
+   * QEMU has it open, and QEMU refuses it from then on. "shared" for a hand-over in
+   * which QEMU has it open and is about to come through Tidemark.
+   */
+  readonly lock?: ImageLock;
 }
 
 export interface ResizeOptions {
@@ -82,7 +88,12 @@ export class TrackedDisk implements AsyncDisposable {
   /** Opens the disk and its bitmap; makes the bitmap when there is none. */
   static async open(options: TrackedDiskOptions): Promise<TrackedDisk> {
     const backing = await opened(options.path, () =>
-      binding.openFileDevice(options.path, false, options.direct ?? false),
+      binding.openFileDevice(
+        options.path,
+        false,
+        options.direct ?? false,
+        options.lock ?? "exclusive",
+      ),
     );
     return TrackedDisk.track(backing, options);
   }
@@ -135,6 +146,14 @@ export class TrackedDisk implements AsyncDisposable {
     this.#granularityBytes = native.granularityBytes;
     if (options.reconnectClients !== true) return;
     for (const server of this.#servers) server.reconnectClients();
+  }
+
+  /**
+   * Changes the image's lock: to "exclusive" at the end of a hand-over, when QEMU
+   * has let go of the image (IN_USE until then), to "shared" at the begin of one.
+   */
+  async lockImage(lock: ImageLock): Promise<void> {
+    await rethrown(() => this.native.lockImage(lock));
   }
 
   /** For checkpoints alone: resolves when no resize is under way. */

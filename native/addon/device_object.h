@@ -36,6 +36,7 @@ Napi::Promise device_flush(const Napi::CallbackInfo& info, Lease<BlockDevice> de
 Napi::Promise device_trim(const Napi::CallbackInfo& info, Lease<BlockDevice> device);
 Napi::Promise device_write_zeroes(const Napi::CallbackInfo& info, Lease<BlockDevice> device);
 Napi::Promise device_resize(const Napi::CallbackInfo& info, Lease<BlockDevice> device);
+Napi::Promise device_lock_image(const Napi::CallbackInfo& info, Lease<BlockDevice> device);
 Napi::Promise device_extents(const Napi::CallbackInfo& info, Lease<BlockDevice> device);
 
 template <typename Self, typename Device>
@@ -62,6 +63,7 @@ class DeviceObjectBase : public Napi::ObjectWrap<Self>, public DeviceHandleAcces
         Self::InstanceMethod("trim", &Self::trim),
         Self::InstanceMethod("writeZeroes", &Self::write_zeroes),
         Self::InstanceMethod("resize", &Self::resize),
+        Self::InstanceMethod("lockImage", &Self::lock_image),
         Self::InstanceMethod("extents", &Self::extents),
     };
   }
@@ -94,6 +96,9 @@ class DeviceObjectBase : public Napi::ObjectWrap<Self>, public DeviceHandleAcces
   }
   Napi::Value resize(const Napi::CallbackInfo& info) {
     return device_resize(info, device_lease(info.Env()));
+  }
+  Napi::Value lock_image(const Napi::CallbackInfo& info) {
+    return device_lock_image(info, device_lease(info.Env()));
   }
   Napi::Value extents(const Napi::CallbackInfo& info) {
     return device_extents(info, device_lease(info.Env()));

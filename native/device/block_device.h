@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "common/status.h"
+#include "device/image_lock.h"
 #include "device/io_request.h"
 
 namespace tidemark {
@@ -57,6 +58,11 @@ class BlockDevice {
   // change. Blocks; one call at a time. kInvalidArgument: smaller, or nothing that
   // the device can have. kUnsupported where it cannot grow at all.
   virtual Status resize(uint64_t size_bytes);
+
+  // Changes how the image is locked (device/image_lock.h), as at the end of a
+  // hand-over. kInUse: somebody's lock contradicts it, and ours is as it was. What
+  // has no such lock answers kOk.
+  virtual Status lock_image(ImageLockMode /*mode*/) { return Status::ok(); }
 
   // Context names that query_extents() answers; "base:allocation" always is.
   virtual std::vector<std::string> extent_contexts() const { return {"base:allocation"}; }

@@ -45,6 +45,7 @@ class FaultDeviceImpl final : public FaultDevice {
   }
 
   Status resize(uint64_t size_bytes) override { return inner_->resize(size_bytes); }
+  Status lock_image(ImageLockMode mode) override { return inner_->lock_image(mode); }
   void submit(IoRequest& request) noexcept override {
     if (!keep(request)) go_on(request);
   }

@@ -104,6 +104,7 @@ class FileDevice final : public BlockDevice {
     return size_bytes_.load(std::memory_order_acquire);
   }
   Status resize(uint64_t size_bytes) override;
+  Status lock_image(ImageLockMode mode) override;
   const DeviceTraits& traits() const noexcept override { return traits_; }
   void submit(IoRequest& request) noexcept override;
   Status query_extents(std::string_view context, uint64_t offset_bytes, uint64_t length_bytes,
@@ -121,6 +122,7 @@ class FileDevice final : public BlockDevice {
   const UniqueFd fd_;
   const FileGeometry geometry_;  // as of the opening
   std::atomic<uint64_t> size_bytes_;
+  ImageLockMode lock_;
   const bool direct_;
   const std::shared_ptr<IoEngine> engine_;
   DeviceTraits traits_;
@@ -134,6 +136,7 @@ FileDevice::FileDevice(const FileDeviceParameters& parameters, UniqueFd fd,
       fd_(std::move(fd)),
       geometry_(geometry),
       size_bytes_(geometry.size_bytes),
+      lock_(parameters.lock),
       direct_(parameters.direct),
       engine_(acquire_io_engine(parameters.engine)) {
   traits_.minimum_block_bytes = direct_ ? geometry.logical_block_bytes : 1;
@@ -249,6 +252,16 @@ Status FileDevice::resize(uint64_t size_bytes) {
   return status;
 }
 
+Status FileDevice::lock_image(ImageLockMode mode) {
+  Status status = tidemark::lock_image(fd_.get(), mode, traits_.read_only, path_);
+  if (status.is_ok()) {
+    lock_ = mode;
+  } else if (lock_ == ImageLockMode::kShared) {
+    (void)tidemark::lock_image(fd_.get(), lock_, traits_.read_only, path_);
+  }
+  return status;
+}
+
 Status FileDevice::query_extents(std::string_view context, uint64_t offset_bytes,
                                  uint64_t length_bytes, size_t max_extents,
                                  std::vector<DeviceExtent>& extents) {
@@ -286,6 +299,9 @@ Result<UniqueFd> open_backing(const FileDeviceParameters& parameters) {
 Result<std::shared_ptr<BlockDevice>> open_file_device(const FileDeviceParameters& parameters) {
   Result<UniqueFd> fd = open_backing(parameters);
   if (!fd.is_ok()) return fd.status();
+  Status locked =
+      lock_image(fd.value().get(), parameters.lock, parameters.read_only, parameters.path);
+  if (!locked.is_ok()) return locked;
   const Result<FileGeometry> geometry =
       probe_file_geometry(fd.value().get(), parameters.direct, parameters.path);
   if (!geometry.is_ok()) return geometry.status();

@@ -31,6 +31,8 @@ const DeviceTraits& TrackedDevice::traits() const noexcept { return impl_->backi
 
 Status TrackedDevice::resize(uint64_t size_bytes) { return impl_->resize(size_bytes); }
 
+Status TrackedDevice::lock_image(ImageLockMode mode) { return impl_->backing().lock_image(mode); }
+
 void TrackedDevice::submit(IoRequest& request) noexcept { impl_->submit(request); }
 
 const DirtyBitmap& TrackedDevice::bitmap() const noexcept { return impl_->bitmap(); }

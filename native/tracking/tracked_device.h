@@ -44,6 +44,8 @@ class TrackedDevice final : public BlockDevice {
   // when writes did not end in time; both pass, and the next call goes on.
   Status resize(uint64_t size_bytes) override;
 
+  Status lock_image(ImageLockMode mode) override;
+
   // "base:allocation" from the backing; "qemu:dirty-bitmap:live" (what the next
   // checkpoint adds) and "qemu:dirty-bitmap:<target uuid>" (what the target's
   // next capture would hold).

@@ -13,6 +13,7 @@ interface Options {
   readonly bitmap?: string;
   readonly tracking: boolean;
   readonly granularity?: string;
+  readonly direct?: boolean;
 }
 
 export function trackCommand(local: LocalCommands): Command {
@@ -27,6 +28,7 @@ export function trackCommand(local: LocalCommands): Command {
       "the dirty bitmap's file (default: the disk's path with .tidemark appended)",
     )
     .option("--granularity <bytes>", "bytes a bit stands for, for a new bitmap")
+    .option("--direct", "past the page cache (O_DIRECT)")
     .option("--no-tracking", "serve the disk without tracking, for comparison")
     .action(async (options: Options, command: Command) => {
       const { json } = globalOptions(command);
@@ -41,6 +43,7 @@ export function trackCommand(local: LocalCommands): Command {
             allowPlain: options.allowPlain ?? false,
             bitmapPath: options.bitmap ?? null,
             tracking: options.tracking,
+            direct: options.direct ?? false,
             granularityBytes:
               options.granularity === undefined
                 ? null
