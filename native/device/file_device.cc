@@ -24,6 +24,8 @@ namespace {
 
 constexpr uint64_t kBounceBytes = 1024 * 1024;
 constexpr size_t kBounceAlignment = 4096;
+// Copying more than this keeps a submitter from its other requests too long.
+constexpr uint64_t kInlineLimitBytes = 256 * 1024;
 
 struct FreeMemory {
   void operator()(std::byte* memory) const noexcept { std::free(memory); }
@@ -81,8 +83,13 @@ int sync_data(int fd) noexcept {
 
 int run_flush(IoTask& task) noexcept { return sync_data(task.fd); }
 
-// A buffered write that has to be durable.
-int run_durable_write(IoTask& task) noexcept {
+int run_read(IoTask& task) noexcept {
+  task.kind = IoTask::Kind::kRead;
+  return run_io_task(task);
+}
+
+// Durable where the task's flags say so.
+int run_write(IoTask& task) noexcept {
   task.kind = IoTask::Kind::kWrite;
   return run_io_task(task);
 }
@@ -171,6 +178,7 @@ void FileDevice::read(IoRequest& request) noexcept {
   if (direct_ || !can_try_read_.load(std::memory_order_relaxed)) {
     return transfer_in_engine(request, 0);
   }
+  if (request.length_bytes > kInlineLimitBytes) return call_in_engine(request, run_read);
   const iovec vector{request.data, request.length_bytes};
   const ssize_t result =
       ::preadv2(fd_.get(), &vector, 1, static_cast<off_t>(request.offset_bytes), RWF_NOWAIT);
@@ -182,8 +190,10 @@ void FileDevice::read(IoRequest& request) noexcept {
 
 void FileDevice::write(IoRequest& request) noexcept {
   if (direct_) return transfer_in_engine(request, 0);
-  // It waits for the disk; a ring would pass it to a thread of the kernel's.
-  if ((request.flags & kIoFua) != 0) return call_in_engine(request, run_durable_write);
+  // A durable one waits for the disk; a ring would pass it to a thread of the kernel's.
+  if ((request.flags & kIoFua) != 0 || request.length_bytes > kInlineLimitBytes) {
+    return call_in_engine(request, run_write);
+  }
   IoTask task;
   task.kind = IoTask::Kind::kWrite;
   task.fd = fd_.get();

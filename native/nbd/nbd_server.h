@@ -23,6 +23,7 @@ struct NbdServerParameters {
   uint32_t thread_count = 0;     // 0: one for each core, at least 2
   uint32_t max_connections = 256;
   std::chrono::milliseconds handshake_limit{10'000};
+  std::chrono::microseconds busy_poll{50};  // how long a thread looks for more before it sleeps
 };
 
 struct NbdExport {
