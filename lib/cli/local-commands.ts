@@ -54,6 +54,8 @@ export interface TrackOptions {
   readonly allowedClients: readonly string[];
   readonly bitmapPath: string | null;
   readonly tracking: boolean;
+  /** Past the page cache. */
+  readonly direct: boolean;
   readonly granularityBytes: number | null;
 }
 

@@ -1,4 +1,5 @@
 import { Command } from "commander";
+import { diskResizeCommand } from "./commands/disk-resize.js";
 import { demoCommand } from "./commands/demo.js";
 import { hostInitCommand } from "./commands/host-init.js";
 import { hostStartCommand } from "./commands/host-start.js";
@@ -47,6 +48,7 @@ export function buildProgram(local: LocalCommands, version: string): Command {
     .addCommand(vmControlCommand("suspend"))
     .addCommand(vmControlCommand("resume"))
     .addCommand(vmControlCommand("remove"));
+  program.command("disk").description("disks of replicated VMs").addCommand(diskResizeCommand());
   program.addCommand(trackCommand(local));
   program.addCommand(demoCommand(local));
   inheritSettings(program);

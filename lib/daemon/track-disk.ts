@@ -37,6 +37,7 @@ async function serveTracked(
   await using disk = await TrackedDisk.open({
     path: options.diskPath,
     bitmapPath,
+    direct: options.direct,
     ...(options.granularityBytes === null ? {} : { granularityBytes: options.granularityBytes }),
   });
   const server = await disk.serve(place);
@@ -56,7 +57,10 @@ async function servePlain(
   onReady: (state: TrackState) => void,
   untilEnd: (server: NbdServer) => Promise<void>,
 ): Promise<void> {
-  const device = await openBacking(backingOf(options.diskPath));
+  const backing = backingOf(options.diskPath);
+  const device = await openBacking(
+    backing.kind === "file" ? { ...backing, direct: options.direct } : backing,
+  );
   await using server = await NbdServer.start(place);
   server.addExport("", device, { description: options.diskPath });
   const { sizeBytes, engine } = device;

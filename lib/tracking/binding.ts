@@ -9,6 +9,14 @@
  */
 import { createRequire } from "node:module";
 
+/** How an image is locked against QEMU and its tools (docs/image-locking.md). */
+export type ImageLock =
+  /** Nobody else may write. */
+  | "exclusive"
+  /** For a hand-over: the other side has it too, and is not asked. */
+  | "shared"
+  | "none";
+
 /** Any block device of the data plane. */
 export interface NativeDevice {
   readonly sizeBytes: number;
@@ -16,6 +24,10 @@ export interface NativeDevice {
   read(offsetBytes: number, into: Uint8Array): Promise<void>;
   write(offsetBytes: number, from: Uint8Array): Promise<void>;
   flush(): Promise<void>;
+  /** Grows it; INVALID_ARGUMENT for less than it has, UNSUPPORTED where it cannot grow. */
+  resize(sizeBytes: number): Promise<void>;
+  /** Changes the lock of a file or block device; IN_USE leaves it as it was. */
+  lockImage(lock: ImageLock): Promise<void>;
   trim(offsetBytes: number, lengthBytes: number): Promise<void>;
   writeZeroes(offsetBytes: number, lengthBytes: number): Promise<void>;
   /** [length, flags, ...] of a named context from `offsetBytes` on. */
@@ -151,6 +163,8 @@ export interface NativeNbdServer {
   addExport(name: string, device: NativeDevice, description: string, readOnly: boolean): void;
   removeExport(name: string): Promise<void>;
   setTls(tls: NativeNbdTls): void;
+  /** Ends its connections after what is in flight; who comes back is served again. */
+  reconnectClients(name: string): void;
   statistics(): {
     connectionsOpen: number;
     connectionsTotal: number;
@@ -187,7 +201,13 @@ export interface NativeLayerSummary {
 
 export interface NativeBinding {
   crc32c(data: Uint8Array, seed: number): number;
-  openFileDevice(path: string, readOnly: boolean, direct: boolean): Promise<NativeDevice>;
+  /** `lock` follows QEMU's convention for images; IN_USE when somebody's contradicts it. */
+  openFileDevice(
+    path: string,
+    readOnly: boolean,
+    direct: boolean,
+    lock: ImageLock,
+  ): Promise<NativeDevice>;
   /** `reconnectLimitMs` 0: for ever. */
   openNbdDevice(
     uri: string,

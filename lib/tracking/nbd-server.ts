@@ -110,6 +110,14 @@ export class NbdServer implements AsyncDisposable {
     typed(() => this.#native.setTls(nativeTls(tls)));
   }
 
+  /**
+   * Ends the export's connections after what is in flight, without an error: a
+   * client that reconnects by itself learns the disk's present size.
+   */
+  reconnectClients(name = ""): void {
+    typed(() => this.#native.reconnectClients(name));
+  }
+
   statistics(): NbdServerStatistics {
     return typed(() => this.#native.statistics());
   }

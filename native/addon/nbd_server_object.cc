@@ -73,6 +73,7 @@ Napi::Function NbdServerObject::define(Napi::Env env) {
                          InstanceMethod("addExport", &Self::add_export),
                          InstanceMethod("removeExport", &Self::remove_export),
                          InstanceMethod("setTls", &Self::set_tls),
+                         InstanceMethod("reconnectClients", &Self::reconnect_clients),
                          InstanceMethod("statistics", &Self::statistics),
                          InstanceMethod("close", &Self::close),
                      });
@@ -107,6 +108,11 @@ Napi::Value NbdServerObject::remove_export(const Napi::CallbackInfo& info) {
 Napi::Value NbdServerObject::set_tls(const Napi::CallbackInfo& info) {
   const NbdTlsParameters parameters = tls_parameters_of(info[0].As<Napi::Object>());
   throw_unless_ok(info.Env(), handle_.get(info.Env()).set_tls(parameters));
+  return info.Env().Undefined();
+}
+
+Napi::Value NbdServerObject::reconnect_clients(const Napi::CallbackInfo& info) {
+  throw_unless_ok(info.Env(), handle_.get(info.Env()).reconnect_clients(string_argument(info, 0)));
   return info.Env().Undefined();
 }
 

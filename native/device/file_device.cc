@@ -14,6 +14,7 @@
 
 #include "common/fd.h"
 #include "device/file_geometry.h"
+#include "device/file_growth.h"
 #include "device/file_ranges.h"
 #include "device/io_engine.h"
 
@@ -106,7 +107,11 @@ class FileDevice final : public BlockDevice {
  public:
   FileDevice(const FileDeviceParameters& parameters, UniqueFd fd, const FileGeometry& geometry);
 
-  uint64_t size_bytes() const noexcept override { return geometry_.size_bytes; }
+  uint64_t size_bytes() const noexcept override {
+    return size_bytes_.load(std::memory_order_acquire);
+  }
+  Status resize(uint64_t size_bytes) override;
+  Status lock_image(ImageLockMode mode) override;
   const DeviceTraits& traits() const noexcept override { return traits_; }
   void submit(IoRequest& request) noexcept override;
   Status query_extents(std::string_view context, uint64_t offset_bytes, uint64_t length_bytes,
@@ -120,8 +125,11 @@ class FileDevice final : public BlockDevice {
   bool needs_bounce(const IoRequest& request) const noexcept;
   FileTask* make_task(IoRequest& request) noexcept;
 
+  const std::string path_;
   const UniqueFd fd_;
-  const FileGeometry geometry_;
+  const FileGeometry geometry_;  // as of the opening
+  std::atomic<uint64_t> size_bytes_;
+  ImageLockMode lock_;
   const bool direct_;
   const std::shared_ptr<IoEngine> engine_;
   DeviceTraits traits_;
@@ -131,8 +139,11 @@ class FileDevice final : public BlockDevice {
 
 FileDevice::FileDevice(const FileDeviceParameters& parameters, UniqueFd fd,
                        const FileGeometry& geometry)
-    : fd_(std::move(fd)),
+    : path_(parameters.path),
+      fd_(std::move(fd)),
       geometry_(geometry),
+      size_bytes_(geometry.size_bytes),
+      lock_(parameters.lock),
       direct_(parameters.direct),
       engine_(acquire_io_engine(parameters.engine)) {
   traits_.minimum_block_bytes = direct_ ? geometry.logical_block_bytes : 1;
@@ -148,7 +159,7 @@ FileDevice::FileDevice(const FileDeviceParameters& parameters, UniqueFd fd,
 // Nothing here touches the device after a request has been completed or handed to
 // the engine: its owner may have destroyed it by then.
 void FileDevice::submit(IoRequest& request) noexcept {
-  assert(request.end_bytes() <= geometry_.size_bytes);
+  assert(request.end_bytes() <= size_bytes());
   if (traits_.read_only && request.is_write_class()) return request.complete(EROFS);
   switch (request.op) {
     case IoOp::kRead:
@@ -239,6 +250,28 @@ void FileDevice::call_in_engine(IoRequest& request, int (*call)(IoTask&) noexcep
   task->engine->submit(*task);
 }
 
+Status FileDevice::resize(uint64_t size_bytes) {
+  Status status = grow_file({.fd = fd_.get(),
+                             .is_block_device = geometry_.is_block_device,
+                             .read_only = traits_.read_only,
+                             .block_bytes = traits_.minimum_block_bytes,
+                             .present_bytes = size_bytes_.load(),
+                             .wanted_bytes = size_bytes,
+                             .path = path_});
+  if (status.is_ok()) size_bytes_.store(size_bytes, std::memory_order_release);
+  return status;
+}
+
+Status FileDevice::lock_image(ImageLockMode mode) {
+  Status status = tidemark::lock_image(fd_.get(), mode, traits_.read_only, path_);
+  if (status.is_ok()) {
+    lock_ = mode;
+  } else if (lock_ == ImageLockMode::kShared) {
+    (void)tidemark::lock_image(fd_.get(), lock_, traits_.read_only, path_);
+  }
+  return status;
+}
+
 Status FileDevice::query_extents(std::string_view context, uint64_t offset_bytes,
                                  uint64_t length_bytes, size_t max_extents,
                                  std::vector<DeviceExtent>& extents) {
@@ -276,6 +309,9 @@ Result<UniqueFd> open_backing(const FileDeviceParameters& parameters) {
 Result<std::shared_ptr<BlockDevice>> open_file_device(const FileDeviceParameters& parameters) {
   Result<UniqueFd> fd = open_backing(parameters);
   if (!fd.is_ok()) return fd.status();
+  Status locked =
+      lock_image(fd.value().get(), parameters.lock, parameters.read_only, parameters.path);
+  if (!locked.is_ok()) return locked;
   const Result<FileGeometry> geometry =
       probe_file_geometry(fd.value().get(), parameters.direct, parameters.path);
   if (!geometry.is_ok()) return geometry.status();

@@ -85,6 +85,14 @@ void IoThread::end_connections_of(std::shared_ptr<ServedExport> served) {
   });
 }
 
+void IoThread::shut_down_connections_of(std::shared_ptr<ServedExport> served) {
+  post([this, served = std::move(served)] {
+    for (const auto& [key, connection] : connections_) {
+      if (connection->served() == served.get()) connection->shut_down();
+    }
+  });
+}
+
 void IoThread::stop() {
   post([this] { begin_stop(); });
 }

@@ -34,6 +34,7 @@ class IoThread {
   void post(std::function<void()> task);
   void adopt(UniqueFd socket_fd);
   void end_connections_of(std::shared_ptr<ServedExport> served);
+  void shut_down_connections_of(std::shared_ptr<ServedExport> served);
   void stop();  // no more than a post
   void join();
 

@@ -25,6 +25,7 @@ class NbdServer::Impl {
   Status add_export(NbdExport entry) { return exports_.add(std::move(entry)); }
   Status remove_export(const std::string& name);
   Status set_tls(const NbdTlsParameters& parameters);
+  Status reconnect_clients(const std::string& name);
   const std::string& address() const { return listening_socket_.address(); }
   NbdServerStatistics statistics() const;
   void stop();
@@ -72,6 +73,17 @@ Status NbdServer::Impl::set_tls(const NbdTlsParameters& parameters) {
   auto context = nbd::TlsContext::create(parameters);
   if (!context.is_ok()) return context.status();
   tls_->replace(std::move(context).value());
+  return Status::ok();
+}
+
+Status NbdServer::Impl::reconnect_clients(const std::string& name) {
+  const auto served = exports_.find(name);
+  if (served == nullptr) {
+    return Status(ErrorCode::kNotFound, "Cannot reconnect the clients of export '" +
+                                            name.substr(0, 64) +
+                                            "': because there is none of that name.");
+  }
+  for (const auto& thread : threads_) thread->shut_down_connections_of(served);
   return Status::ok();
 }
 
@@ -128,6 +140,9 @@ Status NbdServer::add_export(NbdExport entry) { return impl_->add_export(std::mo
 Status NbdServer::remove_export(const std::string& name) { return impl_->remove_export(name); }
 
 Status NbdServer::set_tls(const NbdTlsParameters& parameters) { return impl_->set_tls(parameters); }
+Status NbdServer::reconnect_clients(const std::string& name) {
+  return impl_->reconnect_clients(name);
+}
 
 std::string NbdServer::address() const { return impl_->address(); }
 

@@ -72,6 +72,9 @@ class NbdServer {
   // For new connections; those that are open go on. kInvalidArgument for a server
   // without TLS: whether it is required is decided at the start.
   Status set_tls(const NbdTlsParameters& parameters);
+  // Its connections end after what is in flight, without an error; who comes back
+  // is served, and learns the disk's present size. Returns at once. kNotFound.
+  Status reconnect_clients(const std::string& name);
 
   std::string address() const;                  // "unix:PATH" or "HOST:PORT"
   NbdServerStatistics statistics() const;

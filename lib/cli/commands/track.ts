@@ -15,6 +15,7 @@ interface Options {
   readonly bitmap?: string;
   readonly tracking: boolean;
   readonly granularity?: string;
+  readonly direct?: boolean;
 }
 
 export function trackCommand(local: LocalCommands): Command {
@@ -37,6 +38,7 @@ export function trackCommand(local: LocalCommands): Command {
       "the dirty bitmap's file (default: the disk's path with .tidemark appended; required for a URI)",
     )
     .option("--granularity <bytes>", "bytes a bit stands for, for a new bitmap")
+    .option("--direct", "past the page cache (O_DIRECT)")
     .option("--no-tracking", "serve the disk without tracking, for comparison")
     .action(async (options: Options, command: Command) => {
       const { json } = globalOptions(command);
@@ -53,6 +55,7 @@ export function trackCommand(local: LocalCommands): Command {
             allowedClients: options.tlsAllow ?? [],
             bitmapPath: options.bitmap ?? null,
             tracking: options.tracking,
+            direct: options.direct ?? false,
             granularityBytes:
               options.granularity === undefined
                 ? null
