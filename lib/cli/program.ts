@@ -1,5 +1,7 @@
 import { Command } from "commander";
+import { attachCommand } from "./commands/attach.js";
 import { demoCommand } from "./commands/demo.js";
+import { detachCommand } from "./commands/detach.js";
 import { hostInitCommand } from "./commands/host-init.js";
 import { hostStartCommand } from "./commands/host-start.js";
 import { hostStatusCommand } from "./commands/host-status.js";
@@ -48,6 +50,8 @@ export function buildProgram(local: LocalCommands, version: string): Command {
     .addCommand(vmControlCommand("resume"))
     .addCommand(vmControlCommand("remove"));
   program.addCommand(trackCommand(local));
+  program.addCommand(attachCommand(local));
+  program.addCommand(detachCommand(local));
   program.addCommand(demoCommand(local));
   inheritSettings(program);
   return program;

@@ -11,6 +11,11 @@ export interface NbdServerOptions {
   readonly threadCount?: number;
   /** Default 256. */
   readonly maxConnections?: number;
+  /**
+   * Its client is this machine's kernel: nothing that serves it may wait for memory
+   * that may have to wait for it. Needs root. Default false.
+   */
+  readonly forKernelClient?: boolean;
 }
 
 export interface NbdExportOptions {
@@ -51,6 +56,7 @@ export class NbdServer implements AsyncDisposable {
           port: options.port ?? 0,
           threadCount: options.threadCount ?? 0,
           maxConnections: options.maxConnections ?? 256,
+          forKernelClient: options.forKernelClient ?? false,
         }),
       );
     } catch (thrown) {

@@ -1,6 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { access } from "node:fs/promises";
 import { TidemarkError, toTidemarkError } from "../model/errors.js";
+import { type AttachedDevice, attachDisk, type AttachOptions } from "./attach-disk.js";
 import { binding, type NativeDevice, type NativeTrackedDevice } from "./binding.js";
 import { type Checkpoint, type CheckpointOptions, takeCheckpoint } from "./checkpoint.js";
 import { NbdServer, type NbdServerOptions } from "./nbd-server.js";
@@ -55,6 +56,7 @@ export class TrackedDisk implements AsyncDisposable {
   readonly #native: NativeTrackedDevice;
   readonly #servers = new Set<NbdServer>();
   readonly #checkpoints = new Set<Checkpoint>();
+  readonly #attached = new Set<AttachedDevice>();
   #isClosed = false;
 
   private constructor(native: NativeTrackedDevice, diskId: string, path: string) {
@@ -146,6 +148,18 @@ export class TrackedDisk implements AsyncDisposable {
     return server;
   }
 
+  /**
+   * Gives the disk as a block device of this machine, "/dev/nbdN" or "/dev/loopN";
+   * finds the device again that a killed process has left. Detach it before close().
+   */
+  async attach(options: AttachOptions = {}): Promise<AttachedDevice> {
+    const { native, diskId, path } = this;
+    const onEnd = (ended: AttachedDevice) => this.#attached.delete(ended);
+    const attached = await attachDisk({ native, diskId, path }, options, onEnd);
+    this.#attached.add(attached);
+    return attached;
+  }
+
   async read(offsetBytes: number, into: Uint8Array): Promise<void> {
     await rethrown(() => this.native.read(offsetBytes, into));
   }
@@ -158,7 +172,7 @@ export class TrackedDisk implements AsyncDisposable {
     await rethrown(() => this.native.flush());
   }
 
-  /** Ends its servers, syncs, and marks the bitmap clean. IN_USE while a checkpoint is open. */
+  /** Ends its servers, syncs, and marks the bitmap clean. IN_USE while a checkpoint is open, or attached. */
   async close(): Promise<void> {
     if (this.#isClosed) return;
     if (this.#checkpoints.size > 0) {
@@ -166,6 +180,13 @@ export class TrackedDisk implements AsyncDisposable {
         "IN_USE",
         `Cannot close disk ${this.path}: because a checkpoint of it is open.`,
         { hint: "End the checkpoint with commit() or rollback() first." },
+      );
+    }
+    for (const { devicePath } of this.#attached) {
+      throw new TidemarkError(
+        "IN_USE",
+        `Cannot close disk ${this.path}: because it is attached as ${devicePath}.`,
+        { hint: "End that with detach() or release() first." },
       );
     }
     this.#isClosed = true;

@@ -112,6 +112,8 @@ Napi::Value start_nbd_server_js(const Napi::CallbackInfo& info) {
   parameters.port = static_cast<uint16_t>(options.Get("port").As<Napi::Number>().Uint32Value());
   parameters.thread_count = options.Get("threadCount").As<Napi::Number>().Uint32Value();
   parameters.max_connections = options.Get("maxConnections").As<Napi::Number>().Uint32Value();
+  parameters.for_kernel_client =
+      options.Get("forKernelClient").ToBoolean().Value();
   using Server = std::shared_ptr<NbdServer>;
   return AsyncTask<Server>::run(
       info.Env(),

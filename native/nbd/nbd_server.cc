@@ -4,6 +4,7 @@
 #include <thread>
 #include <vector>
 
+#include "common/io_flusher.h"
 #include "common/mutex.h"
 #include "nbd/acceptor.h"
 #include "nbd/export_registry.h"
@@ -42,6 +43,9 @@ Status NbdServer::Impl::start_threads(const NbdServerParameters& parameters) {
     auto thread = nbd::IoThread::start(exports_, parameters.handshake_limit);
     if (!thread.is_ok()) return thread.status();
     threads_.push_back(std::move(thread).value());
+  }
+  if (parameters.for_kernel_client) {
+    for (const auto& thread : threads_) thread->reserve_buffers();
   }
   threads_[0]->post([this] { acceptor_.start(); });
   return Status::ok();
@@ -87,6 +91,9 @@ NbdServer::NbdServer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 NbdServer::~NbdServer() { stop(); }
 
 Result<std::unique_ptr<NbdServer>> NbdServer::start(const NbdServerParameters& parameters) {
+  if (parameters.for_kernel_client) {
+    if (Status status = require_io_flushers(); !status.is_ok()) return status;
+  }
   auto listening_socket = nbd::ListeningSocket::open(parameters);
   if (!listening_socket.is_ok()) return listening_socket.status();
   auto impl =
