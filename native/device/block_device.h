@@ -61,6 +61,14 @@ class BlockDevice {
   virtual Status query_extents(std::string_view context, uint64_t offset_bytes,
                                uint64_t length_bytes, size_t max_extents,
                                std::vector<DeviceExtent>& extents);
+
+  // Rises each time the device lost touch with what holds its data (an upstream
+  // that reconnected): what was written since the last good flush is then suspect.
+  virtual uint64_t loss_count() const noexcept { return 0; }
+
+  // Before the end, from any thread: requests that something outside of the process
+  // holds up (an upstream that is away) fail with ESHUTDOWN, as do all that follow.
+  virtual void give_up() noexcept {}
 };
 
 }  // namespace tidemark
