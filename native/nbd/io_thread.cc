@@ -1,6 +1,7 @@
 #include "nbd/io_thread.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 
 #include <algorithm>
@@ -33,12 +34,14 @@ class SignalsBlocked {
 
 }  // namespace
 
-IoThread::IoThread(const ExportRegistry& exports, std::chrono::milliseconds handshake_limit)
-    : exports_(exports), handshake_limit_(handshake_limit) {}
+IoThread::IoThread(const ExportRegistry& exports, const NbdServerParameters& parameters)
+    : exports_(exports),
+      handshake_limit_(parameters.handshake_limit),
+      busy_poll_(parameters.busy_poll) {}
 
 Result<std::unique_ptr<IoThread>> IoThread::start(const ExportRegistry& exports,
-                                                  std::chrono::milliseconds handshake_limit) {
-  std::unique_ptr<IoThread> self(new IoThread(exports, handshake_limit));
+                                                  const NbdServerParameters& parameters) {
+  std::unique_ptr<IoThread> self(new IoThread(exports, parameters));
   LoopContext& loop = self->loop_;
   if (!loop.poller.is_open() ||
       !loop.poller.add(loop.wake_up.fd(), EPOLLIN, self->wake_up_handler_)) {
@@ -108,10 +111,27 @@ void IoThread::run() {
 }
 
 void IoThread::wait() {
+  if (poll_briefly()) return;
   loop_.wake_up.arm();
   const bool has_work = !loop_.mailbox.is_empty() || has_tasks();
   loop_.poller.dispatch(has_work ? 0 : timeout_ms());
   loop_.wake_up.disarm();
+}
+
+bool IoThread::poll_briefly() {
+  if (connections_.empty() || !busy_poll_.is_worthwhile()) return false;
+  const auto deadline = busy_poll_.deadline();
+  while (true) {
+    if (loop_.poller.dispatch(0) || !loop_.mailbox.is_empty()) {
+      busy_poll_.found();
+      return true;
+    }
+    // After the core was away for long, there is one more look.
+    if (BusyPoll::Clock::now() >= deadline) break;
+    ::sched_yield();
+  }
+  busy_poll_.found_nothing();
+  return false;
 }
 
 bool IoThread::has_tasks() {

@@ -15,6 +15,7 @@
 #include "common/fd.h"
 #include "common/mutex.h"
 #include "common/status.h"
+#include "nbd/busy_poll.h"
 #include "nbd/connection.h"
 #include "nbd/export_registry.h"
 #include "nbd/loop_context.h"
@@ -24,7 +25,7 @@ namespace tidemark::nbd {
 class IoThread {
  public:
   static Result<std::unique_ptr<IoThread>> start(const ExportRegistry& exports,
-                                                 std::chrono::milliseconds handshake_limit);
+                                                 const NbdServerParameters& parameters);
   ~IoThread();  // stop() and join()
 
   // Any thread. A task runs on the loop's thread, in the order of posting;
@@ -57,10 +58,11 @@ class IoThread {
     WakeUp& wake_up_;
   };
 
-  IoThread(const ExportRegistry& exports, std::chrono::milliseconds handshake_limit);
+  IoThread(const ExportRegistry& exports, const NbdServerParameters& parameters);
 
   void run();
   void wait();
+  bool poll_briefly();
   int timeout_ms() const;
   void finish_completions();
   void run_tasks();
@@ -75,6 +77,7 @@ class IoThread {
   const std::chrono::milliseconds handshake_limit_;
 
   // The loop thread's.
+  BusyPoll busy_poll_;
   LoopContext loop_;
   WakeUpHandler wake_up_handler_{loop_.wake_up};
   std::unordered_map<uint64_t, std::unique_ptr<Connection>> connections_;  // by number

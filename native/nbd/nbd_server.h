@@ -26,6 +26,7 @@ struct NbdServerParameters {
   // The client is this machine's kernel: nothing on the data path may wait for
   // memory (common/io_flusher.h). Needs root.
   bool for_kernel_client = false;
+  std::chrono::microseconds busy_poll{50};  // how long a thread looks for more before it sleeps
 };
 
 struct NbdExport {

@@ -19,7 +19,7 @@ using namespace tidemark;
 constexpr const char* kUsage =
     "usage: nbd_server_tool (--unix PATH | --tcp HOST:PORT) (--file F | --memory SIZE)\n"
     "                       [--read-only] [--direct] [--export NAME] [--description TEXT]\n"
-    "                       [--threads N]\n"
+    "                       [--threads N] [--busy-poll MICROSECONDS]\n"
     "SIZE is in bytes, or with a suffix K, M, G.\n";
 
 struct Arguments {
@@ -51,6 +51,10 @@ bool take_value(std::string_view name, const char* value, Arguments& arguments) 
   if (name == "--tcp") return parse_tcp(value, arguments.server), true;
   if (name == "--file") return !(arguments.file.path = value).empty();
   if (name == "--memory") return (arguments.memory_bytes = parse_size(value)) > 0;
+  if (name == "--busy-poll") {
+    arguments.server.busy_poll = std::chrono::microseconds(std::atoi(value));
+    return true;
+  }
   if (name == "--export") return arguments.entry.name = value, true;
   if (name == "--description") return arguments.entry.description = value, true;
   if (name == "--threads") {
