@@ -12,6 +12,8 @@ const MAY_INCLUDE: Readonly<Record<string, readonly string[]>> = {
   nbd: ["common", "device"],
   /** Not nbd: to the kernel's client it is a server like any other. */
   attach: ["common", "device"],
+  /** A program of its own, built where libfuse3 is. */
+  fuse: ["common", "device"],
   addon: ["common", "bitmap", "device", "tracking", "layers", "nbd", "attach"],
   test: ["common", "bitmap", "device", "tracking", "layers", "nbd", "attach"],
 };

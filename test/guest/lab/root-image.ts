@@ -107,5 +107,5 @@ async function makeSkeleton(stage: string): Promise<void> {
 async function install(from: string, to: string): Promise<void> {
   await mkdir(dirname(to), { recursive: true });
   await copyFile(from, to);
-  if (to.endsWith("/tidemark.node")) await outputOf("strip", "-g", to);
+  if (/\/tidemark(?:\.node|-fuse)$/.test(to)) await outputOf("strip", "-g", to);
 }
