@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <linux/loop.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -68,6 +69,10 @@ Result<std::string> attach_loop_device(const std::string& file_path, uint32_t bl
   }
   const UniqueFd file(::open(file_path.c_str(), O_RDWR | O_DIRECT | O_CLOEXEC));
   if (!file.is_open()) return Status::from_errno(kWhat + ": " + file_path, errno);
+  // The loop device takes the file's size as the kernel knows it, which for a FUSE
+  // file is 0 until somebody asks.
+  struct stat file_status {};
+  if (::fstat(file.get(), &file_status) != 0) return Status::from_errno(kWhat, errno);
   const loop_config config = configuration_of(file_path, file.get(), block_bytes);
   Status status;
   for (int i = 0; i < kFreeDeviceAttempts; ++i) {

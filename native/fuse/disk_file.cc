@@ -194,8 +194,7 @@ void DiskFile::allocate(fuse_req_t request, int mode, off_t offset_bytes, off_t 
   submit(slot);
 }
 
-// On any thread. The slot is free before the answer leaves: who sees it may ask
-// for the next one at once. A read's bytes are its own, so it answers first.
+// On any thread. A read's answer is copied out of the slot before that is free.
 void DiskFile::on_done(IoRequest& request, void* context, uint64_t, int error) noexcept {
   auto& slot = *static_cast<RequestSlots::Slot*>(context);
   auto* reply_to = static_cast<fuse_req_t>(slot.reply_to);
