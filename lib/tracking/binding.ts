@@ -156,6 +156,8 @@ export interface NativeNbdServerOptions {
   readonly threadCount: number;
   readonly maxConnections: number;
   readonly tls: NativeNbdTls | null;
+  /** Its client is this machine's kernel: nothing that serves it may wait for memory. */
+  readonly forKernelClient?: boolean;
 }
 
 export interface NativeNbdServer {
@@ -173,6 +175,22 @@ export interface NativeNbdServer {
     tlsRefusalsTotal: number;
     lastTlsRefusal: string;
   };
+  close(): Promise<void>;
+}
+
+export interface NativeNbdAttachment {
+  /** Of the NBD server, and its export. */
+  readonly unixPath: string;
+  readonly exportName: string;
+  readonly connectionCount: number;
+  readonly blockBytes: number;
+  readonly requestLimitSeconds: number;
+  readonly reconnectLimitSeconds: number;
+  /** Shown in /sys/block/nbdN/backend where the kernel keeps it. */
+  readonly backendId: string;
+}
+
+export interface NativeLinkKeeper {
   close(): Promise<void>;
 }
 
@@ -257,6 +275,28 @@ export interface NativeBinding {
     layerPaths: string[],
     scratchPath: string,
   ): Promise<NativeDevice>;
+  /** Rejects with UNSUPPORTED, saying what to do, when the kernel has no nbd. */
+  probeKernelNbd(): Promise<void>;
+  /** The number of the /dev/nbdN; `index` -1 takes any that is free. */
+  connectKernelNbd(attachment: NativeNbdAttachment, index: number): Promise<number>;
+  reconnectKernelNbd(attachment: NativeNbdAttachment, index: number): Promise<void>;
+  /** Flushes; IN_USE while it is mounted. */
+  disconnectKernelNbd(index: number): Promise<void>;
+  /** Without flushing or asking: what is not written is lost. */
+  dropKernelNbd(index: number): Promise<void>;
+  /** Gives the device fresh connections when the kernel has given some up. */
+  keepLinks(attachment: NativeNbdAttachment, index: number): Promise<NativeLinkKeeper>;
+  /** The loop device's path. */
+  attachLoopDevice(filePath: string, blockBytes: number): Promise<string>;
+  /** Flushes; IN_USE while it is mounted. */
+  detachLoopDevice(devicePath: string): Promise<void>;
+  /**
+   * Without flushing or asking, if `filePath` is its file; while something has it
+   * open it goes with the last one's close.
+   */
+  dropLoopDevice(devicePath: string, filePath: string): Promise<void>;
+  /** Aborts its connection and unmounts it: what waits for it gets an error. */
+  endFuseMount(path: string): Promise<void>;
   /** A listening TCP socket with SO_REUSEPORT; the descriptor is the caller's to close. */
   reusePortSocket(host: string, port: number): number;
 }

@@ -33,6 +33,11 @@ export interface NbdTlsOptions {
    * at. Default: any that an authority signed.
    */
   readonly allowedClients?: readonly string[];
+  /**
+   * Its client is this machine's kernel: nothing that serves it may wait for memory
+   * that may have to wait for it. Needs root. Default false.
+   */
+  readonly forKernelClient?: boolean;
 }
 
 export interface NbdExportOptions {
@@ -80,6 +85,7 @@ export class NbdServer implements AsyncDisposable {
           threadCount: options.threadCount ?? 0,
           maxConnections: options.maxConnections ?? 256,
           tls: options.tls === undefined ? null : nativeTls(options.tls),
+          forKernelClient: options.forKernelClient ?? false,
         }),
         options.tls === undefined ? "nbd" : "nbds",
       );

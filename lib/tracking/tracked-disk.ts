@@ -2,6 +2,7 @@ import { randomUUID } from "node:crypto";
 import { access } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
 import { TidemarkError, toTidemarkError } from "../model/errors.js";
+import { type AttachedDevice, attachDisk, type AttachOptions } from "./attach-disk.js";
 import { binding, type ImageLock, type NativeDevice, type NativeTrackedDevice } from "./binding.js";
 import {
   backingOf,
@@ -84,6 +85,7 @@ export class TrackedDisk implements AsyncDisposable {
   readonly #native: NativeTrackedDevice;
   readonly #servers = new Set<NbdServer>();
   readonly #checkpoints = new Set<Checkpoint>();
+  readonly #attached = new Set<AttachedDevice>();
   #isClosed = false;
   #sizeBytes: number;
   #granularityBytes: number;
@@ -235,6 +237,18 @@ export class TrackedDisk implements AsyncDisposable {
     return this.native.upstream();
   }
 
+  /**
+   * Gives the disk as a block device of this machine, "/dev/nbdN" or "/dev/loopN";
+   * finds the device again that a killed process has left. Detach it before close().
+   */
+  async attach(options: AttachOptions = {}): Promise<AttachedDevice> {
+    const { native, diskId, path } = this;
+    const onEnd = (ended: AttachedDevice) => this.#attached.delete(ended);
+    const attached = await attachDisk({ native, diskId, path }, options, onEnd);
+    this.#attached.add(attached);
+    return attached;
+  }
+
   async read(offsetBytes: number, into: Uint8Array): Promise<void> {
     await rethrown(() => this.native.read(offsetBytes, into));
   }
@@ -247,7 +261,7 @@ export class TrackedDisk implements AsyncDisposable {
     await rethrown(() => this.native.flush());
   }
 
-  /** Ends its servers, syncs, and marks the bitmap clean. IN_USE while a checkpoint is open. */
+  /** Ends its servers, syncs, and marks the bitmap clean. IN_USE while a checkpoint is open, or attached. */
   async close(): Promise<void> {
     if (this.#isClosed) return;
     if (this.#checkpoints.size > 0) {
@@ -255,6 +269,13 @@ export class TrackedDisk implements AsyncDisposable {
         "IN_USE",
         `Cannot close disk ${this.path}: because a checkpoint of it is open.`,
         { hint: "End the checkpoint with commit() or rollback() first." },
+      );
+    }
+    for (const { devicePath } of this.#attached) {
+      throw new TidemarkError(
+        "IN_USE",
+        `Cannot close disk ${this.path}: because it is attached as ${devicePath}.`,
+        { hint: "End that with detach() or release() first." },
       );
     }
     this.#isClosed = true;

@@ -146,6 +146,8 @@ Napi::Value start_nbd_server_js(const Napi::CallbackInfo& info) {
   if (const Napi::Value tls = options.Get("tls"); tls.IsObject()) {
     parameters.tls = tls_parameters_of(tls.As<Napi::Object>());
   }
+  parameters.for_kernel_client =
+      options.Get("forKernelClient").ToBoolean().Value();
   using Server = std::shared_ptr<NbdServer>;
   return AsyncTask<Server>::run(
       info.Env(),

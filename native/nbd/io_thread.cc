@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "common/io_flusher.h"
+
 namespace tidemark::nbd {
 
 namespace {
@@ -109,6 +111,7 @@ void IoThread::run() {
   loop_.mailbox.adopt_thread();
   while (!is_stopping_ || !connections_.empty()) {
     wait();
+    follow_io_flushers();
     finish_completions();
     run_tasks();
     run_timers();

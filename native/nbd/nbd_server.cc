@@ -4,6 +4,7 @@
 #include <thread>
 #include <vector>
 
+#include "common/io_flusher.h"
 #include "common/mutex.h"
 #include "nbd/acceptor.h"
 #include "nbd/export_registry.h"
@@ -48,6 +49,9 @@ Status NbdServer::Impl::start_threads(const NbdServerParameters& parameters) {
     auto thread = nbd::IoThread::start(exports_, tls_.get(), parameters);
     if (!thread.is_ok()) return thread.status();
     threads_.push_back(std::move(thread).value());
+  }
+  if (parameters.for_kernel_client) {
+    for (const auto& thread : threads_) thread->reserve_buffers();
   }
   threads_[0]->post([this] { acceptor_.start(); });
   return Status::ok();
@@ -126,6 +130,9 @@ Result<std::unique_ptr<NbdServer>> NbdServer::start(const NbdServerParameters& p
     auto created = nbd::TlsContext::create(*parameters.tls);
     if (!created.is_ok()) return created.status();
     tls_context = std::move(created).value();
+  }
+  if (parameters.for_kernel_client) {
+    if (Status status = require_io_flushers(); !status.is_ok()) return status;
   }
   auto listening_socket = nbd::ListeningSocket::open(parameters);
   if (!listening_socket.is_ok()) return listening_socket.status();
