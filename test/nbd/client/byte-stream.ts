@@ -11,11 +11,12 @@ export class ByteStream {
   #bufferedBytes = 0;
   #hasEnded = false;
   #endReason = "the server closed the connection";
-  #wake: (() => void) | null = null;
+  /** Of all who wait: for bytes, for the end. */
+  readonly #wakers = new Set<() => void>();
   readonly #onData = (chunk: Buffer): void => {
     this.#chunks.push(chunk);
     this.#bufferedBytes += chunk.length;
-    this.#wake?.();
+    this.#wake();
   };
   readonly #onEnd = (): void => this.#end(this.#endReason);
   readonly #onError = (error: Error): void => this.#end(error.message);
@@ -39,6 +40,10 @@ export class ByteStream {
         resolve(new ByteStream(socket));
       });
     });
+  }
+
+  static over(socket: Socket): ByteStream {
+    return new ByteStream(socket);
   }
 
   get hasEnded(): boolean {
@@ -73,12 +78,19 @@ export class ByteStream {
     return this.#bufferedBytes > 0 || this.#hasEnded;
   }
 
-  /** The rest of the connection is TLS. What came before and was not taken is dropped. */
-  async startTls(options: ConnectionOptions): Promise<void> {
-    this.#socket.off("data", this.#onData).off("end", this.#onEnd).off("close", this.#onEnd);
+  /** Leaves the socket to another; what came before and was not taken is dropped. */
+  detach(): Socket {
+    this.#socket.off("data", this.#onData).off("error", this.#onError);
+    this.#socket.off("end", this.#onEnd).off("close", this.#onEnd);
     this.#chunks = [];
     this.#bufferedBytes = 0;
-    const plain = this.#socket;
+    return this.#socket;
+  }
+
+  /** The rest of the connection is TLS. What came before and was not taken is dropped. */
+  async startTls(options: ConnectionOptions): Promise<void> {
+    const plain = this.detach();
+    plain.on("error", () => undefined);
     const secure = connectTls({ ...options, socket: plain });
     await new Promise<void>((resolve, reject) => {
       const timer = setTimeout(() => reject(new NoAnswer("no TLS handshake")), ANSWER_LIMIT_MS);
@@ -116,7 +128,7 @@ export class ByteStream {
   #end(reason: string): void {
     if (!this.#hasEnded) this.#endReason = reason;
     this.#hasEnded = true;
-    this.#wake?.();
+    this.#wake();
   }
 
   async #until(holds: () => boolean, limitMs: number): Promise<void> {
@@ -124,15 +136,25 @@ export class ByteStream {
     while (!holds() && !this.#hasEnded) {
       const leftMs = deadlineMs - performance.now();
       if (leftMs <= 0) return;
-      await new Promise<void>((resolve) => {
-        const timer = setTimeout(resolve, leftMs);
-        this.#wake = () => {
-          clearTimeout(timer);
-          resolve();
-        };
-      });
-      this.#wake = null;
+      await this.#stir(leftMs);
     }
+  }
+
+  /** Until something comes, but no longer than this. */
+  #stir(limitMs: number): Promise<void> {
+    return new Promise((resolve) => {
+      const waker = () => {
+        clearTimeout(timer);
+        this.#wakers.delete(waker);
+        resolve();
+      };
+      const timer = setTimeout(waker, limitMs);
+      this.#wakers.add(waker);
+    });
+  }
+
+  #wake(): void {
+    for (const waker of [...this.#wakers]) waker();
   }
 
   #cut(lengthBytes: number): Buffer {

@@ -17,7 +17,10 @@ export interface NbdAddress {
   readonly exportName: string;
   /** nbds: everything is said after STARTTLS. */
   readonly isTls: boolean;
-  /** A directory with ca-cert.pem and, for clients that must show one, client-cert.pem and client-key.pem. */
+  /**
+   * A directory with ca-cert.pem and, for clients that must show one, client-cert.pem
+   * and client-key.pem; or with ca.crt, host.crt and host.key, as `tidemark pki` makes.
+   */
   readonly certificates: string | null;
 }
 
@@ -40,11 +43,16 @@ export function parseNbdUri(uri: string): NbdAddress {
 }
 
 export async function readTlsFiles(directory: string | null): Promise<TlsFiles> {
-  const read = (name: string) =>
-    directory === null ? null : readFile(join(directory, name)).catch(() => null);
+  const read = async (...names: readonly string[]) => {
+    for (const name of directory === null ? [] : names) {
+      const content = await readFile(join(directory ?? "", name)).catch(() => null);
+      if (content !== null) return content;
+    }
+    return null;
+  };
   return {
-    ca: await read("ca-cert.pem"),
-    cert: await read("client-cert.pem"),
-    key: await read("client-key.pem"),
+    ca: await read("ca-cert.pem", "ca.crt"),
+    cert: await read("client-cert.pem", "host.crt"),
+    key: await read("client-key.pem", "host.key"),
   };
 }

@@ -52,7 +52,7 @@ export class ReplyCollector {
   readonly #covered: { readonly from: bigint; readonly to: bigint }[] = [];
   readonly #statuses = new Map<number, readonly Extent[]>();
   readonly #chunkTypes: number[] = [];
-  #data: Buffer | null = null;
+  readonly #pieces: { readonly at: bigint; readonly data: Buffer }[] = [];
   #error = 0;
   #message = "";
 
@@ -85,9 +85,7 @@ export class ReplyCollector {
       error: this.#error,
       message: this.#message,
       style: this.#expected.isExtended ? "extended" : "structured",
-      data:
-        this.#data ??
-        Buffer.alloc(Number(this.#expected.command === CMD.READ ? this.#expected.effectBytes : 0n)),
+      data: this.#error === 0 ? this.#data() : Buffer.alloc(0),
       chunkTypes: this.#chunkTypes,
       statuses: this.#statuses,
     };
@@ -120,7 +118,7 @@ export class ReplyCollector {
     const from = payload.readBigUInt64BE(0);
     const data = payload.subarray(8);
     this.#addContent(from, from + BigInt(data.length));
-    this.#buffer().set(data, Number(from - this.#expected.offset));
+    this.#pieces.push({ at: from, data });
   }
 
   #addHole(payload: Buffer): void {
@@ -129,13 +127,14 @@ export class ReplyCollector {
     const sizeBytes = BigInt(payload.readUInt32BE(8));
     this.#must(sizeBytes > 0n, "a hole of 0 bytes");
     this.#addContent(from, from + sizeBytes);
-    this.#buffer();
   }
 
-  /** Zeroes where holes are: Buffer.alloc makes them. */
-  #buffer(): Buffer {
-    this.#data ??= Buffer.alloc(Number(this.#expected.effectBytes));
-    return this.#data;
+  /** Assembled last, so that a length that the server does not honour takes no memory. */
+  #data(): Buffer {
+    const { command, effectBytes, offset } = this.#expected;
+    const out = Buffer.alloc(command === CMD.READ ? Number(effectBytes) : 0);
+    for (const { at, data } of this.#pieces) out.set(data, Number(at - offset));
+    return out;
   }
 
   #addContent(from: bigint, to: bigint): void {

@@ -26,6 +26,7 @@ client-key.pem) where they are needed. DEVICE is a file or block device.
 
   --destroy-data     write to a target that holds data
   --only WORD,...    checks whose names hold one of these words
+  --except WORD,...  not those whose names hold one of these
   --list             the names of all checks, and what each asks for
   --json             one JSON document instead of text
   --strict           deviations count as failures
@@ -46,6 +47,7 @@ const OPTIONS = {
   strict: { type: "boolean", default: false },
   help: { type: "boolean", default: false },
   only: { type: "string" },
+  except: { type: "string" },
   seed: { type: "string", default: "1" },
   operations: { type: "string", default: "600" },
 } as const;
@@ -53,9 +55,11 @@ const OPTIONS = {
 const parsed = () => parseArgs({ options: OPTIONS, allowPositionals: true });
 type Options = ReturnType<typeof parsed>["values"];
 
-function wanted({ only }: Options): (name: string) => boolean {
+function wanted({ only, except }: Options): (name: string) => boolean {
   const words = only?.split(",") ?? [""];
-  return (name) => words.some((word) => name.includes(word));
+  const unwanted = except?.split(",") ?? [];
+  const holds = (name: string) => (word: string) => name.includes(word);
+  return (name) => words.some(holds(name)) && !unwanted.some(holds(name));
 }
 
 function settingsOf({ seed, operations }: Options): Settings {

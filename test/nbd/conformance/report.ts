@@ -13,12 +13,14 @@ const MARKS: Readonly<Record<Verdict, string>> = {
   deviates: "ok, with deviations",
   violates: "VIOLATES",
   "not offered": "not offered",
+  "not run": "not run",
   "broken check": "CHECK BROKEN",
 };
 
 export function lineOf({ name, verdict, reason }: CheckResult): string {
   const why = verdict === "not offered" && reason !== null ? `: needs ${reason}` : "";
-  return `${name.padEnd(34)} ${MARKS[verdict]}${why}`;
+  const since = verdict === "not run" && reason !== null ? `: ${reason}` : "";
+  return `${name.padEnd(34)} ${MARKS[verdict]}${why}${since}`;
 }
 
 export function countOf(results: readonly CheckResult[], verdict: Verdict): number {
@@ -34,6 +36,8 @@ export function summaryOf(results: readonly CheckResult[]): string {
     `${countOf(results, "not offered")} not offered`,
   ];
   const broken = countOf(results, "broken check");
+  const notRun = countOf(results, "not run");
+  if (notRun > 0) parts.push(`${notRun} not run, since the server was gone`);
   return [...parts, ...(broken > 0 ? [`${broken} checks broke`] : [])].join(", ");
 }
 

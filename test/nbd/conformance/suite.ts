@@ -2,7 +2,13 @@
 import { type Check, CheckContext, type Finding, type Settings } from "./check.js";
 import type { Target } from "./target.js";
 
-export type Verdict = "passed" | "deviates" | "violates" | "not offered" | "broken check";
+export type Verdict =
+  | "passed"
+  | "deviates"
+  | "violates"
+  | "not offered"
+  | "not run"
+  | "broken check";
 
 export interface CheckResult {
   readonly name: string;
@@ -21,12 +27,29 @@ export async function runChecks(
   tell: (result: CheckResult) => void = () => undefined,
 ): Promise<CheckResult[]> {
   const results: CheckResult[] = [];
+  let goneAfter: string | null = null;
   for (const check of checks) {
-    const result = await runCheck(target, check, settings);
+    const result =
+      goneAfter === null ? await runCheck(target, check, settings) : notRun(check, goneAfter);
+    if (goneAfter === null && result.verdict === "violates" && !(await isThere(target))) {
+      goneAfter = check.name;
+    }
     results.push(result);
     tell(result);
   }
   return results;
+}
+
+/** A server that crashed serves nobody: what comes after says nothing about it. */
+async function isThere(target: Target): Promise<boolean> {
+  const stream = await target.stream().catch(() => null);
+  stream?.destroy();
+  return stream !== null;
+}
+
+function notRun({ name, about }: Check, goneAfter: string): CheckResult {
+  const reason = `the server is gone since ${goneAfter}`;
+  return { name, about, verdict: "not run", reason, findings: [], durationMs: 0 };
 }
 
 async function runCheck(target: Target, check: Check, settings: Settings): Promise<CheckResult> {
