@@ -23,7 +23,7 @@ export const HANDSHAKE_CHECKS: readonly Check[] = [
       for (const unknown of [1 << 2, 1 << 16, 0x80000000]) {
         const { stream } = await c.plainHandshake((unknown | CLIENT_FLAG.FIXED_NEWSTYLE) >>> 0);
         stream.write(optionHeader(OPT.LIST, 0));
-        const isDropped = await stream.ends(2000);
+        const isDropped = await stream.ends(500);
         c.must(isDropped && stream.bufferedBytes === 0, "a client with an unknown flag is served");
       }
       await c.isAlive("unknown client flags");
