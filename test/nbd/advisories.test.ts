@@ -4,12 +4,10 @@
  * there before and one that comes after must be served whatever happens.
  */
 import { randomBytes } from "node:crypto";
-import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import t, { type Test } from "tap";
-import { type NbdServerOptions, NbdServer } from "#lib/index.js";
-import { createCa, issueCertificate } from "#lib/security/pki.js";
+import { NbdServer } from "#lib/index.js";
 import { faultDevice, memoryDevice } from "#lib/testing.js";
 import { SeededRandom } from "../support/seeded-random.js";
 import { scratchDirectory, tidemark } from "../support/program.js";
@@ -17,6 +15,7 @@ import { ByteStream } from "./client/byte-stream.js";
 import { infoData, metaContextData, optionHeader } from "./client/handshake.js";
 import { CMD, ERR, MAGIC, OPT, REP, u16, u32, u64 } from "./client/wire.js";
 import { Target } from "./conformance/target.js";
+import { tlsTarget } from "./tls-target.js";
 import { Victim } from "./victim.js";
 
 const GIB = 1n << 30n;
@@ -301,26 +300,8 @@ attack("CVE-2019-14851: legal options in an odd order", async (t, victim) => {
   }
 });
 
-async function withTls(t: Test): Promise<Target> {
-  const ca = join(directory, `ca-${Date.now()}`);
-  await createCa(ca);
-  const files = await issueCertificate(ca, ["localhost"], { outputDirectory: `${ca}-host` });
-  const tls = {
-    certificatePem: await readFile(files.certificatePath, "utf8"),
-    keyPem: await readFile(files.keyPath, "utf8"),
-    authorityPem: await readFile(join(ca, "ca.crt"), "utf8"),
-  };
-  const socketPath = join(directory, "tls.sock");
-  const options = { socketPath, tls } as NbdServerOptions;
-  const server = await NbdServer.start(options);
-  t.teardown(() => server.close());
-  server.addExport("", memoryDevice(1 << 20));
-  const scheme = server.uriOf("").startsWith("nbds") ? "nbds" : "nbd";
-  return Target.of(`${scheme}+unix:///?socket=${socketPath}&tls-certificates=${ca}-host`);
-}
-
 void t.test("CVE-2021-3716: what was said before STARTTLS is forgotten", async (t) => {
-  const target = await withTls(t);
+  const target = await tlsTarget(t, directory);
   const handshake = await target.plainHandshake();
   const meta = metaContextData("", ["base:allocation"]);
   handshake.stream.write(
