@@ -10,6 +10,7 @@
 #include <map>
 #include <vector>
 
+#include "device/block_device.h"
 #include "nbd/chunk.h"
 #include "nbd/completion_mailbox.h"
 #include "nbd/poller.h"
@@ -40,6 +41,7 @@ struct LoopContext {
   WakeUp wake_up;
   CompletionMailbox mailbox{wake_up};
   Poller poller;
+  std::vector<DeviceExtent> extents;  // scratch of one query; kept for its memory
   std::multimap<Clock::time_point, std::function<void()>> timers;
   std::vector<Connection*> dirty;   // have output or room that came outside their events
   std::vector<Connection*> closed;  // to be destroyed at the end of the round

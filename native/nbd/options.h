@@ -30,6 +30,7 @@ OptionOutcome answer_export_name(const OptionRequest& request);
 OptionOutcome answer_abort(const OptionRequest& request);
 OptionOutcome answer_list(const OptionRequest& request);
 OptionOutcome answer_structured_reply(const OptionRequest& request);
+OptionOutcome answer_extended_headers(const OptionRequest& request);
 OptionOutcome answer_info(const OptionRequest& request);
 OptionOutcome answer_go(const OptionRequest& request);
 OptionOutcome answer_list_meta_context(const OptionRequest& request);

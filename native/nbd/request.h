@@ -9,16 +9,19 @@
 #include "common/nbd_wire.h"
 #include "device/io_request.h"
 #include "nbd/chunk.h"
+#include "nbd/reply_format.h"
 
 namespace tidemark::nbd {
 
 class Transmission;
+struct SparseRead;
 
 struct NbdRequest : IoRequest {
   Transmission* owner = nullptr;
   ChunkRef chunk;              // holds a write's payload, or a read's reply
   std::byte* reply = nullptr;  // read: the reply's header, the data behind it
-  uint64_t cookie = 0;
+  ReplyTo reply_to{};
+  SparseRead* sparse = nullptr;  // read: the one that this is a part of, if any
   Command command = Command::kRead;
   int error = 0;  // 0 or an errno, set by the completion
 };
