@@ -21,10 +21,16 @@
 
 namespace tidemark::nbd {
 
+struct LoopLimits {
+  std::chrono::milliseconds handshake_limit;
+  std::chrono::milliseconds idle_limit;  // 0: none
+  std::chrono::milliseconds buffer_keep_time;
+};
+
 class IoThread {
  public:
   static Result<std::unique_ptr<IoThread>> start(const ExportRegistry& exports,
-                                                 std::chrono::milliseconds handshake_limit);
+                                                 const LoopLimits& limits);
   ~IoThread();  // stop() and join()
 
   // Any thread. A task runs on the loop's thread, in the order of posting;
@@ -54,7 +60,7 @@ class IoThread {
     WakeUp& wake_up_;
   };
 
-  IoThread(const ExportRegistry& exports, std::chrono::milliseconds handshake_limit);
+  IoThread(const ExportRegistry& exports, const LoopLimits& limits);
 
   void run();
   void wait();
@@ -63,13 +69,17 @@ class IoThread {
   void run_tasks();
   void run_timers();
   void pump_dirty();
+  void pump_delivering();
+  void look_for_silence();
+  void keep_buffers_for_a_while();
+  void abandon_connections_of(const ServedExport& served);
   void destroy_closed();
   void open(UniqueFd socket_fd);
   void begin_stop();
   bool has_tasks();
 
   const ExportRegistry& exports_;
-  const std::chrono::milliseconds handshake_limit_;
+  const LoopLimits limits_;
 
   // The loop thread's.
   LoopContext loop_;
@@ -77,6 +87,7 @@ class IoThread {
   std::unordered_map<uint64_t, std::unique_ptr<Connection>> connections_;  // by number
   uint64_t next_number_ = 1;
   bool is_stopping_ = false;
+  bool is_trim_due_ = false;  // a timer is set
 
   Mutex mutex_;
   std::vector<std::function<void()>> tasks_ GUARDED_BY(mutex_);

@@ -35,6 +35,7 @@ class Counter {
 
 struct LoopContext {
   using Clock = std::chrono::steady_clock;
+  static constexpr std::chrono::milliseconds kDeliveryPause{2};
 
   ChunkPool chunks;
   RequestPool requests;
@@ -44,6 +45,7 @@ struct LoopContext {
   std::vector<DeviceExtent> extents;  // scratch of one query; kept for its memory
   std::multimap<Clock::time_point, std::function<void()>> timers;
   std::vector<Connection*> dirty;   // have output or room that came outside their events
+  std::vector<Connection*> delivering;  // wait for the peer's kernel to have their last bytes
   std::vector<Connection*> closed;  // to be destroyed at the end of the round
   Counter requests_total;
   Counter errors_total;

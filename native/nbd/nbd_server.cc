@@ -39,7 +39,9 @@ Status NbdServer::Impl::start_threads(const NbdServerParameters& parameters) {
   const uint32_t core_count = std::max(2U, std::thread::hardware_concurrency());
   const uint32_t count = parameters.thread_count > 0 ? parameters.thread_count : core_count;
   for (uint32_t i = 0; i < count; ++i) {
-    auto thread = nbd::IoThread::start(exports_, parameters.handshake_limit);
+    auto thread = nbd::IoThread::start(
+        exports_,
+        {parameters.handshake_limit, parameters.idle_limit, parameters.buffer_keep_time});
     if (!thread.is_ok()) return thread.status();
     threads_.push_back(std::move(thread).value());
   }

@@ -36,6 +36,17 @@ class RequestPool {
     return request;
   }
 
+  // Frees all memory if no request is out.
+  void trim() noexcept {
+    size_t free_count = 0;
+    for (const IoRequest* request = free_; request != nullptr; request = request->next) {
+      ++free_count;
+    }
+    if (free_count != blocks_.size() * kBlockCount) return;
+    free_ = nullptr;
+    blocks_.clear();
+  }
+
   void release(NbdRequest& request) noexcept {
     request.chunk.reset();
     request.next = free_;
