@@ -35,7 +35,7 @@ export interface NativeFaultDevice extends NativeDevice {
   releaseHeld(): void;
 }
 
-export type IoOp = "read" | "write" | "flush" | "trim" | "writeZeroes";
+export type IoOp = "read" | "write" | "flush" | "trim" | "writeZeroes" | "cache";
 
 export type MapKind = "live" | "pending" | "inFlight" | "staged";
 
@@ -120,6 +120,10 @@ export interface NativeNbdServerOptions {
   readonly unixPath: string;
   readonly host: string;
   readonly port: number;
+  /** A listening socket that the server takes over; -1 for none. */
+  readonly listenFd: number;
+  /** 0 for none. */
+  readonly idleLimitMs: number;
   readonly threadCount: number;
   readonly maxConnections: number;
 }

@@ -4,9 +4,20 @@ import { binding, type NativeDevice, type NativeNbdServer } from "./binding.js";
 export interface NbdServerOptions {
   /** Either this Unix socket ... */
   readonly socketPath?: string;
-  /** ... or this numeric address; port 0 takes any. */
+  /** ... or this numeric address; port 0 takes any ... */
   readonly host?: string;
   readonly port?: number;
+  /**
+   * ... or this descriptor of a stream socket that listens already, as systemd hands
+   * it over (activatedSockets() finds it). The server takes it over; anything else
+   * than a listening Unix or TCP socket is refused.
+   */
+  readonly listenFd?: number;
+  /**
+   * A client that neither sends nor reads for so long, with nothing in flight, is
+   * closed. Default: never, for a guest may be idle for days.
+   */
+  readonly idleLimitMs?: number;
   /** Threads that serve connections. Default: one for each core, at least 2. */
   readonly threadCount?: number;
   /** Default 256. */
@@ -37,10 +48,11 @@ export class NbdServer implements AsyncDisposable {
   }
 
   static async start(options: NbdServerOptions): Promise<NbdServer> {
-    if ((options.socketPath === undefined) === (options.host === undefined)) {
+    const places = [options.socketPath, options.host, options.listenFd];
+    if (places.filter((place) => place !== undefined).length !== 1) {
       throw new TidemarkError(
         "INVALID_ARGUMENT",
-        "Cannot start the NBD server: it needs either a Unix socket or an address.",
+        "Cannot start the NBD server: it needs either a Unix socket or an address, or a socket that listens.",
       );
     }
     try {
@@ -49,6 +61,8 @@ export class NbdServer implements AsyncDisposable {
           unixPath: options.socketPath ?? "",
           host: options.host ?? "",
           port: options.port ?? 0,
+          listenFd: options.listenFd ?? -1,
+          idleLimitMs: options.idleLimitMs ?? 0,
           threadCount: options.threadCount ?? 0,
           maxConnections: options.maxConnections ?? 256,
         }),
