@@ -7,6 +7,7 @@
  */
 export { ERROR_CODES, type ErrorCode, TidemarkError } from "./model/errors.js";
 export type { Cut } from "./model/delta.js";
+export { type ActivatedSocket, activatedSockets } from "./tracking/activated-sockets.js";
 export {
   type Checkpoint,
   CheckpointDisk,

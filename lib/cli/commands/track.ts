@@ -17,7 +17,9 @@ interface Options {
 
 export function trackCommand(local: LocalCommands): Command {
   return new Command("track")
-    .description("serve one disk over NBD and track its changes, without a host")
+    .description(
+      "serve one disk over NBD and track its changes, without a host; on a socket that systemd hands over, if it does",
+    )
     .requiredOption("--disk <path>", "a raw image or block device")
     .option("--socket <path>", "serve on this Unix socket")
     .option("--listen <address:port>", "serve on this address; loopback only, unless --allow-plain")
