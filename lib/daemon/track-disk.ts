@@ -1,6 +1,7 @@
 import { once } from "node:events";
 import type { TrackOptions, TrackState } from "../cli/local-commands.js";
 import { TidemarkError } from "../model/errors.js";
+import { activatedSockets } from "../tracking/activated-sockets.js";
 import { backingOf, isNbdUri, openBacking } from "../tracking/disk-backing.js";
 import { NbdServer, type NbdServerOptions } from "../tracking/nbd-server.js";
 import { TrackedDisk } from "../tracking/tracked-disk.js";
@@ -41,6 +42,7 @@ async function serveTracked(
     ...(options.granularityBytes === null ? {} : { granularityBytes: options.granularityBytes }),
   });
   const server = await disk.serve(place);
+  checkReach(server, options);
   onReady({
     uri: server.uriOf(""),
     sizeBytes: disk.sizeBytes,
@@ -62,6 +64,7 @@ async function servePlain(
     backing.kind === "file" ? { ...backing, direct: options.direct } : backing,
   );
   await using server = await NbdServer.start(place);
+  checkReach(server, options);
   server.addExport("", device, { description: options.diskPath });
   const { sizeBytes, engine } = device;
   onReady({
@@ -85,10 +88,14 @@ function bitmapPathOf(diskPath: string): string {
 
 function placeOf(options: TrackOptions): NbdServerOptions {
   const { socketPath, listenHost, listenPort } = options;
-  if ((socketPath === null) === (listenHost === null)) {
+  const [activated, ...more] = activatedSockets();
+  if (activated !== undefined && more.length === 0 && socketPath === null && listenHost === null) {
+    return { listenFd: activated.fd };
+  }
+  if ((socketPath === null) === (listenHost === null) || activated !== undefined) {
     throw new TidemarkError(
       "INVALID_ARGUMENT",
-      "Cannot serve the disk: because it needs either --socket or --listen.",
+      "Cannot serve the disk: because it needs either --socket or --listen, or one socket handed over by systemd.",
     );
   }
   if (options.allowedClients.length > 0 && options.tlsDirectory === null) {
@@ -101,16 +108,27 @@ function placeOf(options: TrackOptions): NbdServerOptions {
   if (socketPath !== null) return { socketPath };
   const host = listenHost ?? "";
   const isPlain = options.tlsDirectory === null;
-  if (isPlain && !isLoopback(host) && !options.allowPlain) {
-    throw new TidemarkError(
-      "INVALID_ARGUMENT",
-      `Cannot serve on ${host}: because the connection would be unencrypted beyond loopback.`,
-      {
-        hint: "Use TLS with --tls-dir, or a loopback address; --allow-plain only if the network is yours alone.",
-      },
-    );
-  }
+  if (isPlain && !isLoopback(host) && !options.allowPlain) throw beyondLoopback(host);
   return { host, port: listenPort };
+}
+
+/** For a socket that was handed over: its address is known once it is served. */
+function checkReach(server: NbdServer, options: TrackOptions): void {
+  const { address } = server;
+  const isPlain = options.tlsDirectory === null;
+  if (address.startsWith("unix:") || options.allowPlain || !isPlain) return;
+  const host = address.slice(0, address.lastIndexOf(":")).replace(/^\[(.*)\]$/, "$1");
+  if (!isLoopback(host)) throw beyondLoopback(host);
+}
+
+function beyondLoopback(host: string): TidemarkError {
+  return new TidemarkError(
+    "INVALID_ARGUMENT",
+    `Cannot serve on ${host}: because the connection would be unencrypted beyond loopback.`,
+    {
+      hint: "Use TLS with --tls-dir, or a loopback address; --allow-plain only if the network is yours alone.",
+    },
+  );
 }
 
 function isLoopback(address: string): boolean {

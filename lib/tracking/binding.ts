@@ -60,7 +60,7 @@ export interface NativeFaultDevice extends NativeDevice {
   releaseHeld(): void;
 }
 
-export type IoOp = "read" | "write" | "flush" | "trim" | "writeZeroes";
+export type IoOp = "read" | "write" | "flush" | "trim" | "writeZeroes" | "cache";
 
 export type MapKind = "live" | "pending" | "inFlight" | "staged";
 
@@ -153,6 +153,10 @@ export interface NativeNbdServerOptions {
   readonly unixPath: string;
   readonly host: string;
   readonly port: number;
+  /** A listening socket that the server takes over; -1 for none. */
+  readonly listenFd: number;
+  /** 0 for none. */
+  readonly idleLimitMs: number;
   readonly threadCount: number;
   readonly maxConnections: number;
   readonly tls: NativeNbdTls | null;

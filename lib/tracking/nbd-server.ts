@@ -4,15 +4,31 @@ import { binding, type NativeDevice, type NativeNbdServer, type NativeNbdTls } f
 export interface NbdServerOptions {
   /** Either this Unix socket ... */
   readonly socketPath?: string;
-  /** ... or this numeric address; port 0 takes any. */
+  /** ... or this numeric address; port 0 takes any ... */
   readonly host?: string;
   readonly port?: number;
+  /**
+   * ... or this descriptor of a stream socket that listens already, as systemd hands
+   * it over (activatedSockets() finds it). The server takes it over; anything else
+   * than a listening Unix or TCP socket is refused.
+   */
+  readonly listenFd?: number;
+  /**
+   * A client that neither sends nor reads for so long, with nothing in flight, is
+   * closed. Default: never, for a guest may be idle for days.
+   */
+  readonly idleLimitMs?: number;
   /** Threads that serve connections. Default: one for each core, at least 2. */
   readonly threadCount?: number;
   /** Default 256. */
   readonly maxConnections?: number;
   /** With it every client must use TLS; without it none can. */
   readonly tls?: NbdTlsOptions;
+  /**
+   * Its client is this machine's kernel: nothing that serves it may wait for memory
+   * that may have to wait for it. Needs root. Default false.
+   */
+  readonly forKernelClient?: boolean;
 }
 
 /** All PEM. */
@@ -33,11 +49,6 @@ export interface NbdTlsOptions {
    * at. Default: any that an authority signed.
    */
   readonly allowedClients?: readonly string[];
-  /**
-   * Its client is this machine's kernel: nothing that serves it may wait for memory
-   * that may have to wait for it. Needs root. Default false.
-   */
-  readonly forKernelClient?: boolean;
 }
 
 export interface NbdExportOptions {
@@ -70,10 +81,11 @@ export class NbdServer implements AsyncDisposable {
   }
 
   static async start(options: NbdServerOptions): Promise<NbdServer> {
-    if ((options.socketPath === undefined) === (options.host === undefined)) {
+    const places = [options.socketPath, options.host, options.listenFd];
+    if (places.filter((place) => place !== undefined).length !== 1) {
       throw new TidemarkError(
         "INVALID_ARGUMENT",
-        "Cannot start the NBD server: it needs either a Unix socket or an address.",
+        "Cannot start the NBD server: it needs either a Unix socket or an address, or a socket that listens.",
       );
     }
     try {
@@ -82,6 +94,8 @@ export class NbdServer implements AsyncDisposable {
           unixPath: options.socketPath ?? "",
           host: options.host ?? "",
           port: options.port ?? 0,
+          listenFd: options.listenFd ?? -1,
+          idleLimitMs: options.idleLimitMs ?? 0,
           threadCount: options.threadCount ?? 0,
           maxConnections: options.maxConnections ?? 256,
           tls: options.tls === undefined ? null : nativeTls(options.tls),

@@ -65,6 +65,8 @@ export interface TargetStatus {
 /** Longer than the second for which a server that stops still sends replies. */
 const CLOSE_PATIENCE_MS = 2_000;
 
+/** What a reader over NBD would not get from a target of this name. */
+const LIVE_MAP = "live";
 const ANY_DISK = "00000000-0000-0000-0000-000000000000";
 
 /**
@@ -186,6 +188,13 @@ export class TrackedDisk implements AsyncDisposable {
   async addTarget(name: string, start: TargetStart = "all"): Promise<void> {
     const id = targetIdOf(name);
     if (this.native.targets().some((target) => target.id === id)) return;
+    if (name === LIVE_MAP) {
+      throw new TidemarkError(
+        "INVALID_ARGUMENT",
+        `Cannot add target ${name}: because qemu:dirty-bitmap:${name} is what no target has yet.`,
+        { hint: "Choose another name." },
+      );
+    }
     await rethrown(() => this.native.addTarget(id, start));
   }
 

@@ -23,6 +23,7 @@ IoOp op_argument(const Napi::CallbackInfo& info, size_t index) {
   if (name == "flush") return IoOp::kFlush;
   if (name == "trim") return IoOp::kTrim;
   if (name == "writeZeroes") return IoOp::kWriteZeroes;
+  if (name == "cache") return IoOp::kCache;
   throw to_js_error(info.Env(), Status(ErrorCode::kInvalidArgument,
                                        "Cannot use " + name + ": no such operation."));
 }

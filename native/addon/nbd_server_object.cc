@@ -141,6 +141,9 @@ Napi::Value start_nbd_server_js(const Napi::CallbackInfo& info) {
   parameters.unix_path = options.Get("unixPath").As<Napi::String>().Utf8Value();
   parameters.host = options.Get("host").As<Napi::String>().Utf8Value();
   parameters.port = static_cast<uint16_t>(options.Get("port").As<Napi::Number>().Uint32Value());
+  parameters.listen_fd = options.Get("listenFd").As<Napi::Number>().Int32Value();
+  parameters.idle_limit =
+      std::chrono::milliseconds(options.Get("idleLimitMs").As<Napi::Number>().Uint32Value());
   parameters.thread_count = options.Get("threadCount").As<Napi::Number>().Uint32Value();
   parameters.max_connections = options.Get("maxConnections").As<Napi::Number>().Uint32Value();
   if (const Napi::Value tls = options.Get("tls"); tls.IsObject()) {

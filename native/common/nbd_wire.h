@@ -72,6 +72,7 @@ enum class OptionReply : uint32_t {
   kErrorShutdown = 0x80000007,
   kErrorBlockSizeRequired = 0x80000008,
   kErrorTooBig = 0x80000009,
+  kErrorExtendedHeadersRequired = 0x8000000a,
 };
 
 enum class Info : uint16_t { kExport = 0, kName = 1, kDescription = 2, kBlockSize = 3 };
@@ -134,11 +135,16 @@ inline constexpr uint16_t kFlagSendTrim = 1U << 5;
 inline constexpr uint16_t kFlagSendWriteZeroes = 1U << 6;
 inline constexpr uint16_t kFlagSendDf = 1U << 7;
 inline constexpr uint16_t kFlagCanMultiConn = 1U << 8;
+inline constexpr uint16_t kFlagSendCache = 1U << 10;
 inline constexpr uint16_t kFlagSendFastZero = 1U << 11;
+inline constexpr uint16_t kFlagBlockStatusPayload = 1U << 12;
 
 inline constexpr uint32_t kRequestMagic = 0x25609513;
 inline constexpr uint32_t kSimpleReplyMagic = 0x67446698;
 inline constexpr uint32_t kStructuredReplyMagic = 0x668e33ef;
+// After EXTENDED_HEADERS, in place of the three above.
+inline constexpr uint32_t kExtendedRequestMagic = 0x21e41c71;
+inline constexpr uint32_t kExtendedReplyMagic = 0x6e8a278c;
 
 enum class Command : uint16_t {
   kRead = 0,
@@ -156,12 +162,15 @@ inline constexpr uint16_t kCommandNoHole = 1U << 1;
 inline constexpr uint16_t kCommandDf = 1U << 2;
 inline constexpr uint16_t kCommandReqOne = 1U << 3;
 inline constexpr uint16_t kCommandFastZero = 1U << 4;
+// Extended headers: the length is that of a payload behind the header.
+inline constexpr uint16_t kCommandPayloadLength = 1U << 5;
 
 enum class ChunkType : uint16_t {
   kNone = 0,
   kOffsetData = 1,
   kOffsetHole = 2,
   kBlockStatus = 5,
+  kBlockStatusExtended = 6,
   kError = 0x8001,
   kErrorOffset = 0x8002,
 };
@@ -191,6 +200,16 @@ struct RequestHeader {
   be32 length_bytes;
 };
 static_assert(sizeof(RequestHeader) == 28);
+
+struct ExtendedRequestHeader {
+  be32 magic;
+  be16 flags;
+  be16 command;
+  be64 cookie;
+  be64 offset_bytes;
+  be64 length_bytes;
+};
+static_assert(sizeof(ExtendedRequestHeader) == 32);
 
 struct SimpleReply {
   be32 magic;
@@ -227,10 +246,46 @@ struct BlockStatusChunk {
 };
 static_assert(sizeof(BlockStatusChunk) == 24);
 
+struct ExtendedChunk {
+  be32 magic;
+  be16 flags;
+  be16 type;
+  be64 cookie;
+  be64 offset_bytes;  // the request's
+  be64 length_bytes;
+};
+static_assert(sizeof(ExtendedChunk) == 32);
+
+// Payloads of chunks, behind either header.
+
+struct OffsetHole {
+  be64 offset_bytes;
+  be32 length_bytes;
+};
+static_assert(sizeof(OffsetHole) == 12);
+
+struct ErrorText {  // the text follows
+  be32 error;
+  be16 text_bytes;
+};
+static_assert(sizeof(ErrorText) == 6);
+
 struct BlockStatusExtent {
   be32 length_bytes;
   be32 flags;
 };
 static_assert(sizeof(BlockStatusExtent) == 8);
+
+struct BlockStatusExtendedHead {
+  be32 context_id;
+  be32 extent_count;
+};
+static_assert(sizeof(BlockStatusExtendedHead) == 8);
+
+struct BlockStatusExtendedExtent {
+  be64 length_bytes;
+  be64 flags;
+};
+static_assert(sizeof(BlockStatusExtendedExtent) == 16);
 
 }  // namespace tidemark::nbd

@@ -18,4 +18,11 @@ Status BlockDevice::query_extents(std::string_view context, uint64_t /*offset_by
   return Status::ok();
 }
 
+std::string BlockDevice::resolve_context(std::string_view name) const {
+  for (std::string& known : extent_contexts()) {
+    if (known == name) return std::move(known);
+  }
+  return {};
+}
+
 }  // namespace tidemark

@@ -33,6 +33,8 @@ struct DeviceTraits {
   bool trim_reads_zero = false;            // after a trim that succeeded the range reads as zeroes
   bool fast_zero = false;                  // write-zeroes is quicker than writing zeroes
   bool can_flush = true;
+  bool can_cache = false;                  // kCache may have an effect; else it completes at once
+  bool cheap_extents = false;              // base:allocation is known from memory, in microseconds
   std::string engine;                      // how I/O is done, for people: "io_uring", "threads", "memory"
 };
 
@@ -66,6 +68,10 @@ class BlockDevice {
 
   // Context names that query_extents() answers; "base:allocation" always is.
   virtual std::vector<std::string> extent_contexts() const { return {"base:allocation"}; }
+
+  // The one of extent_contexts() that `name` stands for: itself, or another name that
+  // the device lets people say for it. Empty: none.
+  virtual std::string resolve_context(std::string_view name) const;
 
   // Appends at most `max_extents` extents that cover [offset, offset + length)
   // or a prefix of it; neighbours of equal flags may stay apart. May block

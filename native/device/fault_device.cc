@@ -10,7 +10,7 @@ namespace tidemark {
 
 namespace {
 
-constexpr size_t kOpCount = 5;
+constexpr size_t kOpCount = 6;
 
 struct Fault {
   int error = 0;
@@ -39,6 +39,9 @@ class FaultDeviceImpl final : public FaultDevice {
   uint64_t size_bytes() const noexcept override { return inner_->size_bytes(); }
   const DeviceTraits& traits() const noexcept override { return inner_->traits(); }
   std::vector<std::string> extent_contexts() const override { return inner_->extent_contexts(); }
+  std::string resolve_context(std::string_view name) const override {
+    return inner_->resolve_context(name);
+  }
   Status query_extents(std::string_view context, uint64_t offset_bytes, uint64_t length_bytes,
                        size_t max_extents, std::vector<DeviceExtent>& extents) override {
     return inner_->query_extents(context, offset_bytes, length_bytes, max_extents, extents);

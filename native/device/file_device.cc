@@ -103,6 +103,11 @@ int run_range(IoTask& blocking) noexcept {
   return sync_data(task.fd);
 }
 
+int run_cache(IoTask& blocking) noexcept {
+  cache_file_range(static_cast<FileTask&>(blocking).range);
+  return 0;
+}
+
 class FileDevice final : public BlockDevice {
  public:
   FileDevice(const FileDeviceParameters& parameters, UniqueFd fd, const FileGeometry& geometry);
@@ -153,6 +158,8 @@ FileDevice::FileDevice(const FileDeviceParameters& parameters, UniqueFd fd,
   traits_.rotational = geometry.rotational;
   traits_.trim_reads_zero = !geometry.is_block_device;
   traits_.fast_zero = geometry.fast_zero;
+  traits_.can_cache = !direct_;
+  traits_.cheap_extents = has_cheap_allocation(fd_.get());
   traits_.engine = engine_->name();
 }
 
@@ -171,6 +178,8 @@ void FileDevice::submit(IoRequest& request) noexcept {
     case IoOp::kTrim:
     case IoOp::kWriteZeroes:
       return call_in_engine(request, run_range);
+    case IoOp::kCache:
+      return direct_ ? request.complete(0) : call_in_engine(request, run_cache);
   }
 }
 

@@ -2,7 +2,10 @@
 
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <linux/magic.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -15,6 +18,8 @@ namespace tidemark {
 namespace {
 
 constexpr uint64_t kZeroesBytes = 256 * 1024;
+constexpr uint64_t kCachePieceBytes = 128 * 1024;
+constexpr uint64_t kCacheLimitBytes = 64 * 1024 * 1024;  // of one request
 constexpr int kPunch = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
 constexpr int kZeroRange = FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE;
 
@@ -69,7 +74,9 @@ FileRange whole_blocks(const FileRange& range) noexcept {
 
 int zero_block_device_range(const FileRange& range, uint32_t io_flags) noexcept {
   const FileRange inner = whole_blocks(range);
-  if (inner.length_bytes == 0) return write_zeroes(range);
+  if (inner.length_bytes == 0) {
+    return (io_flags & kIoFastZero) != 0 ? ENOTSUP : write_zeroes(range);
+  }
   if (const int error = zero_whole_range(inner, io_flags); error != 0) return error;
   FileRange head = range;
   head.length_bytes = inner.offset_bytes - range.offset_bytes;
@@ -108,6 +115,27 @@ int trim_file_range(const FileRange& range) noexcept {
 int zero_file_range(const FileRange& range, uint32_t io_flags) noexcept {
   return range.is_block_device ? zero_block_device_range(range, io_flags)
                                : zero_whole_range(range, io_flags);
+}
+
+// A call reads no more than the device's read-ahead window, whatever it is asked.
+void cache_file_range(const FileRange& range) noexcept {
+  const uint64_t length_bytes = std::min(range.length_bytes, kCacheLimitBytes);
+  for (uint64_t done = 0; done < length_bytes; done += kCachePieceBytes) {
+    const uint64_t piece = std::min(kCachePieceBytes, length_bytes - done);
+    if (::posix_fadvise(range.fd, static_cast<off_t>(range.offset_bytes + done),
+                        static_cast<off_t>(piece), POSIX_FADV_WILLNEED) != 0) {
+      return;
+    }
+  }
+}
+
+bool has_cheap_allocation(int fd) noexcept {
+  struct stat status {};
+  struct statfs filesystem {};
+  if (::fstat(fd, &status) != 0 || !S_ISREG(status.st_mode)) return false;
+  if (::fstatfs(fd, &filesystem) != 0) return false;
+  const auto type = static_cast<uint64_t>(filesystem.f_type);
+  return type == EXT4_SUPER_MAGIC || type == XFS_SUPER_MAGIC || type == TMPFS_MAGIC;
 }
 
 void query_file_allocation(int fd, uint64_t offset_bytes, uint64_t length_bytes, size_t max_extents,

@@ -26,6 +26,14 @@ int trim_file_range(const FileRange& range) noexcept;
 // 0 or an errno; `io_flags` are kIoNoHole and kIoFastZero.
 int zero_file_range(const FileRange& range, uint32_t io_flags) noexcept;
 
+// Has the kernel read the range's beginning into the page cache. A hint: whatever
+// goes wrong changes nothing.
+void cache_file_range(const FileRange& range) noexcept;
+
+// A regular file whose file system answers SEEK_DATA and SEEK_HOLE from memory.
+// Others may ask their server, or write what is dirty first.
+bool has_cheap_allocation(int fd) noexcept;
+
 // base:allocation of a regular file, by SEEK_DATA and SEEK_HOLE.
 void query_file_allocation(int fd, uint64_t offset_bytes, uint64_t length_bytes, size_t max_extents,
                            std::vector<DeviceExtent>& extents);

@@ -13,7 +13,8 @@
 
 namespace tidemark {
 
-enum class IoOp : uint8_t { kRead, kWrite, kFlush, kTrim, kWriteZeroes };
+// kCache: a hint that the range will be read soon; what it reads as stays the same.
+enum class IoOp : uint8_t { kRead, kWrite, kFlush, kTrim, kWriteZeroes, kCache };
 
 // Flags of a request, as in the NBD protocol.
 inline constexpr uint32_t kIoFua = 1U << 0;       // durable before completion

@@ -39,6 +39,7 @@ DeviceTraits traits_of_memory() {
   DeviceTraits traits;
   traits.trim_reads_zero = true;
   traits.fast_zero = true;
+  traits.cheap_extents = true;
   traits.engine = "memory";
   return traits;
 }
@@ -100,6 +101,7 @@ void MemoryDevice::submit(IoRequest& request) noexcept {
       zero(request);
       break;
     case IoOp::kFlush:
+    case IoOp::kCache:
       break;
   }
   request.complete(0);

@@ -139,6 +139,11 @@ void issue_nbd_operation(NbdClientOperation& operation, NbdClientSession& sessio
     case IoOp::kFlush:
       add_part(operation, session, Command::kFlush, 0);
       return;
+    case IoOp::kCache:
+      if (session.description().has(nbd::kFlagSendCache)) {
+        cut(operation, session, Command::kCache, 0, kRangeBytes);
+      }
+      return;
     case IoOp::kTrim:
       return issue_trim(operation, session);
     case IoOp::kWriteZeroes:

@@ -60,6 +60,7 @@ LayeredDevice::LayeredDevice(uint64_t size_bytes, std::unique_ptr<LayerStack> be
 void LayeredDevice::submit(IoRequest& request) noexcept {
   assert(request.end_bytes() <= size_bytes_);
   if (request.op == IoOp::kRead) return content_.read(request);
+  if (request.op == IoOp::kCache) return request.complete(0);
   Scratch* scratch = scratch_.scratch.get();
   if (scratch == nullptr) return request.complete(request.op == IoOp::kFlush ? 0 : EROFS);
   if (request.op == IoOp::kFlush) return scratch->flusher().flush(request);

@@ -1,5 +1,7 @@
 #include "nbd/chunk.h"
 
+#include <sys/mman.h>
+
 #include <cassert>
 #include <cstdlib>
 #include <iterator>
@@ -53,14 +55,23 @@ void ChunkRef::reset() noexcept {
   if (chunk != nullptr && --chunk->reference_count == 0) chunk->home->release(chunk);
 }
 
-ChunkPool::~ChunkPool() {
-  for (Chunk* chunk : free_) {
-    while (chunk != nullptr) destroy(std::exchange(chunk, chunk->next_free));
+ChunkPool::~ChunkPool() { trim(); }
+
+// The allocator may keep what is freed for itself: its pages go back before.
+void ChunkPool::trim() noexcept {
+  for (Chunk*& first : free_) {
+    Chunk* chunk = std::exchange(first, nullptr);
+    while (chunk != nullptr) {
+      ::madvise(chunk->bytes, chunk->capacity_bytes, MADV_DONTNEED);
+      destroy(std::exchange(chunk, chunk->next_free));
+    }
   }
+  cached_bytes_ = 0;
 }
 
 ChunkRef ChunkPool::acquire(size_t at_least_bytes, size_t& account_bytes) noexcept {
   const size_t size_class = class_for(at_least_bytes);
+  ++acquisition_count_;
   Chunk* chunk = free_[size_class];
   if (chunk != nullptr) {
     free_[size_class] = chunk->next_free;

@@ -74,12 +74,18 @@ class ChunkPool {
   // for clients that hold up the very memory that a chunk would need.
   void reserve() noexcept;
 
+  // Gives what is cached back to the system.
+  void trim() noexcept;
+  size_t cached_bytes() const noexcept { return cached_bytes_; }
+  uint64_t acquisition_count() const noexcept { return acquisition_count_; }
+
  private:
   friend class ChunkRef;
   void release(Chunk* chunk) noexcept;
 
   std::array<Chunk*, kClassCount> free_{};
   size_t cached_bytes_ = 0;
+  uint64_t acquisition_count_ = 0;
 };
 
 }  // namespace tidemark::nbd

@@ -1,12 +1,15 @@
 #include "nbd/connection.h"
 
 #include "nbd/peer_name.h"
+#include "nbd/socket_options.h"
 
 namespace tidemark::nbd {
 
 namespace {
 
 constexpr size_t kHandshakeOutputLimitBytes = 256 * 1024;
+// A look every LoopContext::kDeliveryPause: about a second.
+constexpr uint32_t kMaximumDeliveryLooks = 500;
 
 }  // namespace
 
@@ -37,6 +40,7 @@ const ServedExport* Connection::served() const noexcept {
 
 void Connection::on_events(uint32_t events) {
   if (is_closed_) return;
+  is_silent_ = false;
   const bool is_hung_up = (events & (EPOLLHUP | EPOLLERR)) != 0;
   if ((watched_events_ & EPOLLIN) != 0 && (is_hung_up || (events & EPOLLIN) != 0)) {
     receive();
@@ -170,7 +174,7 @@ void Connection::settle(Progress progress) {
   const bool is_stopped = progress == Progress::kLimited && is_limited();
   if (intake_ == Intake::kEnded && !is_stopped) close_intake();
   const bool has_unsent = output_.queued_bytes() > 0 || (!is_broken_ && stream_->has_unsent());
-  if (intake_ == Intake::kClosed && !is_busy() && !has_unsent) return close();
+  if (intake_ == Intake::kClosed && !is_busy() && !has_unsent) return close_when_delivered();
   input_.release_if_empty();
   uint32_t events = 0;
   if (intake_ == Intake::kOpen && !is_stopped && !is_starting_tls()) events |= EPOLLIN;
@@ -182,6 +186,21 @@ void Connection::watch(uint32_t events) {
   if (!is_watched_ || events == watched_events_) return;
   watched_events_ = events;
   loop_.poller.modify(socket_fd_.get(), events, *this);
+}
+
+// A socket that is closed with unread bytes makes TCP reset the connection, and
+// replies that the peer has not acknowledged would be lost with it.
+void Connection::close_when_delivered() {
+  const bool is_delivered = is_broken_ || !has_undelivered_bytes(socket_fd_.get());
+  if (is_delivered || ++delivery_looks_ > kMaximumDeliveryLooks) return close();
+  watch(0);
+  loop_.delivering.push_back(this);
+}
+
+uint32_t Connection::look_for_silence() noexcept {
+  silent_looks_ = is_silent_ && !is_busy() && transmission_ ? silent_looks_ + 1 : 0;
+  is_silent_ = true;
+  return silent_looks_;
 }
 
 void Connection::close() {

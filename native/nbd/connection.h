@@ -41,6 +41,10 @@ class Connection : public PollHandler, public ReplyListener {
   // Closes as soon as nothing is in flight, whatever is left to send.
   void abandon();
 
+  // How many looks in a row found nothing in flight and nothing received or sent
+  // since the one before.
+  uint32_t look_for_silence() noexcept;
+
   uint64_t number() const noexcept { return number_; }
   bool is_in_handshake() const noexcept { return !transmission_.has_value() && !is_closed_; }
   bool is_closed() const noexcept { return is_closed_; }
@@ -69,6 +73,7 @@ class Connection : public PollHandler, public ReplyListener {
   void break_off();
   void settle(Transmission::Progress progress);
   void watch(uint32_t events);
+  void close_when_delivered();
   void close();
   bool is_limited() const noexcept;
   bool is_busy() const noexcept;
@@ -87,6 +92,9 @@ class Connection : public PollHandler, public ReplyListener {
   std::optional<Transmission> transmission_;
   Intake intake_ = Intake::kOpen;
   uint32_t watched_events_ = 0;
+  uint32_t delivery_looks_ = 0;
+  uint32_t silent_looks_ = 0;
+  bool is_silent_ = false;   // no event since the last look
   bool is_watched_ = false;  // is in the poller
   bool is_broken_ = false;   // the peer is gone; nothing can be sent
   bool is_pumping_ = false;

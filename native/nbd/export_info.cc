@@ -11,12 +11,14 @@ constexpr uint32_t kSmallestPreferredBytes = 512;  // the specification's floor
 
 }  // namespace
 
-uint16_t transmission_flags(const ServedExport& served, bool structured_replies) noexcept {
+uint16_t transmission_flags(const ServedExport& served, const Session& session) noexcept {
   const DeviceTraits& traits = served.device().traits();
   uint16_t flags = kFlagHasFlags | kFlagCanMultiConn;
   if (traits.can_flush) flags |= kFlagSendFlush | kFlagSendFua;
   if (traits.rotational) flags |= kFlagRotational;
-  if (structured_replies) flags |= kFlagSendDf;
+  if (traits.can_cache) flags |= kFlagSendCache;
+  if (session.structured_replies) flags |= kFlagSendDf;
+  if (session.has_payload_filter(served.entry().name)) flags |= kFlagBlockStatusPayload;
   if (served.is_read_only()) {
     flags |= kFlagReadOnly;
   } else {

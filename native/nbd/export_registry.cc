@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "common/nbd_wire.h"
+#include "nbd/protocol_string.h"
 
 namespace tidemark::nbd {
 
@@ -20,6 +21,9 @@ Status check(const NbdExport& entry) {
   if (entry.device == nullptr) return refused(entry.name, "it has no device.");
   if (entry.name.size() > kMaximumStringBytes) {
     return refused(entry.name, "the name is longer than 4096 bytes. Use a shorter one.");
+  }
+  if (!is_protocol_string(entry.name) || !is_protocol_string(entry.description)) {
+    return refused("", "its name or description is not UTF-8, or holds a NUL.");
   }
   if (entry.description.size() > kMaximumStringBytes) {
     return refused(entry.name, "the description is longer than 4096 bytes. Use a shorter one.");

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <utility>
 
 #include "common/io_flusher.h"
 
@@ -15,6 +16,7 @@ namespace {
 
 // How long a client that does not read may hold up a stop.
 constexpr std::chrono::milliseconds kFarewellLimit{1000};
+constexpr uint32_t kLooksAnIdleLimit = 4;
 
 // Signals are the program's business, not an I/O thread's.
 class SignalsBlocked {
@@ -34,16 +36,12 @@ class SignalsBlocked {
 
 }  // namespace
 
-IoThread::IoThread(const ExportRegistry& exports, TlsSettings* tls,
-                   const NbdServerParameters& parameters)
-    : exports_(exports),
-      tls_(tls),
-      handshake_limit_(parameters.handshake_limit),
-      busy_poll_(parameters.busy_poll) {}
+IoThread::IoThread(const ExportRegistry& exports, TlsSettings* tls, const LoopLimits& limits)
+    : exports_(exports), tls_(tls), limits_(limits), busy_poll_(limits.busy_poll) {}
 
 Result<std::unique_ptr<IoThread>> IoThread::start(const ExportRegistry& exports, TlsSettings* tls,
-                                                  const NbdServerParameters& parameters) {
-  std::unique_ptr<IoThread> self(new IoThread(exports, tls, parameters));
+                                                  const LoopLimits& limits) {
+  std::unique_ptr<IoThread> self(new IoThread(exports, tls, limits));
   LoopContext& loop = self->loop_;
   if (!loop.poller.is_open() ||
       !loop.poller.add(loop.wake_up.fd(), EPOLLIN, self->wake_up_handler_)) {
@@ -84,15 +82,31 @@ void IoThread::end_connections_of(std::shared_ptr<ServedExport> served) {
     for (const auto& [key, connection] : connections_) {
       if (connection->served() == served.get()) connection->end_export();
     }
+    call_after(kFarewellLimit, [this, served] { abandon_connections_of(*served); });
   });
 }
 
 void IoThread::shut_down_connections_of(std::shared_ptr<ServedExport> served) {
   post([this, served = std::move(served)] {
-    for (const auto& [key, connection] : connections_) {
-      if (connection->served() == served.get()) connection->shut_down();
+    std::vector<uint64_t> numbers;  // who comes back within the limit is another
+    for (const auto& [number, connection] : connections_) {
+      if (connection->served() != served.get()) continue;
+      connection->shut_down();
+      numbers.push_back(number);
     }
+    call_after(kFarewellLimit, [this, numbers = std::move(numbers)] {
+      for (const uint64_t number : numbers) {
+        const auto found = connections_.find(number);
+        if (found != connections_.end()) found->second->abandon();
+      }
+    });
   });
+}
+
+void IoThread::abandon_connections_of(const ServedExport& served) {
+  for (const auto& [key, connection] : connections_) {
+    if (connection->served() == &served) connection->abandon();
+  }
 }
 
 void IoThread::stop() {
@@ -109,15 +123,38 @@ void IoThread::call_after(std::chrono::milliseconds delay, std::function<void()>
 
 void IoThread::run() {
   loop_.mailbox.adopt_thread();
+  if (limits_.idle_limit.count() > 0) look_for_silence();
   while (!is_stopping_ || !connections_.empty()) {
     wait();
     follow_io_flushers();
     finish_completions();
     run_tasks();
     run_timers();
+    pump_delivering();
     pump_dirty();
     destroy_closed();
+    const bool may_trim = limits_.buffer_keep_time.count() > 0 && !is_trim_due_;
+    if (may_trim && loop_.chunks.cached_bytes() > 0) keep_buffers_for_a_while();
   }
+}
+
+// Gives the buffers back when none was used while the timer ran.
+void IoThread::keep_buffers_for_a_while() {
+  is_trim_due_ = true;
+  call_after(limits_.buffer_keep_time, [this, before = loop_.chunks.acquisition_count()] {
+    is_trim_due_ = false;
+    if (loop_.chunks.acquisition_count() != before) return;
+    loop_.chunks.trim();
+    loop_.requests.trim();
+  });
+}
+
+void IoThread::look_for_silence() {
+  for (const auto& [key, connection] : connections_) {
+    if (connection->look_for_silence() >= kLooksAnIdleLimit) connection->abandon();
+  }
+  const auto pause = std::max(limits_.idle_limit / kLooksAnIdleLimit, std::chrono::milliseconds(1));
+  call_after(pause, [this] { look_for_silence(); });
 }
 
 void IoThread::wait() {
@@ -150,6 +187,7 @@ bool IoThread::has_tasks() {
 }
 
 int IoThread::timeout_ms() const {
+  if (!loop_.delivering.empty()) return static_cast<int>(LoopContext::kDeliveryPause.count());
   if (loop_.timers.empty()) return -1;
   const auto left = loop_.timers.begin()->first - LoopContext::Clock::now();
   const auto left_ms = std::chrono::ceil<std::chrono::milliseconds>(left).count();
@@ -195,8 +233,14 @@ void IoThread::pump_dirty() {
   loop_.dirty.clear();
 }
 
+void IoThread::pump_delivering() {
+  if (loop_.delivering.empty()) return;
+  for (Connection* connection : std::exchange(loop_.delivering, {})) connection->pump();
+}
+
 void IoThread::destroy_closed() {
   for (const Connection* connection : loop_.closed) {
+    std::erase(loop_.delivering, connection);
     connections_.erase(connection->number());
     connection_count_.fetch_sub(1);
   }
@@ -210,7 +254,7 @@ void IoThread::open(UniqueFd socket_fd) {
   connections_.emplace(number, std::move(owned));
   connection.start();
   if (is_stopping_) return connection.shut_down();
-  call_after(handshake_limit_, [this, number] {
+  call_after(limits_.handshake_limit, [this, number] {
     const auto found = connections_.find(number);
     if (found != connections_.end() && found->second->is_in_handshake()) found->second->abandon();
   });

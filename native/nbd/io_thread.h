@@ -22,11 +22,18 @@
 
 namespace tidemark::nbd {
 
+struct LoopLimits {
+  std::chrono::milliseconds handshake_limit;
+  std::chrono::milliseconds idle_limit;        // 0: none
+  std::chrono::milliseconds buffer_keep_time;  // 0: they are never given back
+  std::chrono::microseconds busy_poll;         // 0: none
+};
+
 class IoThread {
  public:
   // `tls` null: none. Both outlive the thread.
   static Result<std::unique_ptr<IoThread>> start(const ExportRegistry& exports, TlsSettings* tls,
-                                                 const NbdServerParameters& parameters);
+                                                 const LoopLimits& limits);
   ~IoThread();  // stop() and join()
 
   // Any thread. A task runs on the loop's thread, in the order of posting;
@@ -60,7 +67,7 @@ class IoThread {
     WakeUp& wake_up_;
   };
 
-  IoThread(const ExportRegistry& exports, TlsSettings* tls, const NbdServerParameters& parameters);
+  IoThread(const ExportRegistry& exports, TlsSettings* tls, const LoopLimits& limits);
 
   void run();
   void wait();
@@ -70,6 +77,10 @@ class IoThread {
   void run_tasks();
   void run_timers();
   void pump_dirty();
+  void pump_delivering();
+  void look_for_silence();
+  void keep_buffers_for_a_while();
+  void abandon_connections_of(const ServedExport& served);
   void destroy_closed();
   void open(UniqueFd socket_fd);
   void begin_stop();
@@ -77,7 +88,7 @@ class IoThread {
 
   const ExportRegistry& exports_;
   TlsSettings* const tls_;
-  const std::chrono::milliseconds handshake_limit_;
+  const LoopLimits limits_;
 
   // The loop thread's.
   BusyPoll busy_poll_;
@@ -86,6 +97,7 @@ class IoThread {
   std::unordered_map<uint64_t, std::unique_ptr<Connection>> connections_;  // by number
   uint64_t next_number_ = 1;
   bool is_stopping_ = false;
+  bool is_trim_due_ = false;  // a timer is set
 
   Mutex mutex_;
   std::vector<std::function<void()>> tasks_ GUARDED_BY(mutex_);

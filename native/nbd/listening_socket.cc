@@ -4,22 +4,24 @@
 #include <fcntl.h>
 #include <netdb.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <cstddef>
 #include <cstring>
 #include <memory>
 #include <thread>
+
+#include "nbd/socket_options.h"
 
 namespace tidemark::nbd {
 
 namespace {
 
-constexpr int kSocketBufferBytes = 4 * 1024 * 1024;
 constexpr int kLockAttempts = 100;
 constexpr std::chrono::milliseconds kLockPause{10};
 
@@ -101,20 +103,58 @@ std::string tcp_address_of(int fd) {
   return (is_ipv6 ? "[" + std::string(host) + "]" : std::string(host)) + ":" + port;
 }
 
-void enlarge(int fd, int option, int forced_option) noexcept {
-  const int bytes = kSocketBufferBytes;
-  if (::setsockopt(fd, SOL_SOCKET, forced_option, &bytes, sizeof bytes) == 0) return;
-  ::setsockopt(fd, SOL_SOCKET, option, &bytes, sizeof bytes);
+Status cannot_take(int fd, const std::string& because) {
+  return {ErrorCode::kInvalidArgument, "Cannot listen on descriptor " + std::to_string(fd) +
+                                           ": because " + because +
+                                           " Hand over a stream socket that listens."};
+}
+
+int socket_option(int fd, int option) noexcept {
+  int value = -1;
+  socklen_t length = sizeof value;
+  return ::getsockopt(fd, SOL_SOCKET, option, &value, &length) == 0 ? value : -1;
+}
+
+// Anything else than a listening stream socket would fail later, or worse, work in
+// part (CVE-2025-40080 is the kernel's client taking any socket for one).
+Status check_listens(int fd) {
+  struct stat status {};
+  if (::fstat(fd, &status) != 0) return cannot_take(fd, "it is not open.");
+  if (!S_ISSOCK(status.st_mode)) return cannot_take(fd, "it is no socket.");
+  if (socket_option(fd, SO_TYPE) != SOCK_STREAM) return cannot_take(fd, "it is no stream socket.");
+  const int domain = socket_option(fd, SO_DOMAIN);
+  if (domain != AF_UNIX && domain != AF_INET && domain != AF_INET6) {
+    return cannot_take(fd, "it is neither a Unix nor a TCP socket.");
+  }
+  if (domain != AF_UNIX && socket_option(fd, SO_PROTOCOL) != IPPROTO_TCP) {
+    return cannot_take(fd, "it does not speak TCP.");
+  }
+  if (socket_option(fd, SO_ACCEPTCONN) != 1) return cannot_take(fd, "it does not listen.");
+  return Status::ok();
+}
+
+std::string unix_address_of(int fd) {
+  sockaddr_un address{};
+  socklen_t length = sizeof address;
+  ::getsockname(fd, reinterpret_cast<sockaddr*>(&address), &length);
+  const size_t path_bytes = length - offsetof(sockaddr_un, sun_path);
+  // An abstract name begins with a NUL and is shown with an @, as tools do.
+  std::string path(address.sun_path, std::min(path_bytes, sizeof address.sun_path));
+  if (!path.empty() && path[0] == '\0') path[0] = '@';
+  return "unix:" + std::string(path.c_str());
 }
 
 }  // namespace
 
 Result<ListeningSocket> ListeningSocket::open(const NbdServerParameters& parameters) {
-  if (parameters.unix_path.empty() == parameters.host.empty()) {
+  const int places = int{!parameters.unix_path.empty()} + int{!parameters.host.empty()} +
+                     int{parameters.listen_fd >= 0};
+  if (places != 1) {
     return Status(ErrorCode::kInvalidArgument,
-                  "Cannot start the NBD server: because it needs either the path of a Unix socket "
-                  "or a host. Give one of the two.");
+                  "Cannot start the NBD server: because it needs either the path of a Unix socket, "
+                  "a host, or a socket that listens. Give one of them.");
   }
+  if (parameters.listen_fd >= 0) return take_over(parameters.listen_fd);
   return parameters.unix_path.empty() ? open_tcp(parameters.host, parameters.port)
                                       : open_unix(parameters.unix_path);
 }
@@ -135,6 +175,7 @@ Result<ListeningSocket> ListeningSocket::open_unix(const std::string& path) {
   self.unix_device_ = bound.st_dev;
   self.unix_inode_ = bound.st_ino;
   self.unix_path_ = path;
+  self.is_unix_ = true;
   self.address_ = "unix:" + path;
   return self;
 }
@@ -162,22 +203,34 @@ Result<ListeningSocket> ListeningSocket::open_tcp(const std::string& host, uint1
   return self;
 }
 
+// The path of a Unix socket that was handed over stays: it is another's.
+Result<ListeningSocket> ListeningSocket::take_over(int fd) {
+  Status status = check_listens(fd);
+  if (!status.is_ok()) return status;
+  const int flags = ::fcntl(fd, F_GETFL);
+  if (flags < 0 || ::fcntl(fd, F_SETFL, flags | O_NONBLOCK) != 0 ||
+      ::fcntl(fd, F_SETFD, FD_CLOEXEC) != 0) {
+    return Status::from_errno(cannot_listen("descriptor " + std::to_string(fd)), errno);
+  }
+  ListeningSocket self;
+  self.fd_.reset(fd);
+  self.is_unix_ = socket_option(fd, SO_DOMAIN) == AF_UNIX;
+  self.address_ = self.is_unix_ ? unix_address_of(fd) : tcp_address_of(fd);
+  return self;
+}
+
 void ListeningSocket::prepare(int socket_fd) const noexcept {
-  if (is_unix()) {
-    enlarge(socket_fd, SO_SNDBUF, SO_SNDBUFFORCE);
-    enlarge(socket_fd, SO_RCVBUF, SO_RCVBUFFORCE);
+  if (is_unix_) {
+    prepare_unix_connection(socket_fd);
   } else {
-    // TCP sizes its buffers itself.
-    const int yes = 1;
-    ::setsockopt(socket_fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
-    ::setsockopt(socket_fd, SOL_SOCKET, SO_KEEPALIVE, &yes, sizeof yes);
+    prepare_tcp_connection(socket_fd);
   }
 }
 
 void ListeningSocket::close() {
   if (!fd_.is_open()) return;
   struct stat now {};
-  const bool is_ours = is_unix() && ::lstat(unix_path_.c_str(), &now) == 0 &&
+  const bool is_ours = !unix_path_.empty() && ::lstat(unix_path_.c_str(), &now) == 0 &&
                        now.st_dev == unix_device_ && now.st_ino == unix_inode_;
   if (is_ours) ::unlink(unix_path_.c_str());
   fd_.reset();

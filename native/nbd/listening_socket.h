@@ -1,5 +1,5 @@
-// ListeningSocket: a Unix or TCP socket that listens; it takes its Unix path
-// away with it.
+// ListeningSocket: a Unix or TCP socket that listens, its own or handed over; it
+// takes its own Unix path away with it.
 #pragma once
 
 #include <sys/types.h>
@@ -21,7 +21,6 @@ class ListeningSocket {
   ~ListeningSocket() { close(); }
 
   int fd() const noexcept { return fd_.get(); }
-  bool is_unix() const noexcept { return !unix_path_.empty(); }
   const std::string& address() const noexcept { return address_; }  // kept after close()
   void close();
 
@@ -32,11 +31,13 @@ class ListeningSocket {
   ListeningSocket() = default;
 
   static Result<ListeningSocket> open_unix(const std::string& path);
+  static Result<ListeningSocket> take_over(int fd);
   static Result<ListeningSocket> open_tcp(const std::string& host, uint16_t port);
 
   UniqueFd fd_;
   std::string address_;
-  std::string unix_path_;
+  bool is_unix_ = false;
+  std::string unix_path_;  // its own, to be taken away
   dev_t unix_device_ = 0;  // with the inode: whether the path is still ours
   ino_t unix_inode_ = 0;
 };

@@ -10,6 +10,7 @@
 #include <map>
 #include <vector>
 
+#include "device/block_device.h"
 #include "nbd/chunk.h"
 #include "nbd/completion_mailbox.h"
 #include "nbd/poller.h"
@@ -34,14 +35,17 @@ class Counter {
 
 struct LoopContext {
   using Clock = std::chrono::steady_clock;
+  static constexpr std::chrono::milliseconds kDeliveryPause{2};
 
   ChunkPool chunks;
   RequestPool requests;
   WakeUp wake_up;
   CompletionMailbox mailbox{wake_up};
   Poller poller;
+  std::vector<DeviceExtent> extents;  // scratch of one query; kept for its memory
   std::multimap<Clock::time_point, std::function<void()>> timers;
   std::vector<Connection*> dirty;   // have output or room that came outside their events
+  std::vector<Connection*> delivering;  // wait for the peer's kernel to have their last bytes
   std::vector<Connection*> closed;  // to be destroyed at the end of the round
   Counter requests_total;
   Counter errors_total;

@@ -45,8 +45,13 @@ class NbdServer::Impl {
 Status NbdServer::Impl::start_threads(const NbdServerParameters& parameters) {
   const uint32_t core_count = std::max(2U, std::thread::hardware_concurrency());
   const uint32_t count = parameters.thread_count > 0 ? parameters.thread_count : core_count;
+  // What a kernel's client needs was taken beforehand, and stays.
+  const auto keep_time =
+      parameters.for_kernel_client ? std::chrono::milliseconds(0) : parameters.buffer_keep_time;
+  const nbd::LoopLimits limits{parameters.handshake_limit, parameters.idle_limit, keep_time,
+                               parameters.busy_poll};
   for (uint32_t i = 0; i < count; ++i) {
-    auto thread = nbd::IoThread::start(exports_, tls_.get(), parameters);
+    auto thread = nbd::IoThread::start(exports_, tls_.get(), limits);
     if (!thread.is_ok()) return thread.status();
     threads_.push_back(std::move(thread).value());
   }
@@ -147,6 +152,7 @@ Status NbdServer::add_export(NbdExport entry) { return impl_->add_export(std::mo
 Status NbdServer::remove_export(const std::string& name) { return impl_->remove_export(name); }
 
 Status NbdServer::set_tls(const NbdTlsParameters& parameters) { return impl_->set_tls(parameters); }
+
 Status NbdServer::reconnect_clients(const std::string& name) {
   return impl_->reconnect_clients(name);
 }

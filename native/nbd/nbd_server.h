@@ -34,6 +34,7 @@ struct NbdServerParameters {
   std::string unix_path;         // either this ...
   std::string host;              // ... or a numeric address
   uint16_t port = 0;             // 0: any; see address()
+  int listen_fd = -1;            // ... or a stream socket that listens already; taken over
   uint32_t thread_count = 0;     // 0: one for each core, at least 2
   uint32_t max_connections = 256;
   std::chrono::milliseconds handshake_limit{10'000};  // the TLS handshake included
@@ -42,6 +43,11 @@ struct NbdServerParameters {
   bool for_kernel_client = false;
   std::chrono::microseconds busy_poll{50};  // how long a thread looks for more before it sleeps
   std::optional<NbdTlsParameters> tls;  // set: required of every client; else refused
+  // A client that neither sends nor reads for so long, with nothing in flight, is
+  // closed; 0: never, for a guest may be idle for days.
+  std::chrono::milliseconds idle_limit{0};
+  // How long an I/O thread without work keeps its buffers.
+  std::chrono::milliseconds buffer_keep_time{5'000};
 };
 
 struct NbdExport {
@@ -69,7 +75,8 @@ class NbdServer {
 
   Status add_export(NbdExport entry);           // kAlreadyExists
   // Its connections end after what is in flight. Blocks until they have: then
-  // the server has no request on the device any more.
+  // the server has no request on the device any more. A client that does not read
+  // its replies delays that by at most a second.
   Status remove_export(const std::string& name);
 
   // For new connections; those that are open go on. kInvalidArgument for a server

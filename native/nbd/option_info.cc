@@ -3,6 +3,7 @@
 #include "nbd/byte_reader.h"
 #include "nbd/export_info.h"
 #include "nbd/options.h"
+#include "nbd/protocol_string.h"
 
 namespace tidemark::nbd {
 
@@ -24,6 +25,7 @@ OptionReply parse_query(std::span<const std::byte> payload, InfoQuery& query) {
   }
   query.name = reader.take_string(name_bytes);
   const auto count = reader.take<uint16_t>();
+  if (!is_protocol_string(query.name)) return OptionReply::kErrorInvalid;
   if (!reader.is_ok() || reader.rest_bytes() != size_t{count} * sizeof(uint16_t)) {
     return OptionReply::kErrorInvalid;
   }
@@ -50,19 +52,24 @@ void describe(const OptionRequest& request, const InfoQuery& query, const Served
   if (query.wants_block_size || block_size.minimum_bytes > 1) {
     replies.reply_struct(OptionReply::kInfo, block_size);
   }
-  replies.reply_struct(
-      OptionReply::kInfo,
-      InfoExport{static_cast<uint16_t>(Info::kExport), served.device().size_bytes(),
-                 transmission_flags(served, request.session.structured_replies)});
+  replies.reply_struct(OptionReply::kInfo, InfoExport{static_cast<uint16_t>(Info::kExport),
+                                                      served.device().size_bytes(),
+                                                      transmission_flags(served, request.session)});
   replies.acknowledge();
 }
 
 OptionOutcome refuse(const OptionRequest& request, OptionReply error) {
-  std::string_view text = "the request's lengths contradict each other";
+  std::string_view text = "the lengths contradict each other, or the name is no UTF-8";
   if (error == OptionReply::kErrorTooBig) text = "export names have at most 4096 bytes";
   if (error == OptionReply::kErrorUnknown) text = "there is no export of this name";
-  if (error == OptionReply::kErrorBlockSizeRequired) text = "ask for the block size as well";
   request.replies().refuse(error, text);
+  return OptionOutcome::kContinue;
+}
+
+// Says it as well, so that the client need not ask again.
+OptionOutcome require_block_size(const OptionRequest& request, const ServedExport& served) {
+  request.replies().reply_struct(OptionReply::kInfo, block_size_info(served));
+  request.replies().refuse(OptionReply::kErrorBlockSizeRequired, "ask for the block size as well");
   return OptionOutcome::kContinue;
 }
 
@@ -75,7 +82,7 @@ OptionOutcome answer_info(const OptionRequest& request) {
   const auto served = request.exports.find(query.name);
   if (served == nullptr) return refuse(request, OptionReply::kErrorUnknown);
   if (!query.wants_block_size && served->device().traits().minimum_block_bytes > 1) {
-    return refuse(request, OptionReply::kErrorBlockSizeRequired);
+    return require_block_size(request, *served);
   }
   describe(request, query, *served);
   return OptionOutcome::kContinue;

@@ -3,6 +3,7 @@
 
 #include "nbd/byte_reader.h"
 #include "nbd/options.h"
+#include "nbd/protocol_string.h"
 
 namespace tidemark::nbd {
 
@@ -20,6 +21,7 @@ OptionReply parse_query(std::span<const std::byte> payload, ContextQuery& query)
     return OptionReply::kErrorTooBig;
   }
   query.export_name = reader.take_string(name_bytes);
+  if (!is_protocol_string(query.export_name)) return OptionReply::kErrorInvalid;
   const auto count = reader.take<uint32_t>();
   for (uint32_t i = 0; i < count && reader.is_ok(); ++i) {
     query.queries.push_back(reader.take_string(reader.take<uint32_t>()));
@@ -28,24 +30,40 @@ OptionReply parse_query(std::span<const std::byte> payload, ContextQuery& query)
   return is_whole ? OptionReply::kAck : OptionReply::kErrorInvalid;
 }
 
-// "base:" and "qemu:dirty-bitmap:" stand for all that begin with them, in LIST
-// only: SET chooses by whole names.
-bool is_match(std::string_view query, std::string_view name, bool wildcards) {
-  if (query == name) return true;
-  return wildcards && query.ends_with(':') && name.starts_with(query);
+struct Choice {
+  MetaContext context;
+  std::string shown_name;  // as the client asked for it
+};
+
+// The query that chooses `name`; null: none. Queries are whole names, the device's
+// or another that it resolves to one; in LIST also "base:" and "qemu:dirty-bitmap:",
+// which stand for all that begin with them.
+const std::string_view* find_query(const ContextQuery& query,
+                                   const std::vector<std::string>& resolved, std::string_view name,
+                                   bool is_list) {
+  for (size_t i = 0; i < query.queries.size(); ++i) {
+    const std::string_view wanted = query.queries[i];
+    const bool is_wildcard = is_list && wanted.ends_with(':') && name.starts_with(wanted);
+    if (is_wildcard || resolved[i] == name) return &query.queries[i];
+  }
+  return nullptr;
 }
 
-std::vector<MetaContext> choose(const ContextQuery& query, const ServedExport& served,
-                                bool is_list) {
-  std::vector<MetaContext> chosen;
+// Each context once, whatever is asked: that bounds the replies of BLOCK_STATUS.
+std::vector<Choice> choose(const ContextQuery& query, const BlockDevice& device, bool is_list) {
+  std::vector<std::string> resolved;
+  for (const std::string_view wanted : query.queries) {
+    resolved.push_back(device.resolve_context(wanted));
+  }
+  std::vector<Choice> chosen;
   uint32_t id = 0;
-  for (std::string& name : served.device().extent_contexts()) {
+  for (std::string& name : device.extent_contexts()) {
     ++id;
-    bool is_chosen = is_list && query.queries.empty();
-    for (const std::string_view wanted : query.queries) {
-      is_chosen = is_chosen || is_match(wanted, name, is_list);
-    }
-    if (is_chosen) chosen.push_back(MetaContext{id, std::move(name)});
+    const std::string_view* wanted = find_query(query, resolved, name, is_list);
+    if (wanted == nullptr && !(is_list && query.queries.empty())) continue;
+    const bool is_whole_name = wanted != nullptr && !wanted->ends_with(':');
+    std::string shown = is_whole_name ? std::string(*wanted) : name;
+    chosen.push_back({MetaContext{id, std::move(name)}, std::move(shown)});
   }
   return chosen;
 }
@@ -69,16 +87,14 @@ OptionOutcome answer(const OptionRequest& request, bool is_list) {
   if (served == nullptr) {
     return refuse(request, OptionReply::kErrorUnknown, "there is no export of this name");
   }
-  std::vector<MetaContext> chosen = choose(query, *served, is_list);
   OptionReplies replies = request.replies();
-  for (const MetaContext& context : chosen) {
-    replies.reply_struct(OptionReply::kMetaContext, be32(is_list ? 0 : context.id), context.name);
+  for (Choice& choice : choose(query, served->device(), is_list)) {
+    replies.reply_struct(OptionReply::kMetaContext, be32(is_list ? 0 : choice.context.id),
+                         choice.shown_name);
+    if (!is_list) session.contexts.push_back(std::move(choice.context));
   }
   replies.acknowledge();
-  if (!is_list) {
-    session.context_export = query.export_name;
-    session.contexts = std::move(chosen);
-  }
+  if (!is_list) session.context_export = query.export_name;
   return OptionOutcome::kContinue;
 }
 

@@ -29,7 +29,7 @@ OptionOutcome answer_option(const OptionRequest& request) {
     case Option::kStartTls:
       return answer_start_tls(request);
     case Option::kExtendedHeaders:
-      break;
+      return answer_extended_headers(request);
   }
   request.replies().refuse(OptionReply::kErrorUnsupported, "this option is not supported");
   return OptionOutcome::kContinue;
@@ -37,6 +37,7 @@ OptionOutcome answer_option(const OptionRequest& request) {
 
 // This option has no error reply: a name that cannot be served ends the connection.
 OptionOutcome answer_export_name(const OptionRequest& request) {
+  if (request.session.extended_headers) return OptionOutcome::kClose;  // "MUST NOT use"
   if (request.payload.size() > kMaximumStringBytes) return OptionOutcome::kClose;
   const std::string_view name(reinterpret_cast<const char*>(request.payload.data()),
                               request.payload.size());
@@ -44,7 +45,7 @@ OptionOutcome answer_export_name(const OptionRequest& request) {
   keep_contexts_only_of(request.session, name);
   const ServedExport& served = *request.session.served.get();
   const ExportNameReply reply{served.device().size_bytes(),
-                              transmission_flags(served, request.session.structured_replies)};
+                              transmission_flags(served, request.session)};
   request.output.append(reinterpret_cast<const char*>(&reply), sizeof reply);
   if (!request.session.no_zeroes) request.output.append(kExportNameZeroes, '\0');
   return OptionOutcome::kTransmission;
@@ -75,7 +76,24 @@ OptionOutcome answer_structured_reply(const OptionRequest& request) {
     request.replies().refuse(OptionReply::kErrorInvalid, "STRUCTURED_REPLY takes no data");
     return OptionOutcome::kContinue;
   }
+  if (request.session.extended_headers) {
+    request.replies().refuse(OptionReply::kErrorExtendedHeadersRequired,
+                             "extended headers are negotiated already");
+    return OptionOutcome::kContinue;
+  }
   request.session.structured_replies = true;
+  request.replies().acknowledge();
+  return OptionOutcome::kContinue;
+}
+
+// Implies structured replies, whether asked for before or not.
+OptionOutcome answer_extended_headers(const OptionRequest& request) {
+  if (!request.payload.empty()) {
+    request.replies().refuse(OptionReply::kErrorInvalid, "EXTENDED_HEADERS takes no data");
+    return OptionOutcome::kContinue;
+  }
+  request.session.structured_replies = true;
+  request.session.extended_headers = true;
   request.replies().acknowledge();
   return OptionOutcome::kContinue;
 }

@@ -34,6 +34,7 @@ OptionOutcome answer_start_tls(const OptionRequest& request);
 // Before TLS is active: what a server that requires it answers to all but STARTTLS and ABORT.
 OptionOutcome answer_tls_required(const OptionRequest& request);
 OptionOutcome answer_structured_reply(const OptionRequest& request);
+OptionOutcome answer_extended_headers(const OptionRequest& request);
 OptionOutcome answer_info(const OptionRequest& request);
 OptionOutcome answer_go(const OptionRequest& request);
 OptionOutcome answer_list_meta_context(const OptionRequest& request);

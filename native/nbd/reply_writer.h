@@ -1,42 +1,47 @@
 // ReplyWriter: the replies of the transmission phase, in the style negotiated.
-//
-// With structured replies READ and BLOCK_STATUS are answered in chunks, errors
-// included; everything else has simple replies in either style.
 #pragma once
 
 #include <cstdint>
 #include <string_view>
 
 #include "nbd/output_queue.h"
+#include "nbd/reply_format.h"
 #include "nbd/request.h"
-#include "nbd/session.h"
 
 namespace tidemark::nbd {
 
 class ReplyWriter {
  public:
-  ReplyWriter(bool is_structured, OutputQueue& output)
-      : is_structured_(is_structured), output_(output) {}
+  ReplyWriter(ReplyStyle style, OutputQueue& output) : format_(style), output_(output) {}
 
-  bool is_structured() const noexcept { return is_structured_; }
+  const ReplyFormat& format() const noexcept { return format_; }
+  bool has_chunks() const noexcept { return format_.style() != ReplyStyle::kSimple; }
 
   // Bytes before a read's data, in one piece with it.
-  size_t read_header_bytes() const noexcept;
-  // The data is in place behind the header's room at request.reply.
-  void read_done(const NbdRequest& request);
-  void read_nothing(uint64_t cookie);  // a read of length 0
+  size_t read_header_bytes() const noexcept {
+    return has_chunks() ? format_.chunk_header_bytes() + sizeof(be64) : sizeof(SimpleReply);
+  }
+  // The data is in place behind the header's room at request.reply. Without
+  // `is_last` (only in chunks) more of the reply follows.
+  void read_done(const NbdRequest& request, bool is_last = true);
+  void read_nothing(const ReplyTo& to);  // a read of length 0
+  // A part of a read that is known to be zeroes; only in chunks.
+  void read_hole(const ReplyTo& to, uint64_t offset_bytes, uint32_t length_bytes, bool is_last);
 
-  void done(uint64_t cookie) { simple(cookie, WireError::kNone); }
-  void error(Command command, uint64_t cookie, WireError error, std::string_view text);
+  void done(const ReplyTo& to);
+  void error(Command command, const ReplyTo& to, WireError error, std::string_view text);
 
   // False without memory: the connection cannot go on.
   bool is_intact() const noexcept { return is_intact_; }
 
  private:
   void simple(uint64_t cookie, WireError error);
-  void error_chunk(uint64_t cookie, WireError error, std::string_view text);
+  void empty_chunk(const ReplyTo& to);
+  void error_chunk(const ReplyTo& to, WireError error, std::string_view text);
+  // Room for a whole small reply; null without memory.
+  std::byte* begin(size_t length_bytes) noexcept;
 
-  const bool is_structured_;
+  const ReplyFormat format_;
   OutputQueue& output_;
   bool is_intact_ = true;
 };

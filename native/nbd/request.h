@@ -9,16 +9,19 @@
 #include "common/nbd_wire.h"
 #include "device/io_request.h"
 #include "nbd/chunk.h"
+#include "nbd/reply_format.h"
 
 namespace tidemark::nbd {
 
 class Transmission;
+struct SparseRead;
 
 struct NbdRequest : IoRequest {
   Transmission* owner = nullptr;
   ChunkRef chunk;              // holds a write's payload, or a read's reply
   std::byte* reply = nullptr;  // read: the reply's header, the data behind it
-  uint64_t cookie = 0;
+  ReplyTo reply_to{};
+  SparseRead* sparse = nullptr;  // read: the one that this is a part of, if any
   Command command = Command::kRead;
   int error = 0;  // 0 or an errno, set by the completion
 };
@@ -31,6 +34,17 @@ class RequestPool {
     free_ = static_cast<NbdRequest*>(request.next);
     request.next = nullptr;
     return request;
+  }
+
+  // Frees all memory if no request is out.
+  void trim() noexcept {
+    size_t free_count = 0;
+    for (const IoRequest* request = free_; request != nullptr; request = request->next) {
+      ++free_count;
+    }
+    if (free_count != blocks_.size() * kBlockCount) return;
+    free_ = nullptr;
+    blocks_.clear();
   }
 
   void release(NbdRequest& request) noexcept {

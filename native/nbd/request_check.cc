@@ -22,7 +22,7 @@ bool is_known(Command command, const RequestRules& rules) noexcept {
     case Command::kBlockStatus:
       return rules.has_meta_contexts;
     case Command::kCache:
-      return false;
+      return rules.can_cache;
   }
   return false;
 }
@@ -33,17 +33,19 @@ uint16_t allowed_flags(Command command, const RequestRules& rules) noexcept {
   if (command == Command::kRead && rules.has_structured_replies) flags |= kCommandDf;
   if (command == Command::kWriteZeroes) flags |= kCommandNoHole | kCommandFastZero;
   if (command == Command::kBlockStatus) flags |= kCommandReqOne;
+  const bool may_have_payload = command == Command::kWrite || command == Command::kBlockStatus;
+  if (may_have_payload && rules.has_extended_headers) flags |= kCommandPayloadLength;
   return flags;
 }
 
-Refusal check_range(const RequestHeader& request, Command command,
-                    const RequestRules& rules) noexcept {
+Refusal check_range(const ClientRequest& request, const RequestRules& rules) noexcept {
   const uint64_t offset_bytes = request.offset_bytes;
   const uint64_t length_bytes = request.length_bytes;
   const bool is_inside =
       offset_bytes <= rules.size_bytes && length_bytes <= rules.size_bytes - offset_bytes;
   if (!is_inside) {
-    const bool is_full = command == Command::kWrite || command == Command::kWriteZeroes;
+    const bool is_full =
+        request.command == Command::kWrite || request.command == Command::kWriteZeroes;
     return {is_full ? WireError::kNoSpace : WireError::kInvalid, "past the end of the disk"};
   }
   const uint64_t alignment_mask = rules.minimum_block_bytes - 1;
@@ -53,15 +55,20 @@ Refusal check_range(const RequestHeader& request, Command command,
   return {};
 }
 
-Refusal check_length(const RequestHeader& request, Command command) noexcept {
-  const uint32_t length_bytes = request.length_bytes;
-  const bool has_payload = command == Command::kRead || command == Command::kWrite;
-  if (has_payload && length_bytes > kMaximumPayloadBytes) {
+Refusal check_length(const ClientRequest& request) noexcept {
+  const uint64_t length_bytes = request.length_bytes;
+  const bool is_read = request.command == Command::kRead;
+  const bool is_write = request.command == Command::kWrite;
+  if ((is_read || is_write) && length_bytes > kMaximumPayloadBytes) {
     const bool is_df = (request.flags & kCommandDf) != 0;
     return {is_df ? WireError::kOverflow : WireError::kInvalid,
             "longer than the maximum payload of 32 MiB"};
   }
-  if (command == Command::kBlockStatus && length_bytes == 0) {
+  // Possible with extended headers only.
+  if (is_write && request.payload_bytes != length_bytes) {
+    return {WireError::kInvalid, "a write without the flag that it has a payload"};
+  }
+  if (request.command == Command::kBlockStatus && length_bytes == 0) {
     return {WireError::kInvalid, "block status of no bytes"};
   }
   return {};
@@ -69,8 +76,8 @@ Refusal check_length(const RequestHeader& request, Command command) noexcept {
 
 }  // namespace
 
-Refusal check_request(const RequestHeader& request, const RequestRules& rules) noexcept {
-  const auto command = static_cast<Command>(uint16_t{request.command});
+Refusal check_request(const ClientRequest& request, const RequestRules& rules) noexcept {
+  const Command command = request.command;
   if (!is_known(command, rules)) return {WireError::kInvalid, "unknown command"};
   if ((request.flags & ~allowed_flags(command, rules)) != 0) {
     return {WireError::kInvalid, "unknown or not negotiated command flag"};
@@ -79,8 +86,8 @@ Refusal check_request(const RequestHeader& request, const RequestRules& rules) n
     return {WireError::kPerm, "the export is read-only"};
   }
   if (command == Command::kFlush || command == Command::kDisconnect) return {};
-  if (Refusal refusal = check_length(request, command); refusal.is_refused()) return refusal;
-  if (Refusal refusal = check_range(request, command, rules); refusal.is_refused()) return refusal;
+  if (Refusal refusal = check_length(request); refusal.is_refused()) return refusal;
+  if (Refusal refusal = check_range(request, rules); refusal.is_refused()) return refusal;
   if ((request.flags & kCommandFastZero) != 0 && !rules.has_fast_zero) {
     return {WireError::kNotSupported, "zeroing is not faster than writing here"};
   }

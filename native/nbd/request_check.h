@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <string_view>
 
-#include "common/nbd_wire.h"
+#include "nbd/client_request.h"
 
 namespace tidemark::nbd {
 
@@ -15,7 +15,9 @@ struct RequestRules {
   bool is_read_only;
   bool can_flush;
   bool has_fast_zero;
+  bool can_cache;
   bool has_structured_replies;
+  bool has_extended_headers;
   bool has_meta_contexts;
 };
 
@@ -26,6 +28,6 @@ struct Refusal {
   bool is_refused() const noexcept { return error != WireError::kNone; }
 };
 
-Refusal check_request(const RequestHeader& request, const RequestRules& rules) noexcept;
+Refusal check_request(const ClientRequest& request, const RequestRules& rules) noexcept;
 
 }  // namespace tidemark::nbd

@@ -4,9 +4,11 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "nbd/export_registry.h"
+#include "nbd/reply_format.h"
 
 namespace tidemark::nbd {
 
@@ -19,15 +21,25 @@ enum class TlsState {
 
 struct MetaContext {
   uint32_t id;
-  std::string name;
+  std::string name;  // the device's
 };
 
 struct Session {
   bool no_zeroes = false;
   bool structured_replies = false;
-  std::string context_export;  // the export that `contexts` were chosen for
+  bool extended_headers = false;  // and then structured_replies, too
+  std::string context_export;     // the export that `contexts` were chosen for
   std::vector<MetaContext> contexts;
   ExportLease served;  // empty until transmission
+
+  ReplyStyle reply_style() const noexcept {
+    if (extended_headers) return ReplyStyle::kExtended;
+    return structured_replies ? ReplyStyle::kStructured : ReplyStyle::kSimple;
+  }
+  // BLOCK_STATUS takes a choice of contexts as its payload.
+  bool has_payload_filter(std::string_view export_name) const noexcept {
+    return extended_headers && !contexts.empty() && context_export == export_name;
+  }
 };
 
 }  // namespace tidemark::nbd

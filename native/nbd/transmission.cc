@@ -1,8 +1,8 @@
 #include "nbd/transmission.h"
 
-#include <algorithm>
 #include <cassert>
 
+#include "nbd/block_status.h"
 #include "nbd/wire_error.h"
 
 namespace tidemark::nbd {
@@ -15,16 +15,22 @@ constexpr size_t kLiveLimitBytes = 64 * 1024 * 1024;
 // Replies are sent before so much of them is waiting.
 constexpr size_t kQueuedLimitBytes = 256 * 1024;
 
-Command command_of(const RequestHeader& header) noexcept {
-  return static_cast<Command>(uint16_t{header.command});
+uint32_t device_flags(const ClientRequest& request) noexcept {
+  uint32_t flags = 0;
+  if ((request.flags & kCommandFua) != 0) flags |= kIoFua;
+  if ((request.flags & kCommandNoHole) != 0) flags |= kIoNoHole;
+  if ((request.flags & kCommandFastZero) != 0) flags |= kIoFastZero;
+  return flags;
 }
 
-uint32_t device_flags(const RequestHeader& header) noexcept {
-  uint32_t flags = 0;
-  if ((header.flags & kCommandFua) != 0) flags |= kIoFua;
-  if ((header.flags & kCommandNoHole) != 0) flags |= kIoNoHole;
-  if ((header.flags & kCommandFastZero) != 0) flags |= kIoFastZero;
-  return flags;
+bool changes_data(IoOp op) noexcept {
+  return op == IoOp::kWrite || op == IoOp::kTrim || op == IoOp::kWriteZeroes;
+}
+
+IoOp op_of(Command command) noexcept {
+  if (command == Command::kTrim) return IoOp::kTrim;
+  if (command == Command::kWriteZeroes) return IoOp::kWriteZeroes;
+  return command == Command::kCache ? IoOp::kCache : IoOp::kFlush;
 }
 
 }  // namespace
@@ -33,8 +39,14 @@ Transmission::Transmission(Session session, const TransmissionChannel& channel)
     : session_(std::move(session)),
       device_(session_.served->device()),
       channel_(channel),
-      replies_(session_.structured_replies, channel.output),
-      rules_(current_rules()) {}
+      replies_(session_.reply_style(), channel.output),
+      request_magic_(session_.extended_headers ? kExtendedRequestMagic : kRequestMagic),
+      header_bytes_(session_.extended_headers ? sizeof(ExtendedRequestHeader)
+                                              : sizeof(RequestHeader)),
+      has_cheap_extents_(device_.traits().cheap_extents),
+      rules_(current_rules()) {
+  for (const MetaContext& context : session_.contexts) all_contexts_.push_back(&context);
+}
 
 Transmission::~Transmission() {
   assert(in_flight_count_ == 0);
@@ -69,126 +81,69 @@ bool Transmission::step() {
 
 RequestRules Transmission::current_rules() const noexcept {
   const DeviceTraits& traits = device_.traits();
-  return {device_.size_bytes(),      traits.minimum_block_bytes, session_.served->is_read_only(),
-          traits.can_flush,          traits.fast_zero,           session_.structured_replies,
-          !session_.contexts.empty()};
+  return {.size_bytes = device_.size_bytes(),
+          .minimum_block_bytes = traits.minimum_block_bytes,
+          .is_read_only = session_.served->is_read_only(),
+          .can_flush = traits.can_flush,
+          .has_fast_zero = traits.fast_zero,
+          .can_cache = traits.can_cache,
+          .has_structured_replies = session_.structured_replies,
+          .has_extended_headers = session_.extended_headers,
+          .has_meta_contexts = !session_.contexts.empty()};
+}
+
+Refusal Transmission::check(const ClientRequest& request) const noexcept {
+  if (is_refusing_) return {WireError::kShutdown, "the export was removed"};
+  return check_request(request, rules_);
+}
+
+bool Transmission::disconnect() noexcept {
+  is_disconnected_ = true;
+  return false;
 }
 
 bool Transmission::parse_request() {
   const std::span<const std::byte> unparsed = channel_.input.unparsed();
-  if (unparsed.size() < sizeof(RequestHeader)) return false;
-  const auto header = load_struct<RequestHeader>(unparsed.data());
-  if (header.magic != kRequestMagic || command_of(header) == Command::kDisconnect) {
-    is_disconnected_ = true;
-    return false;
-  }
-  Refusal refusal = check_request(header, rules_);
-  if (is_refusing_) refusal = {WireError::kShutdown, "the export was removed"};
-  const bool has_payload = command_of(header) == Command::kWrite && header.length_bytes > 0;
-  if (has_payload && !refusal.is_refused()) return parse_write(header);
+  if (unparsed.size() < header_bytes_) return false;
+  if (load_be<uint32_t>(unparsed.data()) != request_magic_) return disconnect();
+  const ClientRequest request =
+      session_.extended_headers ? take_extended(unparsed.data()) : take_compact(unparsed.data());
+  if (request.command == Command::kDisconnect) return disconnect();
+  if (request.payload_bytes > 0) return parse_with_payload(request);
 
-  channel_.input.consume(sizeof(RequestHeader));
-  if (has_payload) {
-    awaiting_ = header;
-    skip_left_bytes_ = header.length_bytes;
-    skip_refusal_ = refusal;
-    expecting_ = Expecting::kSkippedPayload;
-  } else if (refusal.is_refused()) {
-    answer_error(header, refusal);
+  channel_.input.consume(header_bytes_);
+  if (const Refusal refusal = check(request); refusal.is_refused()) {
+    answer_error(request, refusal);
   } else {
-    execute(header);
-  }
-  return true;
-}
-
-// A payload that came with its header stays where it is until it is written.
-bool Transmission::parse_write(const RequestHeader& header) {
-  const size_t length_bytes = header.length_bytes;
-  if (channel_.input.unparsed().size() < sizeof(RequestHeader) + length_bytes) {
-    return length_bytes > InputBuffer::kLargePayloadBytes && begin_large_write(header);
-  }
-  NbdRequest& request = channel_.loop.requests.acquire();
-  request.chunk = channel_.input.chunk();
-  request.data = channel_.input.position() + sizeof(RequestHeader);
-  channel_.input.consume(sizeof(RequestHeader) + length_bytes);
-  submit(request, header, IoOp::kWrite);
-  return true;
-}
-
-bool Transmission::begin_large_write(const RequestHeader& header) {
-  ChunkRef chunk = channel_.loop.chunks.acquire(header.length_bytes, channel_.live_bytes);
-  if (!chunk) {
-    is_disconnected_ = true;
-    return false;
-  }
-  large_write_ = &channel_.loop.requests.acquire();
-  large_write_->data = chunk->bytes;
-  large_write_->chunk = std::move(chunk);
-  awaiting_ = header;
-  expecting_ = Expecting::kPayload;
-  channel_.input.consume(sizeof(RequestHeader));
-  channel_.input.begin_payload(large_write_->data, header.length_bytes);
-  return true;
-}
-
-bool Transmission::finish_large_write() {
-  if (channel_.input.is_payload_pending()) return false;
-  expecting_ = Expecting::kHeader;
-  submit(*std::exchange(large_write_, nullptr), awaiting_, IoOp::kWrite);
-  return true;
-}
-
-bool Transmission::skip_payload() {
-  const size_t here = channel_.input.unparsed().size();
-  if (here == 0) return false;
-  const size_t part = std::min<uint64_t>(here, skip_left_bytes_);
-  channel_.input.consume(part);
-  skip_left_bytes_ -= part;
-  if (skip_left_bytes_ == 0) {
-    expecting_ = Expecting::kHeader;
-    answer_error(awaiting_, skip_refusal_);
+    execute(request);
   }
   return true;
 }
 
 // A request that was checked and has no payload.
-void Transmission::execute(const RequestHeader& header) {
-  const Command command = command_of(header);
-  if (command == Command::kBlockStatus) return answer_block_status(header);
-  if (command == Command::kRead && header.length_bytes > 0) return submit_read(header);
-  if (command != Command::kFlush && header.length_bytes == 0) {
+void Transmission::execute(const ClientRequest& request) {
+  const Command command = request.command;
+  if (command == Command::kBlockStatus) return answer_block_status(request, all_contexts_);
+  if (command != Command::kFlush && request.length_bytes == 0) {
     channel_.loop.requests_total.increment();
-    return command == Command::kRead ? replies_.read_nothing(header.cookie)
-                                     : replies_.done(header.cookie);
+    const ReplyTo to{request.cookie, request.offset_bytes};
+    return command == Command::kRead ? replies_.read_nothing(to) : replies_.done(to);
   }
-  IoOp op = IoOp::kFlush;
-  if (command == Command::kTrim) op = IoOp::kTrim;
-  if (command == Command::kWriteZeroes) op = IoOp::kWriteZeroes;
-  submit(channel_.loop.requests.acquire(), header, op);
+  if (command != Command::kRead) {
+    return submit(channel_.loop.requests.acquire(), request, op_of(command));
+  }
+  return may_be_sparse(request) ? submit_sparse_read(request) : submit_read(request);
 }
 
-// The device reads into the reply itself, behind room for its header.
-void Transmission::submit_read(const RequestHeader& header) {
-  const size_t header_bytes = replies_.read_header_bytes();
-  ChunkRef chunk;
-  std::byte* room = channel_.output.reserve(header_bytes + header.length_bytes, chunk);
-  if (room == nullptr) return answer_error(header, {WireError::kNoMemory, "out of memory"});
-  NbdRequest& request = channel_.loop.requests.acquire();
-  request.chunk = std::move(chunk);
-  request.reply = room;
-  request.data = room + header_bytes;
-  submit(request, header, IoOp::kRead);
-}
-
-void Transmission::submit(NbdRequest& request, const RequestHeader& header, IoOp op) {
+void Transmission::submit(NbdRequest& request, const ClientRequest& from, IoOp op) {
   const bool is_flush = op == IoOp::kFlush;
   request.owner = this;
-  request.cookie = header.cookie;
-  request.command = command_of(header);
+  request.reply_to = {from.cookie, from.offset_bytes};
+  request.command = from.command;
   request.op = op;
-  request.flags = is_flush || op == IoOp::kRead ? 0 : device_flags(header);
-  request.offset_bytes = is_flush ? 0 : uint64_t{header.offset_bytes};
-  request.length_bytes = is_flush ? 0 : uint32_t{header.length_bytes};
+  request.flags = changes_data(op) ? device_flags(from) : 0;
+  request.offset_bytes = is_flush ? 0 : from.offset_bytes;
+  request.length_bytes = is_flush ? 0 : from.length_bytes;
   request.push(&Transmission::on_done, this);
   ++in_flight_count_;
   device_.submit(request);
@@ -209,8 +164,12 @@ void Transmission::on_done(IoRequest& request, void* context, uint64_t, int erro
 }
 
 void Transmission::finish(NbdRequest& request) noexcept {
-  channel_.loop.requests_total.increment();
-  if (!is_dropping_) reply(request);
+  if (request.sparse != nullptr) {
+    finish_part(request);
+  } else {
+    channel_.loop.requests_total.increment();
+    if (!is_dropping_) reply(request);
+  }
   request.data = nullptr;
   channel_.loop.requests.release(request);
   --in_flight_count_;
@@ -221,26 +180,29 @@ void Transmission::reply(const NbdRequest& request) {
   const WireError error = wire_error(request.error, (request.flags & kIoFastZero) != 0);
   if (error != WireError::kNone) {
     channel_.loop.errors_total.increment();
-    replies_.error(request.command, request.cookie, error, "the disk reports an error");
+    replies_.error(request.command, request.reply_to, error, "the disk reports an error");
   } else if (request.op == IoOp::kRead) {
     replies_.read_done(request);
   } else {
-    replies_.done(request.cookie);
+    replies_.done(request.reply_to);
   }
 }
 
-void Transmission::answer_block_status(const RequestHeader& header) {
-  const WireError error = block_status_.answer(device_, session_.contexts, header, channel_.output);
+void Transmission::answer_block_status(const ClientRequest& request,
+                                       std::span<const MetaContext* const> contexts) {
+  BlockStatusQuery query(device_, replies_.format(), channel_.loop.extents, channel_.output);
+  const WireError error = query.answer(contexts, request);
   if (error != WireError::kNone) {
-    return answer_error(header, {error, "the disk's extents cannot be read"});
+    return answer_error(request, {error, "the disk's extents cannot be read"});
   }
   channel_.loop.requests_total.increment();
 }
 
-void Transmission::answer_error(const RequestHeader& header, const Refusal& refusal) {
+void Transmission::answer_error(const ClientRequest& request, const Refusal& refusal) {
   channel_.loop.requests_total.increment();
   channel_.loop.errors_total.increment();
-  replies_.error(command_of(header), header.cookie, refusal.error, refusal.text);
+  replies_.error(request.command, {request.cookie, request.offset_bytes}, refusal.error,
+                 refusal.text);
 }
 
 }  // namespace tidemark::nbd

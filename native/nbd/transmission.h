@@ -7,15 +7,17 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
-#include "nbd/block_status.h"
+#include "nbd/client_request.h"
 #include "nbd/input_buffer.h"
 #include "nbd/loop_context.h"
 #include "nbd/output_queue.h"
 #include "nbd/reply_writer.h"
 #include "nbd/request_check.h"
 #include "nbd/session.h"
+#include "nbd/sparse_read.h"
 
 namespace tidemark::nbd {
 
@@ -70,16 +72,27 @@ class Transmission {
   // Each returns false when it needs more input than there is.
   bool step();
   bool parse_request();
-  bool parse_write(const RequestHeader& header);
-  bool begin_large_write(const RequestHeader& header);
+  bool parse_with_payload(const ClientRequest& request);
+  bool parse_write(const ClientRequest& request);
+  bool parse_status_filter(const ClientRequest& request);
+  bool begin_large_write(const ClientRequest& request);
   bool finish_large_write();
+  bool begin_skip(const ClientRequest& request, const Refusal& refusal);
   bool skip_payload();
+  bool disconnect() noexcept;
 
-  void execute(const RequestHeader& header);
-  void submit_read(const RequestHeader& header);
-  void submit(NbdRequest& request, const RequestHeader& header, IoOp op);
-  void answer_block_status(const RequestHeader& header);
-  void answer_error(const RequestHeader& header, const Refusal& refusal);
+  Refusal check(const ClientRequest& request) const noexcept;
+  void execute(const ClientRequest& request);
+  bool may_be_sparse(const ClientRequest& request) const noexcept;
+  void submit_read(const ClientRequest& request);
+  void submit_sparse_read(const ClientRequest& request);
+  void submit_part(const ClientRequest& part, SparseRead& sparse);
+  void finish_part(NbdRequest& request);
+  void end_part(SparseRead& sparse, int error);
+  void submit(NbdRequest& request, const ClientRequest& from, IoOp op);
+  void answer_block_status(const ClientRequest& request,
+                           std::span<const MetaContext* const> contexts);
+  void answer_error(const ClientRequest& request, const Refusal& refusal);
   void reply(const NbdRequest& request);
   RequestRules current_rules() const noexcept;
 
@@ -87,11 +100,17 @@ class Transmission {
   BlockDevice& device_;
   TransmissionChannel channel_;
   ReplyWriter replies_;
-  BlockStatusQuery block_status_;
+  // Of the headers that the client sends.
+  const uint32_t request_magic_;
+  const uint32_t header_bytes_;
+  const bool has_cheap_extents_;
+  SparseReadPlanner sparse_reads_;
+  std::vector<const MetaContext*> all_contexts_;     // the session's
+  std::vector<const MetaContext*> chosen_contexts_;  // scratch
 
   RequestRules rules_;  // as of the current run()
   Expecting expecting_ = Expecting::kHeader;
-  RequestHeader awaiting_{};           // the write whose payload is expected
+  ClientRequest awaiting_;             // the request whose payload is expected
   NbdRequest* large_write_ = nullptr;  // kPayload: not yet submitted
   uint64_t skip_left_bytes_ = 0;       // kSkippedPayload
   Refusal skip_refusal_;

@@ -5,6 +5,7 @@
 
 #include "common/byte_order.h"
 #include "common/crc32c.h"
+#include "common/sha1.h"
 #include "common/status.h"
 #include "common/uuid.h"
 
@@ -24,6 +25,22 @@ TEST_CASE("crc32c of a whole equals crc32c continued over its parts, at any leng
     for (size_t i = 0; i < length; ++i) bytewise = crc32c(&data[i], 1, bytewise);
     CHECK(crc32c(data.data(), length) == bytewise);
   }
+}
+
+TEST_CASE("sha1 answers the standard's examples, on both sides of a block's end") {
+  const auto hex = [](std::string_view message) {
+    std::string text;
+    for (const uint8_t byte : sha1(message)) {
+      text += "0123456789abcdef"[byte >> 4];
+      text += "0123456789abcdef"[byte & 15];
+    }
+    return text;
+  };
+  CHECK(hex("") == "da39a3ee5e6b4b0d3255bfef95601890afd80709");
+  CHECK(hex("abc") == "a9993e364706816aba3e25717850c26c9cd0d89d");
+  CHECK(hex("abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq") ==
+        "84983e441c3bd26ebaae4aa1f95129e5e54670f1");
+  CHECK(hex(std::string(1000000, 'a')) == "34aa973cd4c4daa4f61eeb2bdbad27316534016f");
 }
 
 TEST_CASE("a UUID survives its text form, and what is no UUID is refused") {

@@ -151,6 +151,21 @@ inline void check_trim(const MakeDevice& make) {
   CHECK(read_all(*device) == model);
 }
 
+inline void check_cache(const MakeDevice& make) {
+  const auto device = make(4 * kMiB);
+  std::mt19937_64 random(7);
+  const Bytes content = random_bytes(random, 3 * kMiB);
+  REQUIRE(write_sync(*device, 0, content).is_ok());
+  const Bytes before = read_all(*device);
+  const uint64_t step = device->traits().minimum_block_bytes;
+  for (const auto& [offset, length] :
+       {TestRange{0, 4 * kMiB}, TestRange{step, step}, TestRange{2 * kMiB - step, kMiB}}) {
+    Probe hint(IoOp::kCache, offset, length);
+    CHECK(hint.run(*device) == 0);
+  }
+  CHECK(read_all(*device) == before);
+}
+
 // --- Extents ---------------------------------------------------------------------------------
 
 // The extents of the whole device, asked for in portions of at most `portion`.
@@ -469,6 +484,7 @@ inline void run_device_contract(const char* name, const device_contract::MakeDev
   SUBCASE("a write leaves its source alone") { check_source_is_not_modified(make); }
   SUBCASE("write-zeroes zeroes its range and no more, or refuses") { check_write_zeroes(make); }
   SUBCASE("trim touches its range only, and keeps its promise of zeroes") { check_trim(make); }
+  SUBCASE("a cache hint succeeds and changes nothing") { check_cache(make); }
   SUBCASE("extents cover the device, and zero is zero") { check_extents(make); }
   SUBCASE("extents are appended, and of known contexts") { check_extent_queries(make); }
   SUBCASE("it serves many requests of several threads") { check_many_in_flight(make); }

@@ -6,6 +6,7 @@
 #include "nbd_fixture.h"
 
 using namespace nbd_test;
+using tidemark::ErrorCode;
 
 namespace {
 
@@ -86,7 +87,6 @@ TEST_CASE("Options without data refuse data, unknown options are unsupported, al
     CHECK(answer.option == unknown);
   }
   CHECK(client.ask(OPT_STARTTLS).type == REP_ERR_POLICY);
-  CHECK(client.ask(OPT_EXTENDED_HEADERS).type == REP_ERR_UNSUP);
   CHECK(client.ask_all(OPT_GO, info_payload("")).back().type == REP_ACK);
 }
 
@@ -152,7 +152,10 @@ TEST_CASE("A minimum block size must be asked for by INFO and is told by GO unas
   disk.serve();
   RawClient client = disk.connect();
   client.greet();
-  CHECK(client.ask(OPT_INFO, info_payload("")).type == REP_ERR_BLOCK_SIZE_REQD);
+  const auto refused = client.ask_all(OPT_INFO, info_payload(""));
+  REQUIRE(refused.size() == 2);  // told all the same, then refused
+  CHECK(number(find_info(refused, 3)->payload, 2, 4) == 4096);
+  CHECK(refused.back().type == REP_ERR_BLOCK_SIZE_REQD);
   CHECK(client.ask_all(OPT_INFO, info_payload("", u16(3))).back().type == REP_ACK);
   const auto answers = client.ask_all(OPT_GO, info_payload(""));
   REQUIRE(find_info(answers, 3) != nullptr);
@@ -288,6 +291,43 @@ TEST_CASE("Names of any length are answered or end the connection, never the ser
     CHECK(client.is_ended());
   }
   check_alive(disk);
+}
+
+TEST_CASE("Export names are any UTF-8, and nothing else") {
+  ServedDisk disk;
+  disk.serve("\xc3\xa9 \xe2\x82\xac \xf0\x9f\xa6\x93\xf4\x8f\xbf\xbf");
+  CHECK(disk.connect().go("\xc3\xa9 \xe2\x82\xac \xf0\x9f\xa6\x93\xf4\x8f\xbf\xbf") != 0);
+  const std::vector<std::string> malformed = {"a\0b"s,
+                                              "\x80",
+                                              "\xc3",
+                                              "\xc0\x80",
+                                              "\xc1\xbf",
+                                              "\xe0\x9f\xbf",
+                                              "\xed\xa0\x80",
+                                              "\xe2\x82",
+                                              "\xf0\x8f\xbf\xbf",
+                                              "\xf4\x90\x80\x80",
+                                              "\xf5\x80\x80\x80",
+                                              "\xff",
+                                              "ok\xe2\x28\xa1ok",
+                                              "\xf0\x9f\xa6"};
+  RawClient client = disk.connect();
+  client.greet();
+  client.ask(OPT_STRUCTURED_REPLY);
+  for (const std::string& name : malformed) {
+    CAPTURE(name);
+    CHECK(disk.server->add_export({name, "", false, disk.device}).code() ==
+          ErrorCode::kInvalidArgument);
+    CHECK(disk.server->add_export({"fine", name, false, disk.device}).code() ==
+          ErrorCode::kInvalidArgument);
+    CHECK(client.ask(OPT_INFO, info_payload(name)).type == REP_ERR_INVALID);
+    CHECK(client.ask(OPT_GO, info_payload(name)).type == REP_ERR_INVALID);
+    CHECK(client.ask(OPT_LIST_META_CONTEXT, context_payload(name, {})).type == REP_ERR_INVALID);
+    RawClient old = disk.connect();
+    old.greet();
+    old.send(option(OPT_EXPORT_NAME, name));
+    CHECK(old.is_ended());
+  }
 }
 
 // CVE-2022-26495, CVE-2017-15119

@@ -59,6 +59,7 @@ enum : uint32_t {
   REP_ERR_UNKNOWN = 0x80000006,
   REP_ERR_BLOCK_SIZE_REQD = 0x80000008,
   REP_ERR_TOO_BIG = 0x80000009,
+  REP_ERR_EXT_HEADER_REQD = 0x8000000a,
 };
 
 enum : uint16_t {
@@ -75,6 +76,7 @@ enum : uint16_t {
   FLAG_DF = 4,
   FLAG_REQ_ONE = 8,
   FLAG_FAST_ZERO = 16,
+  FLAG_PAYLOAD_LEN = 32,
 };
 
 inline std::string option(uint32_t number_of_option, const std::string& payload = {}) {
@@ -95,6 +97,13 @@ inline std::string request(uint16_t flags, uint16_t command, uint64_t cookie, ui
          payload;
 }
 
+inline std::string extended_request(uint16_t flags, uint16_t command, uint64_t cookie,
+                                    uint64_t offset, uint64_t length,
+                                    const std::string& payload = {}) {
+  return u32(0x21e41c71) + u16(flags) + u16(command) + u64(cookie) + u64(offset) + u64(length) +
+         payload;
+}
+
 struct OptionAnswer {
   uint32_t option = 0;
   uint32_t type = 0;
@@ -106,6 +115,7 @@ struct Reply {
   uint16_t flags = 0;  // structured: 1 is DONE
   uint16_t type = 0;
   uint64_t cookie = 0;
+  uint64_t offset = 0;  // extended: the request's
   uint32_t error = 0;   // simple replies and error chunks
   std::string payload;  // structured: behind the header
 };
@@ -220,6 +230,10 @@ class RawClient {
   uint16_t negotiate(const std::string& name = {}, bool structured = false,
                      std::initializer_list<std::string> contexts = {}) {
     if (structured) REQUIRE(ask(OPT_STRUCTURED_REPLY).type == REP_ACK);
+    return choose_and_go(name, contexts);
+  }
+
+  uint16_t choose_and_go(const std::string& name, std::initializer_list<std::string> contexts) {
     if (contexts.size() > 0) {
       REQUIRE(ask_all(OPT_SET_META_CONTEXT, context_payload(name, contexts)).back().type ==
               REP_ACK);
@@ -232,6 +246,14 @@ class RawClient {
       }
     }
     return 0;
+  }
+
+  // Into transmission with extended headers; returns the transmission flags.
+  uint16_t go_extended(const std::string& name = {},
+                       std::initializer_list<std::string> contexts = {}) {
+    greet();
+    REQUIRE(ask(OPT_EXTENDED_HEADERS).type == REP_ACK);
+    return choose_and_go(name, contexts);
   }
 
   // `data_length` is what a successful simple reply carries.
@@ -258,6 +280,34 @@ class RawClient {
     }
     return reply;
   }
+  // One chunk of an extended reply.
+  Reply receive_extended() {
+    const std::string header = receive(32);
+    REQUIRE(header.size() == 32);
+    REQUIRE(number(header, 0, 4) == 0x6e8a278c);
+    Reply reply;
+    reply.is_structured = true;
+    reply.flags = static_cast<uint16_t>(number(header, 4, 2));
+    reply.type = static_cast<uint16_t>(number(header, 6, 2));
+    reply.cookie = number(header, 8, 8);
+    reply.offset = number(header, 16, 8);
+    reply.payload = receive(number(header, 24, 8));
+    if ((reply.type & 0x8000) != 0) {
+      reply.error = static_cast<uint32_t>(number(reply.payload, 0, 4));
+      REQUIRE(number(reply.payload, 4, 2) + 6 == reply.payload.size());
+    }
+    return reply;
+  }
+  // A request with the extended header, and its reply's first chunk.
+  Reply call_extended(uint16_t flags, uint16_t command, uint64_t offset, uint64_t length,
+                      const std::string& payload = {}) {
+    REQUIRE(send(extended_request(flags, command, ++last_cookie_, offset, length, payload)));
+    const Reply reply = receive_extended();
+    CHECK(reply.cookie == last_cookie_);
+    CHECK(reply.offset == offset);
+    return reply;
+  }
+
   Reply call(uint16_t flags, uint16_t command, uint64_t offset, uint32_t length,
              const std::string& payload = {}) {
     REQUIRE(send(request(flags, command, ++last_cookie_, offset, length, payload)));

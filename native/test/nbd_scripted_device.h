@@ -44,7 +44,9 @@ class ScriptedDevice : public tidemark::BlockDevice {
 
   // Before the device is served.
   DeviceTraits& edit_traits() { return traits_; }
+  // At any time, for a context that is there.
   void set_extents(const std::string& context, std::vector<DeviceExtent> extents) {
+    MutexLock lock(mutex_);
     extents_[context] = std::move(extents);
   }
 
@@ -74,6 +76,8 @@ class ScriptedDevice : public tidemark::BlockDevice {
   // The scripted extents, whatever was asked: the server has to cope.
   Status query_extents(std::string_view context, uint64_t offset_bytes, uint64_t length_bytes,
                        size_t max_extents, std::vector<DeviceExtent>& extents) override {
+    extent_query_count_.fetch_add(1);
+    MutexLock lock(mutex_);
     const auto found = extents_.find(std::string(context));
     if (found == extents_.end()) {
       return BlockDevice::query_extents(context, offset_bytes, length_bytes, max_extents, extents);
@@ -83,6 +87,7 @@ class ScriptedDevice : public tidemark::BlockDevice {
     return fails_extents_ ? Status(tidemark::ErrorCode::kIo, "scripted") : Status::ok();
   }
 
+  int extent_query_count() const { return extent_query_count_; }
   void fail_extents() { fails_extents_ = true; }
   void fail_all(int error) { error_ = error; }
   void hold(bool is_holding) {
@@ -151,6 +156,7 @@ class ScriptedDevice : public tidemark::BlockDevice {
   std::map<std::string, std::vector<DeviceExtent>> extents_;
   std::atomic<int> error_{0};
   std::atomic<bool> fails_extents_{false};
+  std::atomic<int> extent_query_count_{0};
   std::atomic<bool> is_misused_{false};
 
   Mutex mutex_;

@@ -2,6 +2,7 @@
 
 #include "tracking/allocated_extents.h"
 #include "tracking/dirty_extents.h"
+#include "tracking/target_id.h"
 #include "tracking/tracked_device_impl.h"
 
 namespace tidemark {
@@ -50,6 +51,13 @@ std::vector<std::string> TrackedDevice::extent_contexts() const {
     contexts.push_back(std::string(kDirtyPrefix) + target.id.to_string());
   }
   return contexts;
+}
+
+std::string TrackedDevice::resolve_context(std::string_view name) const {
+  const std::string known = BlockDevice::resolve_context(name);
+  if (!known.empty() || !name.starts_with(kDirtyPrefix)) return known;
+  const std::string id = target_id_of(name.substr(kDirtyPrefix.size())).to_string();
+  return BlockDevice::resolve_context(std::string(kDirtyPrefix) + id);
 }
 
 Status TrackedDevice::query_extents(std::string_view context, uint64_t offset_bytes,

@@ -48,8 +48,9 @@ class TrackedDevice final : public BlockDevice {
 
   // "base:allocation" from the backing; "qemu:dirty-bitmap:live" (what the next
   // checkpoint adds) and "qemu:dirty-bitmap:<target uuid>" (what the target's
-  // next capture would hold).
+  // next capture would hold). A target's name stands for its UUID.
   std::vector<std::string> extent_contexts() const override;
+  std::string resolve_context(std::string_view name) const override;
   Status query_extents(std::string_view context, uint64_t offset_bytes, uint64_t length_bytes,
                        size_t max_extents, std::vector<DeviceExtent>& extents) override;
   uint64_t loss_count() const noexcept override;

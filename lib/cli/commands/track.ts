@@ -20,7 +20,9 @@ interface Options {
 
 export function trackCommand(local: LocalCommands): Command {
   return new Command("track")
-    .description("serve one disk over NBD and track its changes, without a host")
+    .description(
+      "serve one disk over NBD and track its changes, without a host; on a socket that systemd hands over, if it does",
+    )
     .requiredOption("--disk <path|uri>", "a raw image, a block device, or an NBD URI")
     .option("--socket <path>", "serve on this Unix socket")
     .option("--listen <address:port>", "serve on this address; beyond loopback with --tls-dir only")
