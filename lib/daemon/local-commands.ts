@@ -68,6 +68,16 @@ export const localCommands: LocalCommands = {
     return trackDisk(options, signal, onReady, onNotice);
   },
 
+  async attach(options, signal, onState) {
+    const { attachUntil } = await import("./attach-disk.js");
+    return attachUntil(options, signal, onState);
+  },
+
+  async detach(options) {
+    const { detachDisk } = await import("./detach-disk.js");
+    return detachDisk(options);
+  },
+
   async demo(options: DemoOptions, signal: AbortSignal) {
     const { runDemo } = await import("./demo/run-demo.js");
     return runDemo(options, signal);

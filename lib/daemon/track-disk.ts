@@ -1,7 +1,7 @@
 import { once } from "node:events";
 import type { TrackOptions, TrackState } from "../cli/local-commands.js";
 import { TidemarkError } from "../model/errors.js";
-import { binding } from "../tracking/binding.js";
+import { backingOf, isNbdUri, openBacking } from "../tracking/disk-backing.js";
 import { NbdServer, type NbdServerOptions } from "../tracking/nbd-server.js";
 import { TrackedDisk } from "../tracking/tracked-disk.js";
 import { attendTls, loadTrackTls } from "./track-tls.js";
@@ -33,10 +33,11 @@ async function serveTracked(
   onReady: (state: TrackState) => void,
   untilEnd: (server: NbdServer) => Promise<void>,
 ): Promise<void> {
-  const bitmapPath = options.bitmapPath ?? `${options.diskPath}.tidemark`;
+  const bitmapPath = options.bitmapPath ?? bitmapPathOf(options.diskPath);
   await using disk = await TrackedDisk.open({
     path: options.diskPath,
     bitmapPath,
+    direct: options.direct,
     ...(options.granularityBytes === null ? {} : { granularityBytes: options.granularityBytes }),
   });
   const server = await disk.serve(place);
@@ -56,7 +57,10 @@ async function servePlain(
   onReady: (state: TrackState) => void,
   untilEnd: (server: NbdServer) => Promise<void>,
 ): Promise<void> {
-  const device = await binding.openFileDevice(options.diskPath, false, false);
+  const backing = backingOf(options.diskPath);
+  const device = await openBacking(
+    backing.kind === "file" ? { ...backing, direct: options.direct } : backing,
+  );
   await using server = await NbdServer.start(place);
   server.addExport("", device, { description: options.diskPath });
   const { sizeBytes, engine } = device;
@@ -68,6 +72,15 @@ async function servePlain(
     ioEngine: engine,
   });
   await untilEnd(server);
+}
+
+function bitmapPathOf(diskPath: string): string {
+  if (!isNbdUri(diskPath)) return `${diskPath}.tidemark`;
+  throw new TidemarkError(
+    "INVALID_ARGUMENT",
+    `Cannot track ${diskPath}: because its bitmap needs a file of its own.`,
+    { hint: "Name one with --bitmap." },
+  );
 }
 
 function placeOf(options: TrackOptions): NbdServerOptions {

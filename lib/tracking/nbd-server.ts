@@ -33,6 +33,11 @@ export interface NbdTlsOptions {
    * at. Default: any that an authority signed.
    */
   readonly allowedClients?: readonly string[];
+  /**
+   * Its client is this machine's kernel: nothing that serves it may wait for memory
+   * that may have to wait for it. Needs root. Default false.
+   */
+  readonly forKernelClient?: boolean;
 }
 
 export interface NbdExportOptions {
@@ -80,6 +85,7 @@ export class NbdServer implements AsyncDisposable {
           threadCount: options.threadCount ?? 0,
           maxConnections: options.maxConnections ?? 256,
           tls: options.tls === undefined ? null : nativeTls(options.tls),
+          forKernelClient: options.forKernelClient ?? false,
         }),
         options.tls === undefined ? "nbd" : "nbds",
       );
@@ -108,6 +114,14 @@ export class NbdServer implements AsyncDisposable {
    */
   setTls(tls: NbdTlsOptions): void {
     typed(() => this.#native.setTls(nativeTls(tls)));
+  }
+
+  /**
+   * Ends the export's connections after what is in flight, without an error: a
+   * client that reconnects by itself learns the disk's present size.
+   */
+  reconnectClients(name = ""): void {
+    typed(() => this.#native.reconnectClients(name));
   }
 
   statistics(): NbdServerStatistics {

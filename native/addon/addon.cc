@@ -6,6 +6,7 @@
 
 #include "addon/addon_data.h"
 #include "addon/arguments.h"
+#include "addon/attach_functions.h"
 #include "addon/capture_object.h"
 #include "addon/device_object.h"
 #include "addon/layer_objects.h"
@@ -31,6 +32,7 @@ void define_constructors(Napi::Env env) {
   data->tracked_device = Napi::Persistent(TrackedDeviceObject::define(env));
   data->capture = Napi::Persistent(CaptureObject::define(env));
   data->nbd_server = Napi::Persistent(NbdServerObject::define(env));
+  data->link_keeper = Napi::Persistent(LinkKeeperObject::define(env));
   data->layer_segment_writer = Napi::Persistent(LayerSegmentWriterObject::define(env));
   env.SetInstanceData(data);
 }
@@ -43,6 +45,7 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   };
   add("crc32c", crc32c_js);
   add("openFileDevice", open_file_device_js);
+  add("openNbdDevice", open_nbd_device_js);
   add("memoryDevice", memory_device_js);
   add("faultDevice", fault_device_js);
   add("trackDevice", track_device_js);
@@ -54,6 +57,7 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   add("verifyLayer", verify_layer_js);
   add("openLayeredDevice", open_layered_device_js);
   add("reusePortSocket", reuse_port_socket_js);
+  add_attach_functions(env, exports);
   return exports;
 }
 

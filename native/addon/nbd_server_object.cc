@@ -73,6 +73,7 @@ Napi::Function NbdServerObject::define(Napi::Env env) {
                          InstanceMethod("addExport", &Self::add_export),
                          InstanceMethod("removeExport", &Self::remove_export),
                          InstanceMethod("setTls", &Self::set_tls),
+                         InstanceMethod("reconnectClients", &Self::reconnect_clients),
                          InstanceMethod("statistics", &Self::statistics),
                          InstanceMethod("close", &Self::close),
                      });
@@ -110,6 +111,11 @@ Napi::Value NbdServerObject::set_tls(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
+Napi::Value NbdServerObject::reconnect_clients(const Napi::CallbackInfo& info) {
+  throw_unless_ok(info.Env(), handle_.get(info.Env()).reconnect_clients(string_argument(info, 0)));
+  return info.Env().Undefined();
+}
+
 Napi::Value NbdServerObject::statistics(const Napi::CallbackInfo& info) {
   const NbdServerStatistics statistics = handle_.get(info.Env()).statistics();
   Napi::Object object = Napi::Object::New(info.Env());
@@ -140,6 +146,8 @@ Napi::Value start_nbd_server_js(const Napi::CallbackInfo& info) {
   if (const Napi::Value tls = options.Get("tls"); tls.IsObject()) {
     parameters.tls = tls_parameters_of(tls.As<Napi::Object>());
   }
+  parameters.for_kernel_client =
+      options.Get("forKernelClient").ToBoolean().Value();
   using Server = std::shared_ptr<NbdServer>;
   return AsyncTask<Server>::run(
       info.Env(),

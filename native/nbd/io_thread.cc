@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "common/io_flusher.h"
+
 namespace tidemark::nbd {
 
 namespace {
@@ -85,6 +87,14 @@ void IoThread::end_connections_of(std::shared_ptr<ServedExport> served) {
   });
 }
 
+void IoThread::shut_down_connections_of(std::shared_ptr<ServedExport> served) {
+  post([this, served = std::move(served)] {
+    for (const auto& [key, connection] : connections_) {
+      if (connection->served() == served.get()) connection->shut_down();
+    }
+  });
+}
+
 void IoThread::stop() {
   post([this] { begin_stop(); });
 }
@@ -101,6 +111,7 @@ void IoThread::run() {
   loop_.mailbox.adopt_thread();
   while (!is_stopping_ || !connections_.empty()) {
     wait();
+    follow_io_flushers();
     finish_completions();
     run_tasks();
     run_timers();

@@ -34,6 +34,10 @@ class IoThread {
   void post(std::function<void()> task);
   void adopt(UniqueFd socket_fd);
   void end_connections_of(std::shared_ptr<ServedExport> served);
+  void shut_down_connections_of(std::shared_ptr<ServedExport> served);
+  void reserve_buffers() {
+    post([this] { loop_.chunks.reserve(); });
+  }
   void stop();  // no more than a post
   void join();
 

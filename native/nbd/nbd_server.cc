@@ -4,6 +4,7 @@
 #include <thread>
 #include <vector>
 
+#include "common/io_flusher.h"
 #include "common/mutex.h"
 #include "nbd/acceptor.h"
 #include "nbd/export_registry.h"
@@ -25,6 +26,7 @@ class NbdServer::Impl {
   Status add_export(NbdExport entry) { return exports_.add(std::move(entry)); }
   Status remove_export(const std::string& name);
   Status set_tls(const NbdTlsParameters& parameters);
+  Status reconnect_clients(const std::string& name);
   const std::string& address() const { return listening_socket_.address(); }
   NbdServerStatistics statistics() const;
   void stop();
@@ -47,6 +49,9 @@ Status NbdServer::Impl::start_threads(const NbdServerParameters& parameters) {
     auto thread = nbd::IoThread::start(exports_, tls_.get(), parameters);
     if (!thread.is_ok()) return thread.status();
     threads_.push_back(std::move(thread).value());
+  }
+  if (parameters.for_kernel_client) {
+    for (const auto& thread : threads_) thread->reserve_buffers();
   }
   threads_[0]->post([this] { acceptor_.start(); });
   return Status::ok();
@@ -72,6 +77,17 @@ Status NbdServer::Impl::set_tls(const NbdTlsParameters& parameters) {
   auto context = nbd::TlsContext::create(parameters);
   if (!context.is_ok()) return context.status();
   tls_->replace(std::move(context).value());
+  return Status::ok();
+}
+
+Status NbdServer::Impl::reconnect_clients(const std::string& name) {
+  const auto served = exports_.find(name);
+  if (served == nullptr) {
+    return Status(ErrorCode::kNotFound, "Cannot reconnect the clients of export '" +
+                                            name.substr(0, 64) +
+                                            "': because there is none of that name.");
+  }
+  for (const auto& thread : threads_) thread->shut_down_connections_of(served);
   return Status::ok();
 }
 
@@ -115,6 +131,9 @@ Result<std::unique_ptr<NbdServer>> NbdServer::start(const NbdServerParameters& p
     if (!created.is_ok()) return created.status();
     tls_context = std::move(created).value();
   }
+  if (parameters.for_kernel_client) {
+    if (Status status = require_io_flushers(); !status.is_ok()) return status;
+  }
   auto listening_socket = nbd::ListeningSocket::open(parameters);
   if (!listening_socket.is_ok()) return listening_socket.status();
   auto impl = std::make_unique<Impl>(std::move(listening_socket).value(), std::move(tls_context),
@@ -128,6 +147,9 @@ Status NbdServer::add_export(NbdExport entry) { return impl_->add_export(std::mo
 Status NbdServer::remove_export(const std::string& name) { return impl_->remove_export(name); }
 
 Status NbdServer::set_tls(const NbdTlsParameters& parameters) { return impl_->set_tls(parameters); }
+Status NbdServer::reconnect_clients(const std::string& name) {
+  return impl_->reconnect_clients(name);
+}
 
 std::string NbdServer::address() const { return impl_->address(); }
 

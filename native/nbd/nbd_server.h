@@ -37,6 +37,9 @@ struct NbdServerParameters {
   uint32_t thread_count = 0;     // 0: one for each core, at least 2
   uint32_t max_connections = 256;
   std::chrono::milliseconds handshake_limit{10'000};  // the TLS handshake included
+  // The client is this machine's kernel: nothing on the data path may wait for
+  // memory (common/io_flusher.h). Needs root.
+  bool for_kernel_client = false;
   std::chrono::microseconds busy_poll{50};  // how long a thread looks for more before it sleeps
   std::optional<NbdTlsParameters> tls;  // set: required of every client; else refused
 };
@@ -72,6 +75,9 @@ class NbdServer {
   // For new connections; those that are open go on. kInvalidArgument for a server
   // without TLS: whether it is required is decided at the start.
   Status set_tls(const NbdTlsParameters& parameters);
+  // Its connections end after what is in flight, without an error; who comes back
+  // is served, and learns the disk's present size. Returns at once. kNotFound.
+  Status reconnect_clients(const std::string& name);
 
   std::string address() const;                  // "unix:PATH" or "HOST:PORT"
   NbdServerStatistics statistics() const;

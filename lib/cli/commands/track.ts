@@ -15,12 +15,13 @@ interface Options {
   readonly bitmap?: string;
   readonly tracking: boolean;
   readonly granularity?: string;
+  readonly direct?: boolean;
 }
 
 export function trackCommand(local: LocalCommands): Command {
   return new Command("track")
     .description("serve one disk over NBD and track its changes, without a host")
-    .requiredOption("--disk <path>", "a raw image or block device")
+    .requiredOption("--disk <path|uri>", "a raw image, a block device, or an NBD URI")
     .option("--socket <path>", "serve on this Unix socket")
     .option("--listen <address:port>", "serve on this address; beyond loopback with --tls-dir only")
     .option(
@@ -34,9 +35,10 @@ export function trackCommand(local: LocalCommands): Command {
     .option("--allow-plain", "serve unencrypted beyond loopback all the same")
     .option(
       "--bitmap <path>",
-      "the dirty bitmap's file (default: the disk's path with .tidemark appended)",
+      "the dirty bitmap's file (default: the disk's path with .tidemark appended; required for a URI)",
     )
     .option("--granularity <bytes>", "bytes a bit stands for, for a new bitmap")
+    .option("--direct", "past the page cache (O_DIRECT)")
     .option("--no-tracking", "serve the disk without tracking, for comparison")
     .action(async (options: Options, command: Command) => {
       const { json } = globalOptions(command);
@@ -64,6 +66,7 @@ function trackOptions(options: Options): TrackOptions {
     allowedClients: options.tlsAllow ?? [],
     bitmapPath: options.bitmap ?? null,
     tracking: options.tracking,
+    direct: options.direct ?? false,
     granularityBytes:
       options.granularity === undefined
         ? null
