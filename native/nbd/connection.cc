@@ -208,7 +208,7 @@ void Connection::close() {
   if (is_watched_) loop_.poller.remove(socket_fd_.get());
   is_watched_ = false;
   is_closed_ = true;
-  tls_stream_.reset();  // while it can still say whose socket it was
+  tls_stream_.reset();
   socket_fd_.reset();
   loop_.closed.push_back(this);
 }

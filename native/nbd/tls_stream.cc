@@ -65,6 +65,7 @@ struct TlsStream::Cursor {
 TlsStream::TlsStream(int socket_fd, TlsSettings& settings, ChunkPool& pool, size_t& account_bytes)
     : socket_fd_(socket_fd),
       settings_(settings),
+      peer_name_(peer_name_of(socket_fd)),
       context_(settings.context()),
       buffers_{CipherBuffer(pool, account_bytes), CipherBuffer(pool, account_bytes)},
       ssl_(context_->new_ssl()) {}
@@ -93,8 +94,10 @@ ssize_t TlsStream::receive(const iovec* vectors, size_t count) noexcept {
   if (is_failed_) return answer(EPROTO);
   if (is_drained_) {
     const ssize_t filled = fill();
-    if (filled == 0) return fail("it hung up");
-    if (filled < 0) return -1;
+    if (filled < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == ENOMEM)) return -1;
+    if (filled <= 0) {
+      return fail("it hung up in the TLS handshake (it may not accept the server's certificate)");
+    }
     is_drained_ = false;
   }
   return decrypt(vectors, count);
@@ -167,7 +170,7 @@ std::string TlsStream::reason() const {
 }
 
 void TlsStream::note_refusal(const std::string& reason) noexcept {
-  settings_.note_refusal("Cannot accept " + peer_name_of(socket_fd_) + ": because " + reason + ".");
+  settings_.note_refusal("Cannot accept " + peer_name_ + ": because " + reason + ".");
 }
 
 ssize_t TlsStream::send(const iovec* vectors, size_t count) noexcept {

@@ -48,6 +48,7 @@ class TlsStream final : public ByteStream {
 
   const int socket_fd_;
   TlsSettings& settings_;
+  const std::string peer_name_;  // it cannot be asked for once the peer has reset the connection
   const std::shared_ptr<const TlsContext> context_;
   CipherBuffers buffers_;  // before ssl_, which reaches into it
   std::string refusal_;    // written by the context while it verifies the client

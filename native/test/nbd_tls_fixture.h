@@ -1,6 +1,8 @@
 // TlsDisk: a disk behind a server that requires TLS, and certificates for it.
 #pragma once
 
+#include <thread>
+
 #include "nbd_fixture.h"
 #include "tls_client.h"
 
@@ -33,6 +35,13 @@ struct TlsDisk : ServedDisk {
     RawClient client = connect();
     if (try_tls(client, options) == nullptr) return false;
     return client.send(option(OPT_LIST)) && client.receive(20).size() == 20;
+  }
+  // The server learns of a client that hung up when it next looks.
+  void wait_for_refusals(uint64_t total) const {
+    for (int i = 0; i < 20'000 && server->statistics().tls_refusals_total < total; ++i) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+    CHECK(server->statistics().tls_refusals_total == total);
   }
   std::string last_refusal() const { return server->statistics().last_tls_refusal; }
 

@@ -228,7 +228,7 @@ TEST_CASE("Garbage instead of a ClientHello is refused and leaves no trace") {
     client.end_sending();
     client.receive_rest();
   }
-  CHECK(disk.server->statistics().tls_refusals_total == 200);
+  disk.wait_for_refusals(200);
   CHECK(disk.device->take_seen().empty());
   check_alive(disk);
 }
@@ -243,6 +243,10 @@ TEST_CASE("A client may vanish at every byte of the TLS handshake") {
   }
   check_alive(disk);
   CHECK(disk.device->take_seen().size() == 1);
+  disk.wait_for_refusals(whole);
+  CHECK(disk.last_refusal() ==
+        "Cannot accept a local client: because it hung up in the TLS handshake (it may not accept "
+        "the server's certificate).");
 }
 
 TEST_CASE("The handshake's limit covers the TLS handshake and the options inside") {

@@ -1,6 +1,6 @@
 import { Command } from "commander";
 import { globalOptions, parseWholeNumber } from "../context.js";
-import type { LocalCommands, TrackState } from "../local-commands.js";
+import type { LocalCommands, TrackOptions, TrackState } from "../local-commands.js";
 import { formatBytes, printJson } from "../output.js";
 import { parseListen } from "../parse-listen.js";
 import { untilSignal } from "../until-signal.js";
@@ -44,31 +44,36 @@ export function trackCommand(local: LocalCommands): Command {
     .option("--no-tracking", "serve the disk without tracking, for comparison")
     .action(async (options: Options, command: Command) => {
       const { json } = globalOptions(command);
-      const listen = options.listen === undefined ? null : parseListen(options.listen);
+      const request = trackOptions(options);
       await untilSignal((signal) =>
         local.track(
-          {
-            diskPath: options.disk,
-            socketPath: options.socket ?? null,
-            listenHost: listen?.host ?? null,
-            listenPort: listen?.port ?? 0,
-            allowPlain: options.allowPlain ?? false,
-            tlsDirectory: options.tlsDir ?? null,
-            allowedClients: options.tlsAllow ?? [],
-            bitmapPath: options.bitmap ?? null,
-            tracking: options.tracking,
-            direct: options.direct ?? false,
-            granularityBytes:
-              options.granularity === undefined
-                ? null
-                : parseWholeNumber(options.granularity, "a granularity in bytes"),
-          },
+          request,
           signal,
           (state) => (json ? printJson(state) : describe(state)),
           (line) => process.stderr.write(`tidemark: ${line}\n`),
         ),
       );
     });
+}
+
+function trackOptions(options: Options): TrackOptions {
+  const listen = options.listen === undefined ? null : parseListen(options.listen);
+  return {
+    diskPath: options.disk,
+    socketPath: options.socket ?? null,
+    listenHost: listen?.host ?? null,
+    listenPort: listen?.port ?? 0,
+    allowPlain: options.allowPlain ?? false,
+    tlsDirectory: options.tlsDir ?? null,
+    allowedClients: options.tlsAllow ?? [],
+    bitmapPath: options.bitmap ?? null,
+    tracking: options.tracking,
+    direct: options.direct ?? false,
+    granularityBytes:
+      options.granularity === undefined
+        ? null
+        : parseWholeNumber(options.granularity, "a granularity in bytes"),
+  };
 }
 
 function describe(state: TrackState): void {
