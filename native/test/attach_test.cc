@@ -90,7 +90,7 @@ TEST_CASE("sockets for the kernel are in transmission, with simple replies") {
   REQUIRE(server.is_ok());
   NbdExport entry;
   entry.name = "disk";
-  entry.device = std::make_shared<MemoryDevice>(1 << 20);
+  entry.device = make_memory_device(1 << 20);
   REQUIRE(server.value()->add_export(entry).is_ok());
 
   const auto connected = attach::connect_nbd_client(directory.socket(), "disk", 3);
