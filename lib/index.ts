@@ -22,9 +22,13 @@ export {
   NbdServer,
   type NbdServerOptions,
   type NbdServerStatistics,
+  type NbdTlsOptions,
 } from "./tracking/nbd-server.js";
+export type { DiskBacking, UpstreamStatus } from "./tracking/disk-backing.js";
 export type { SegmentRecord } from "./tracking/segment-decoder.js";
+export type { ImageLock } from "./tracking/binding.js";
 export {
+  type ResizeOptions,
   type TargetStart,
   type TargetStatus,
   TrackedDisk,

@@ -11,11 +11,12 @@ export interface LocalCommands {
   issueCertificate(
     options: IssueOptions,
   ): Promise<{ readonly certificate: string; readonly key: string }>;
-  /** Serves one tracked disk until the signal aborts. */
+  /** Serves one tracked disk until the signal aborts. `onNotice`: what an administrator may want to know. */
   track(
     options: TrackOptions,
     signal: AbortSignal,
     onReady: (state: TrackState) => void,
+    onNotice: (line: string) => void,
   ): Promise<void>;
   /** Gives a tracked disk as a block device of this machine until the signal aborts. */
   attach(
@@ -87,8 +88,14 @@ export interface TrackOptions {
   readonly listenHost: string | null;
   readonly listenPort: number;
   readonly allowPlain: boolean;
+  /** host.crt, host.key and ca.crt: clients must use TLS and show a certificate of that CA. */
+  readonly tlsDirectory: string | null;
+  /** Names that clients' certificates must have one of; empty: any. */
+  readonly allowedClients: readonly string[];
   readonly bitmapPath: string | null;
   readonly tracking: boolean;
+  /** Past the page cache. */
+  readonly direct: boolean;
   readonly granularityBytes: number | null;
 }
 

@@ -56,6 +56,9 @@ export class HostPaths {
   get spill(): string {
     return join(this.directory, "spill");
   }
+  get bitmaps(): string {
+    return join(this.directory, "bitmaps");
+  }
   replicaRoot(configured: string): string {
     return isAbsolute(configured) ? configured : join(this.directory, configured);
   }

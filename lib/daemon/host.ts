@@ -165,6 +165,7 @@ class HostStart {
         store,
         socketDirectory: this.#paths.nbdSockets,
         spillDirectory: this.#paths.spill,
+        bitmapDirectory: this.#paths.bitmaps,
         capture: this.#configuration.capture,
         onNotice: this.#log,
       }),

@@ -1,5 +1,8 @@
+import { createHash } from "node:crypto";
 import { access, rename } from "node:fs/promises";
+import { join } from "node:path";
 import { TidemarkError, toTidemarkError } from "../model/errors.js";
+import { isNbdUri } from "../tracking/disk-backing.js";
 import { TrackedDisk } from "../tracking/tracked-disk.js";
 
 export interface VmDiskDefinition {
@@ -67,13 +70,17 @@ async function reopenDisk(
 }
 
 /** A disk that is not known yet; its bitmap may be there from an earlier replication. */
-export async function openNewDisk(path: string): Promise<TrackedDisk> {
+export async function openNewDisk(path: string, bitmapDirectory: string): Promise<TrackedDisk> {
+  if (isNbdUri(path)) {
+    const name = createHash("sha256").update(path).digest("hex").slice(0, 32);
+    return TrackedDisk.open({ path, bitmapPath: join(bitmapDirectory, `${name}.tidemark`) });
+  }
   if (!(await exists(path))) {
     throw new TidemarkError(
       "NOT_FOUND",
       `Cannot open disk ${path}: because there is no such file or device.`,
       {
-        hint: "Name a raw image file or a block device.",
+        hint: "Name a raw image file, a block device, or an NBD URI.",
       },
     );
   }

@@ -5,7 +5,7 @@ import { TidemarkError } from "../model/errors.js";
 import type { StateStore } from "../model/state-store.js";
 import type { VmEnableRequest } from "../management/schemas.js";
 import { NbdServer } from "../tracking/nbd-server.js";
-import type { TrackedDisk } from "../tracking/tracked-disk.js";
+import { closeServer, type TrackedDisk } from "../tracking/tracked-disk.js";
 import { type CaptureBudget, TrackedVm } from "../tracking/tracked-vm.js";
 import { openAll, openNewDisk, openVmDisks, type VmDefinition } from "./open-vm-disks.js";
 
@@ -24,6 +24,8 @@ export interface PrimaryVmsOptions {
   readonly store: StateStore;
   readonly socketDirectory: string;
   readonly spillDirectory: string;
+  /** Holds the bitmaps of disks that are NBD exports. */
+  readonly bitmapDirectory: string;
   readonly capture: { readonly memoryBytes: number; readonly spillBytes: number };
   readonly onNotice: (message: string) => void;
 }
@@ -42,6 +44,7 @@ export class PrimaryVms {
   async start(): Promise<void> {
     await mkdir(this.#options.socketDirectory, { recursive: true, mode: 0o700 });
     await mkdir(this.#options.spillDirectory, { recursive: true, mode: 0o700 });
+    await mkdir(this.#options.bitmapDirectory, { recursive: true, mode: 0o700 });
     for (const document of await this.#options.store.list(VM_PREFIX)) {
       const definition = document.value as VmDefinition;
       this.#definitions.set(definition.vmId, definition);
@@ -81,7 +84,9 @@ export class PrimaryVms {
         },
       );
     }
-    const disks = await openAll(request.disks, ({ path }) => openNewDisk(path));
+    const disks = await openAll(request.disks, ({ path }) =>
+      openNewDisk(path, this.#options.bitmapDirectory),
+    );
     const definition: VmDefinition = {
       vmId: randomUUID(),
       targetId: randomUUID(),
@@ -90,7 +95,7 @@ export class PrimaryVms {
         diskId: disk.diskId,
         name: request.disks[index]?.name ?? diskName(index),
         path: disk.path,
-        bitmapPath: `${disk.path}.tidemark`,
+        bitmapPath: disk.bitmapPath,
       })),
     };
     let served: ServedVm | null = null;
@@ -106,6 +111,25 @@ export class PrimaryVms {
     this.#definitions.set(definition.vmId, definition);
     this.#served.set(definition.vmId, Promise.resolve(served));
     return served;
+  }
+
+  /** Grows the disk of that name or id under its running guest. */
+  async resizeDisk(
+    { vmId, name, disks }: VmDefinition,
+    nameOrId: string,
+    sizeBytes: number,
+    reconnectClients: boolean,
+  ): Promise<void> {
+    const index = disks.findIndex((disk) => disk.name === nameOrId || disk.diskId === nameOrId);
+    const served = await this.served(vmId);
+    const disk = served.disks[index];
+    if (disk === undefined) {
+      throw new TidemarkError("NOT_FOUND", `Cannot find disk ${nameOrId} of VM ${name}.`, {
+        hint: `Its disks are ${disks.map((each) => each.name).join(", ")}.`,
+      });
+    }
+    await disk.resize(sizeBytes);
+    if (reconnectClients) served.server.reconnectClients(disks[index]?.name);
   }
 
   /** Forgets the VM and ends its exports; its disks and bitmaps stay. */
@@ -158,7 +182,10 @@ export class PrimaryVms {
 }
 
 async function closeServed({ disks, server }: ServedVm): Promise<void> {
-  await server.close();
+  await closeServer(
+    server,
+    disks.map((disk) => disk.native),
+  );
   for (const disk of disks) await disk.close();
 }
 

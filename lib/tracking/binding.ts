@@ -9,6 +9,14 @@
  */
 import { createRequire } from "node:module";
 
+/** How an image is locked against QEMU and its tools (docs/image-locking.md). */
+export type ImageLock =
+  /** Nobody else may write. */
+  | "exclusive"
+  /** For a hand-over: the other side has it too, and is not asked. */
+  | "shared"
+  | "none";
+
 /** Any block device of the data plane. */
 export interface NativeDevice {
   readonly sizeBytes: number;
@@ -16,6 +24,10 @@ export interface NativeDevice {
   read(offsetBytes: number, into: Uint8Array): Promise<void>;
   write(offsetBytes: number, from: Uint8Array): Promise<void>;
   flush(): Promise<void>;
+  /** Grows it; INVALID_ARGUMENT for less than it has, UNSUPPORTED where it cannot grow. */
+  resize(sizeBytes: number): Promise<void>;
+  /** Changes the lock of a file or block device; IN_USE leaves it as it was. */
+  lockImage(lock: ImageLock): Promise<void>;
   trim(offsetBytes: number, lengthBytes: number): Promise<void>;
   writeZeroes(offsetBytes: number, lengthBytes: number): Promise<void>;
   /** [length, flags, ...] of a named context from `offsetBytes` on. */
@@ -25,7 +37,20 @@ export interface NativeDevice {
     lengthBytes: number,
     maxExtents: number,
   ): Promise<Float64Array>;
+  /** Before close(): what waits for an upstream that is away fails, as does all that follows. */
+  giveUp(): void;
+  /** Of an NBD device, also of a tracked one; null for others. */
+  upstream(): NativeUpstreamStatus | null;
   close(): Promise<void>;
+}
+
+export interface NativeUpstreamStatus {
+  readonly isConnected: boolean;
+  readonly connectionCount: number;
+  readonly lossCount: number;
+  readonly reissuedCount: number;
+  readonly replayedCount: number;
+  readonly lastError: string;
 }
 
 export interface NativeFaultDevice extends NativeDevice {
@@ -116,12 +141,21 @@ export interface NativeCheckpoint {
   readonly captures: NativeCapture[];
 }
 
+export interface NativeNbdTls {
+  readonly certificatePem: string;
+  readonly keyPem: string;
+  /** "": no client certificate is asked for. */
+  readonly authorityPem: string;
+  readonly allowedClients: string[];
+}
+
 export interface NativeNbdServerOptions {
   readonly unixPath: string;
   readonly host: string;
   readonly port: number;
   readonly threadCount: number;
   readonly maxConnections: number;
+  readonly tls: NativeNbdTls | null;
   /** Its client is this machine's kernel: nothing that serves it may wait for memory. */
   readonly forKernelClient?: boolean;
 }
@@ -130,11 +164,16 @@ export interface NativeNbdServer {
   readonly address: string;
   addExport(name: string, device: NativeDevice, description: string, readOnly: boolean): void;
   removeExport(name: string): Promise<void>;
+  setTls(tls: NativeNbdTls): void;
+  /** Ends its connections after what is in flight; who comes back is served again. */
+  reconnectClients(name: string): void;
   statistics(): {
     connectionsOpen: number;
     connectionsTotal: number;
     requestsTotal: number;
     errorsTotal: number;
+    tlsRefusalsTotal: number;
+    lastTlsRefusal: string;
   };
   close(): Promise<void>;
 }
@@ -180,7 +219,20 @@ export interface NativeLayerSummary {
 
 export interface NativeBinding {
   crc32c(data: Uint8Array, seed: number): number;
-  openFileDevice(path: string, readOnly: boolean, direct: boolean): Promise<NativeDevice>;
+  /** `lock` follows QEMU's convention for images; IN_USE when somebody's contradicts it. */
+  openFileDevice(
+    path: string,
+    readOnly: boolean,
+    direct: boolean,
+    lock: ImageLock,
+  ): Promise<NativeDevice>;
+  /** `reconnectLimitMs` 0: for ever. */
+  openNbdDevice(
+    uri: string,
+    connectionCount: number,
+    readOnly: boolean,
+    reconnectLimitMs: number,
+  ): Promise<NativeDevice>;
   memoryDevice(sizeBytes: number): NativeDevice;
   faultDevice(inner: NativeDevice): NativeFaultDevice;
   /**

@@ -1,23 +1,49 @@
 import { randomUUID } from "node:crypto";
 import { access } from "node:fs/promises";
+import { setTimeout as sleep } from "node:timers/promises";
 import { TidemarkError, toTidemarkError } from "../model/errors.js";
 import { type AttachedDevice, attachDisk, type AttachOptions } from "./attach-disk.js";
-import { binding, type NativeDevice, type NativeTrackedDevice } from "./binding.js";
+import { binding, type ImageLock, type NativeDevice, type NativeTrackedDevice } from "./binding.js";
+import {
+  backingOf,
+  type DiskBacking,
+  openBacking,
+  placeOf,
+  type UpstreamStatus,
+} from "./disk-backing.js";
 import { type Checkpoint, type CheckpointOptions, takeCheckpoint } from "./checkpoint.js";
 import { NbdServer, type NbdServerOptions } from "./nbd-server.js";
 import { targetIdOf } from "./target-id.js";
 
 export interface TrackedDiskOptions {
-  /** A raw image file or a block device. */
-  readonly path: string;
-  /** The dirty bitmap's file. Default: the path with ".tidemark" appended. */
+  /** In place of `backing`: a raw image file, a block device, or an NBD URI. */
+  readonly path?: string;
+  readonly backing?: DiskBacking;
+  /** The dirty bitmap's file. Default, for files and block devices only: the path with ".tidemark" appended. */
   readonly bitmapPath?: string;
   /** UUID. Default: the one in the bitmap, or a new one. With it, another disk's bitmap is refused (FOREIGN). */
   readonly diskId?: string;
   /** Bytes a bit stands for, for a new bitmap; a power of two from 4096. Default: by the disk's size. */
   readonly granularityBytes?: number;
-  /** Past the page cache (O_DIRECT). Default false. */
+  /** With `path`, of a file or a block device: past the page cache (O_DIRECT). Default false. */
   readonly direct?: boolean;
+  /**
+   * With `path`: the image's lock, in QEMU's own convention. Default "exclusive": IN_USE while
+   * QEMU has it open, and QEMU refuses it from then on. "shared" for a hand-over in
+   * which QEMU has it open and is about to come through Tidemark.
+   */
+  readonly lock?: ImageLock;
+}
+
+export interface ResizeOptions {
+  /** How long open checkpoints of the disk may take to end. Default 60000. */
+  readonly checkpointWaitMs?: number;
+  /**
+   * Ends the connections of the servers that serve() made, after what is in
+   * flight: clients that come back by themselves see the new size. Default false:
+   * a client that does not come back would be cut off.
+   */
+  readonly reconnectClients?: boolean;
 }
 
 /** What a new target starts with as changed. */
@@ -36,6 +62,9 @@ export interface TargetStatus {
   readonly stagedBytes: number;
 }
 
+/** Longer than the second for which a server that stops still sends replies. */
+const CLOSE_PATIENCE_MS = 2_000;
+
 const ANY_DISK = "00000000-0000-0000-0000-000000000000";
 
 /**
@@ -48,9 +77,9 @@ const ANY_DISK = "00000000-0000-0000-0000-000000000000";
  */
 export class TrackedDisk implements AsyncDisposable {
   readonly diskId: string;
+  /** Of the backing: a path or a URI, or "memory". */
   readonly path: string;
-  readonly sizeBytes: number;
-  readonly granularityBytes: number;
+  readonly bitmapPath: string;
   /** False when the bitmap was new, or not closed the last time. */
   readonly openedClean: boolean;
   readonly #native: NativeTrackedDevice;
@@ -58,27 +87,38 @@ export class TrackedDisk implements AsyncDisposable {
   readonly #checkpoints = new Set<Checkpoint>();
   readonly #attached = new Set<AttachedDevice>();
   #isClosed = false;
+  #sizeBytes: number;
+  #granularityBytes: number;
+  #resizing: Promise<void> = Promise.resolve();
 
-  private constructor(native: NativeTrackedDevice, diskId: string, path: string) {
+  private constructor(native: NativeTrackedDevice, path: string, bitmapPath: string) {
     this.#native = native;
-    this.diskId = diskId;
+    this.diskId = native.diskId;
     this.path = path;
-    this.sizeBytes = native.sizeBytes;
-    this.granularityBytes = native.granularityBytes;
+    this.bitmapPath = bitmapPath;
+    this.#sizeBytes = native.sizeBytes;
+    this.#granularityBytes = native.granularityBytes;
     this.openedClean = native.openedClean;
   }
 
   /** Opens the disk and its bitmap; makes the bitmap when there is none. */
   static async open(options: TrackedDiskOptions): Promise<TrackedDisk> {
-    const backing = await opened(options.path, () =>
-      binding.openFileDevice(options.path, false, options.direct ?? false),
-    );
-    return TrackedDisk.track(backing, options);
+    const backing = backingOfOptions(options);
+    const bitmapPath = options.bitmapPath ?? defaultBitmapPath(backing);
+    const device = await opened(placeOf(backing), () => openBacking(backing));
+    try {
+      return await TrackedDisk.track(device, { ...options, path: placeOf(backing), bitmapPath });
+    } catch (thrown) {
+      // What could not be tracked was not taken over, or is gone already.
+      await device.close().catch(() => undefined);
+      throw thrown;
+    }
   }
 
   /** As open(), over a device (tidemark/testing has some). Takes the device over. */
   static async track(backing: NativeDevice, options: TrackedDiskOptions): Promise<TrackedDisk> {
-    const bitmapPath = options.bitmapPath ?? `${options.path}.tidemark`;
+    const place = options.path ?? placeOf(backingOfOptions(options));
+    const bitmapPath = options.bitmapPath ?? `${place}.tidemark`;
     const isNew = await isMissing(bitmapPath);
     const diskId = options.diskId ?? (isNew ? randomUUID() : ANY_DISK);
     const granularityBytes = options.granularityBytes ?? 0;
@@ -86,13 +126,57 @@ export class TrackedDisk implements AsyncDisposable {
       binding.trackDevice(backing, bitmapPath, diskId, granularityBytes, isNew),
     );
     await giveBackLeftovers(native);
-    return new TrackedDisk(native, native.diskId, options.path);
+    return new TrackedDisk(native, place, bitmapPath);
   }
 
   /** The device of the data plane, for modules of this package. */
   get native(): NativeTrackedDevice {
     if (this.#isClosed) throw new TidemarkError("CLOSED", "Cannot use the disk: it is closed.");
     return this.#native;
+  }
+
+  get sizeBytes(): number {
+    return this.#sizeBytes;
+  }
+
+  /** Doubles when the disk grows beyond what its maps can hold. */
+  get granularityBytes(): number {
+    return this.#granularityBytes;
+  }
+
+  /**
+   * Grows the disk while it is written to; durable when it resolves. What it grew
+   * by counts as changed for every target. A file is extended; a block device must
+   * have been, by its administrator. Open checkpoints are waited for (IN_USE when
+   * they do not end in time), new ones wait for this.
+   *
+   * New NBD connections see the new size; see docs/resize.md for what a running
+   * guest needs.
+   */
+  async resize(sizeBytes: number, options: ResizeOptions = {}): Promise<void> {
+    const { native } = this;
+    const resizing = this.#resizing.then(() =>
+      retriedWhileInUse(() => native.resize(sizeBytes), options.checkpointWaitMs ?? 60_000),
+    );
+    this.#resizing = resizing.catch(() => undefined);
+    await resizing;
+    this.#sizeBytes = native.sizeBytes;
+    this.#granularityBytes = native.granularityBytes;
+    if (options.reconnectClients !== true) return;
+    for (const server of this.#servers) server.reconnectClients();
+  }
+
+  /**
+   * Changes the image's lock: to "exclusive" at the end of a hand-over, when QEMU
+   * has let go of the image (IN_USE until then), to "shared" at the begin of one.
+   */
+  async lockImage(lock: ImageLock): Promise<void> {
+    await rethrown(() => this.native.lockImage(lock));
+  }
+
+  /** For checkpoints alone: resolves when no resize is under way. */
+  async resized(): Promise<void> {
+    await this.#resizing;
   }
 
   /**
@@ -148,6 +232,11 @@ export class TrackedDisk implements AsyncDisposable {
     return server;
   }
 
+  /** The server behind an NBD backing; null for other backings. */
+  upstream(): UpstreamStatus | null {
+    return this.native.upstream();
+  }
+
   /**
    * Gives the disk as a block device of this machine, "/dev/nbdN" or "/dev/loopN";
    * finds the device again that a killed process has left. Detach it before close().
@@ -190,7 +279,7 @@ export class TrackedDisk implements AsyncDisposable {
       );
     }
     this.#isClosed = true;
-    for (const server of this.#servers) await server.close();
+    for (const server of this.#servers) await closeServer(server, [this.#native]);
     await rethrown(() => this.#native.close());
   }
 
@@ -199,10 +288,66 @@ export class TrackedDisk implements AsyncDisposable {
   }
 }
 
+/**
+ * Closes a server of the disks. After a grace period it does not answer its
+ * requests any more, and those that an upstream's absence holds up are ended then:
+ * a guest sees a lost connection, not an error.
+ */
+export async function closeServer(
+  server: NbdServer,
+  disks: readonly NativeTrackedDevice[],
+): Promise<void> {
+  const givingUp = setTimeout(() => {
+    for (const disk of disks) disk.giveUp();
+  }, CLOSE_PATIENCE_MS);
+  try {
+    await server.close();
+  } finally {
+    clearTimeout(givingUp);
+  }
+}
+
+function backingOfOptions(options: TrackedDiskOptions): DiskBacking {
+  if ((options.path === undefined) === (options.backing === undefined)) {
+    throw new TidemarkError(
+      "INVALID_ARGUMENT",
+      "Cannot open the disk: because it needs either a path or a backing.",
+    );
+  }
+  if (options.backing !== undefined) return options.backing;
+  const backing = backingOf(options.path ?? "");
+  if (backing.kind !== "file") return backing;
+  return { ...backing, direct: options.direct ?? false, lock: options.lock ?? "exclusive" };
+}
+
+function defaultBitmapPath(backing: DiskBacking): string {
+  if (backing.kind === "file") return `${backing.path}.tidemark`;
+  throw new TidemarkError(
+    "INVALID_ARGUMENT",
+    `Cannot track ${placeOf(backing)}: because its bitmap needs a file of its own.`,
+    { hint: "Name one (bitmapPath, --bitmap)." },
+  );
+}
+
 /** No checkpoint outlives its process: what one left in flight counts as changed again. */
 async function giveBackLeftovers(native: NativeTrackedDevice): Promise<void> {
   for (const target of native.targets()) {
     if (target.inFlightBlocks > 0) await rethrown(() => native.giveBack(target.slot));
+  }
+}
+
+const IN_USE_RETRY_MS = 20;
+
+async function retriedWhileInUse(call: () => Promise<void>, limitMs: number): Promise<void> {
+  const deadlineMs = performance.now() + limitMs;
+  for (;;) {
+    try {
+      return await rethrown(call);
+    } catch (thrown) {
+      const { code } = toTidemarkError(thrown);
+      if (code !== "IN_USE" || performance.now() >= deadlineMs) throw thrown;
+    }
+    await sleep(IN_USE_RETRY_MS);
   }
 }
 

@@ -45,6 +45,7 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   };
   add("crc32c", crc32c_js);
   add("openFileDevice", open_file_device_js);
+  add("openNbdDevice", open_nbd_device_js);
   add("memoryDevice", memory_device_js);
   add("faultDevice", fault_device_js);
   add("trackDevice", track_device_js);

@@ -13,6 +13,7 @@
 #include "device/block_device.h"
 #include "device/fault_device.h"
 #include "device/sync_io.h"
+#include "tracking/tracked_device.h"
 
 namespace tidemark {
 
@@ -35,7 +36,13 @@ Napi::Promise device_write(const Napi::CallbackInfo& info, Lease<BlockDevice> de
 Napi::Promise device_flush(const Napi::CallbackInfo& info, Lease<BlockDevice> device);
 Napi::Promise device_trim(const Napi::CallbackInfo& info, Lease<BlockDevice> device);
 Napi::Promise device_write_zeroes(const Napi::CallbackInfo& info, Lease<BlockDevice> device);
+Napi::Promise device_resize(const Napi::CallbackInfo& info, Lease<BlockDevice> device);
+Napi::Promise device_lock_image(const Napi::CallbackInfo& info, Lease<BlockDevice> device);
 Napi::Promise device_extents(const Napi::CallbackInfo& info, Lease<BlockDevice> device);
+
+// The state of the NBD upstream that a device is, or that it tracks; null for others.
+Napi::Value upstream_of(Napi::Env env, const BlockDevice& device);
+Napi::Value upstream_of(Napi::Env env, TrackedDevice& device);
 
 template <typename Self, typename Device>
 class DeviceObjectBase : public Napi::ObjectWrap<Self>, public DeviceHandleAccess {
@@ -60,7 +67,11 @@ class DeviceObjectBase : public Napi::ObjectWrap<Self>, public DeviceHandleAcces
         Self::InstanceMethod("flush", &Self::flush),
         Self::InstanceMethod("trim", &Self::trim),
         Self::InstanceMethod("writeZeroes", &Self::write_zeroes),
+        Self::InstanceMethod("resize", &Self::resize),
+        Self::InstanceMethod("lockImage", &Self::lock_image),
         Self::InstanceMethod("extents", &Self::extents),
+        Self::InstanceMethod("giveUp", &Self::give_up),
+        Self::InstanceMethod("upstream", &Self::upstream),
     };
   }
 
@@ -90,8 +101,21 @@ class DeviceObjectBase : public Napi::ObjectWrap<Self>, public DeviceHandleAcces
   Napi::Value write_zeroes(const Napi::CallbackInfo& info) {
     return device_write_zeroes(info, device_lease(info.Env()));
   }
+  Napi::Value resize(const Napi::CallbackInfo& info) {
+    return device_resize(info, device_lease(info.Env()));
+  }
+  Napi::Value lock_image(const Napi::CallbackInfo& info) {
+    return device_lock_image(info, device_lease(info.Env()));
+  }
   Napi::Value extents(const Napi::CallbackInfo& info) {
     return device_extents(info, device_lease(info.Env()));
+  }
+  Napi::Value give_up(const Napi::CallbackInfo& info) {
+    handle_.get(info.Env()).give_up();
+    return info.Env().Undefined();
+  }
+  Napi::Value upstream(const Napi::CallbackInfo& info) {
+    return upstream_of(info.Env(), handle_.get(info.Env()));
   }
 
   Handle<Device> handle_;
@@ -131,6 +155,7 @@ class FaultDeviceObject final : public DeviceObjectBase<FaultDeviceObject, Fault
 
 // Module functions.
 Napi::Value open_file_device_js(const Napi::CallbackInfo& info);
+Napi::Value open_nbd_device_js(const Napi::CallbackInfo& info);
 Napi::Value memory_device_js(const Napi::CallbackInfo& info);
 Napi::Value fault_device_js(const Napi::CallbackInfo& info);
 

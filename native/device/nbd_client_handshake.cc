@@ -225,8 +225,8 @@ Status Negotiation::check() const {
   if (it.size_bytes > static_cast<uint64_t>(std::numeric_limits<int64_t>::max())) {
     return broken("a size beyond 2^63");
   }
-  const bool are_powers = std::has_single_bit(it.minimum_block_bytes) &&
-                          std::has_single_bit(it.preferred_block_bytes);
+  const bool are_powers =
+      std::has_single_bit(it.minimum_block_bytes) && std::has_single_bit(it.preferred_block_bytes);
   if (!are_powers || it.minimum_block_bytes > 64 * 1024 ||
       it.preferred_block_bytes < it.minimum_block_bytes ||
       it.maximum_payload_bytes < it.minimum_block_bytes ||

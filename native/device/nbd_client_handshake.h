@@ -24,7 +24,6 @@ struct NbdExportDescription {
 
 // Into the transmission phase of `export_name`. With structured replies and
 // base:allocation where the server has them; GO, or EXPORT_NAME where it has not.
-Result<NbdExportDescription> negotiate_nbd(NbdClientSocket& socket,
-                                           const std::string& export_name);
+Result<NbdExportDescription> negotiate_nbd(NbdClientSocket& socket, const std::string& export_name);
 
 }  // namespace tidemark

@@ -11,8 +11,8 @@
 
 #include "common/fd.h"
 #include "common/mutex.h"
-#include "device/nbd_extent_query.h"
 #include "device/io_request.h"
+#include "device/nbd_extent_query.h"
 
 namespace tidemark {
 

@@ -39,8 +39,7 @@ NbdUpstreamStatus NbdClientLoop::status() const {
 void NbdClientLoop::publish(bool is_connected, const std::string& error) {
   const MutexLock lock(status_mutex_);
   status_.is_connected = is_connected;
-  status_.connection_count =
-      is_connected ? static_cast<uint32_t>(session_->connection_count()) : 0;
+  status_.connection_count = is_connected ? static_cast<uint32_t>(session_->connection_count()) : 0;
   if (!error.empty()) status_.last_error = error;
 }
 
@@ -76,7 +75,8 @@ void NbdClientLoop::wait() {
 
 int NbdClientLoop::timeout_ms() {
   if (!inbox_.is_empty() || inbox_.is_stopped()) return 0;
-  if (session_ != nullptr || inbox_.is_given_up()) return -1;
+  if (inbox_.is_given_up()) return session_ != nullptr || !waiting_.empty() ? 0 : -1;
+  if (session_ != nullptr) return -1;
   const auto left = std::chrono::ceil<std::chrono::milliseconds>(
       std::min(retry_at_, next_expiry()) - Clock::now());
   return static_cast<int>(std::clamp<int64_t>(left.count(), 0, 60'000));

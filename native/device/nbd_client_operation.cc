@@ -82,8 +82,7 @@ void issue_write_zeroes(NbdClientOperation& operation, NbdClientSession& session
   if (!upstream.has(nbd::kFlagSendWriteZeroes)) return write_zero_bytes(operation, session, flags);
   if ((request.flags & kIoNoHole) != 0) flags |= nbd::kCommandNoHole;
   if (is_fast) flags |= nbd::kCommandFastZero;
-  cut(operation, session, Command::kWriteZeroes, flags,
-      is_fast ? kLongestRangeBytes : kRangeBytes);
+  cut(operation, session, Command::kWriteZeroes, flags, is_fast ? kLongestRangeBytes : kRangeBytes);
 }
 
 // The protocol's TRIM leaves anything behind; zeroing that may leave a hole does

@@ -30,12 +30,12 @@ struct NbdClientOperation {
 
   // Of the present session.
   uint32_t parts_left = 0;
-  int error = 0;               // 0 or an errno: the first of its parts
-  bool is_flushing = false;    // FUA without FUA: written, now being flushed
-  bool is_patient = false;     // a trim that could not be done quickly
-  uint64_t flush_covers = 0;   // unflushed writes before this number
+  int error = 0;              // 0 or an errno: the first of its parts
+  bool is_flushing = false;   // FUA without FUA: written, now being flushed
+  bool is_patient = false;    // a trim that could not be done quickly
+  uint64_t flush_covers = 0;  // unflushed writes before this number
 
-  uint32_t violation_count = 0;  // how often its session ended for what the server sent
+  uint32_t violation_count = 0;              // how often its session ended for what the server sent
   std::optional<Clock::time_point> lost_at;  // since when it has waited for a reconnect
 
   bool is_write_class() const noexcept { return request != nullptr && request->is_write_class(); }

@@ -21,8 +21,7 @@ constexpr auto kSettledTime = 5s;
 constexpr uint32_t kMaximumViolations = 3;
 
 Status changed(const char* what) {
-  return {ErrorCode::kForeign,
-          std::string("the server came back with another disk: ") + what};
+  return {ErrorCode::kForeign, std::string("the server came back with another disk: ") + what};
 }
 
 }  // namespace
@@ -90,7 +89,8 @@ void NbdClientLoop::reconnect() {
 // What the device's users were told must stay true.
 Status NbdClientLoop::check_successor(const NbdExportDescription& successor) const {
   if (successor.size_bytes < description_.size_bytes) return changed("it is smaller");
-  if (!parameters_.read_only && successor.has(nbd::kFlagReadOnly)) return changed("it is read-only");
+  if (!parameters_.read_only && successor.has(nbd::kFlagReadOnly))
+    return changed("it is read-only");
   if (keeps_writes() && !successor.has(nbd::kFlagSendFlush)) return changed("it cannot flush");
   if (successor.minimum_block_bytes > description_.minimum_block_bytes) {
     return changed("its minimum block is larger");

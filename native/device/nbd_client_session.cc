@@ -34,8 +34,7 @@ bool is_same(const NbdExportDescription& a, const NbdExportDescription& b) noexc
 }  // namespace
 
 Result<std::unique_ptr<NbdClientSession>> NbdClientSession::open(
-    const NbdDeviceParameters& parameters, uint32_t connection_count,
-    const NbdPatience& patience) {
+    const NbdDeviceParameters& parameters, uint32_t connection_count, const NbdPatience& patience) {
   auto first = connect_and_negotiate(parameters, patience);
   if (!first.is_ok()) return first.status();
   const NbdExportDescription description = first.value().description;

@@ -43,8 +43,7 @@ class NbdClientSession {
   const std::string& why() const noexcept { return why_; }
 
  private:
-  explicit NbdClientSession(const NbdExportDescription& description)
-      : description_(description) {}
+  explicit NbdClientSession(const NbdExportDescription& description) : description_(description) {}
   NbdClientConnection* connection_with_room() noexcept;
 
   const NbdExportDescription description_;

@@ -115,9 +115,8 @@ Result<UniqueFd> connect_tcp(const std::string& host, uint16_t port, const NbdPa
 
 Result<NbdClientSocket> NbdClientSocket::connect(const NbdDeviceParameters& parameters,
                                                  const NbdPatience& patience) {
-  auto fd = parameters.unix_path.empty()
-                ? connect_tcp(parameters.host, parameters.port, patience)
-                : connect_unix(parameters.unix_path, patience);
+  auto fd = parameters.unix_path.empty() ? connect_tcp(parameters.host, parameters.port, patience)
+                                         : connect_unix(parameters.unix_path, patience);
   if (!fd.is_ok()) return fd.status();
   return NbdClientSocket(std::move(fd.value()), patience);
 }

@@ -29,8 +29,7 @@ struct NbdExtentQuery {
   std::vector<DeviceExtent> wait(std::chrono::milliseconds limit) {
     MutexLock lock(mutex);
     const auto deadline = std::chrono::steady_clock::now() + limit;
-    lock.wait_until(answered, deadline,
-                    [this]() NO_THREAD_SAFETY_ANALYSIS { return is_answered; });
+    lock.wait_until(answered, deadline, [this]() NO_THREAD_SAFETY_ANALYSIS { return is_answered; });
     return std::move(extents);
   }
 

@@ -113,7 +113,8 @@ NbdReplyReader::Step NbdReplyReader::parse_simple() {
   NbdClientPart* part = parts_.find(reply.cookie);
   if (part == nullptr) return violation("a reply belongs to no request");
   if (reply.error == ESHUTDOWN) return ended("the server is shutting down");
-  const bool has_content = part->command == Command::kRead || part->command == Command::kBlockStatus;
+  const bool has_content =
+      part->command == Command::kRead || part->command == Command::kBlockStatus;
   if (has_content && reply.error == 0 && is_structured_) {
     return violation("a reply with content is not structured");
   }
@@ -159,8 +160,7 @@ NbdReplyReader::Step NbdReplyReader::take_chunk(const nbd::StructuredChunk& chun
 
 bool NbdReplyReader::is_range_of(const NbdClientPart& part, uint64_t offset_bytes,
                                  uint64_t length_bytes) const noexcept {
-  return part.command == Command::kRead && length_bytes > 0 &&
-         offset_bytes >= part.offset_bytes &&
+  return part.command == Command::kRead && length_bytes > 0 && offset_bytes >= part.offset_bytes &&
          offset_bytes - part.offset_bytes < part.length_bytes &&
          length_bytes <= part.length_bytes - (offset_bytes - part.offset_bytes);
 }
@@ -203,7 +203,8 @@ NbdReplyReader::Step NbdReplyReader::take_hole(const nbd::StructuredChunk& chunk
 NbdReplyReader::Step NbdReplyReader::take_error(const nbd::StructuredChunk& chunk,
                                                 NbdClientPart& part) {
   const uint32_t chunk_bytes = chunk.length_bytes;
-  if (chunk_bytes < sizeof(nbd::be32) + sizeof(nbd::be16) || chunk_bytes > kMaximumErrorChunkBytes) {
+  if (chunk_bytes < sizeof(nbd::be32) + sizeof(nbd::be16) ||
+      chunk_bytes > kMaximumErrorChunkBytes) {
     return violation("an error chunk of a wrong length");
   }
   if (buffered_bytes() < sizeof chunk + chunk_bytes) return Step::kNeedsMore;

@@ -56,9 +56,9 @@ size_t NbdUnflushedWrites::independent_count(size_t first) const noexcept {
     batch_bytes += cost_bytes(candidate.op, candidate.length_bytes);
     if (end > first && batch_bytes > kBatchBytes) break;
     const auto begin = entries_.begin();
-    const bool is_free = std::none_of(
-        begin + static_cast<ptrdiff_t>(first), begin + static_cast<ptrdiff_t>(end),
-        [&](const Entry& earlier) { return candidate.overlaps(earlier); });
+    const bool is_free =
+        std::none_of(begin + static_cast<ptrdiff_t>(first), begin + static_cast<ptrdiff_t>(end),
+                     [&](const Entry& earlier) { return candidate.overlaps(earlier); });
     if (!is_free) break;
   }
   return end - first;

@@ -60,7 +60,7 @@ class NbdUnflushedWrites {
   static uint64_t cost_bytes(IoOp op, uint64_t length_bytes) noexcept;
 
   std::deque<Entry> entries_;
-  uint64_t first_number_ = 0;  // of entries_[0]
+  uint64_t first_number_ = 0;       // of entries_[0]
   uint64_t incomplete_before_ = 0;  // 0: nothing is missing
   uint64_t kept_bytes_ = 0;
 };

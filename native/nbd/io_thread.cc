@@ -34,14 +34,16 @@ class SignalsBlocked {
 
 }  // namespace
 
-IoThread::IoThread(const ExportRegistry& exports, const NbdServerParameters& parameters)
+IoThread::IoThread(const ExportRegistry& exports, TlsSettings* tls,
+                   const NbdServerParameters& parameters)
     : exports_(exports),
+      tls_(tls),
       handshake_limit_(parameters.handshake_limit),
       busy_poll_(parameters.busy_poll) {}
 
-Result<std::unique_ptr<IoThread>> IoThread::start(const ExportRegistry& exports,
+Result<std::unique_ptr<IoThread>> IoThread::start(const ExportRegistry& exports, TlsSettings* tls,
                                                   const NbdServerParameters& parameters) {
-  std::unique_ptr<IoThread> self(new IoThread(exports, parameters));
+  std::unique_ptr<IoThread> self(new IoThread(exports, tls, parameters));
   LoopContext& loop = self->loop_;
   if (!loop.poller.is_open() ||
       !loop.poller.add(loop.wake_up.fd(), EPOLLIN, self->wake_up_handler_)) {
@@ -81,6 +83,14 @@ void IoThread::end_connections_of(std::shared_ptr<ServedExport> served) {
   post([this, served = std::move(served)] {
     for (const auto& [key, connection] : connections_) {
       if (connection->served() == served.get()) connection->end_export();
+    }
+  });
+}
+
+void IoThread::shut_down_connections_of(std::shared_ptr<ServedExport> served) {
+  post([this, served = std::move(served)] {
+    for (const auto& [key, connection] : connections_) {
+      if (connection->served() == served.get()) connection->shut_down();
     }
   });
 }
@@ -195,7 +205,7 @@ void IoThread::destroy_closed() {
 
 void IoThread::open(UniqueFd socket_fd) {
   const uint64_t number = next_number_++;
-  auto owned = std::make_unique<Connection>(number, std::move(socket_fd), loop_, exports_);
+  auto owned = std::make_unique<Connection>(number, std::move(socket_fd), loop_, exports_, tls_);
   Connection& connection = *owned;
   connections_.emplace(number, std::move(owned));
   connection.start();

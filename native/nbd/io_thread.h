@@ -24,7 +24,8 @@ namespace tidemark::nbd {
 
 class IoThread {
  public:
-  static Result<std::unique_ptr<IoThread>> start(const ExportRegistry& exports,
+  // `tls` null: none. Both outlive the thread.
+  static Result<std::unique_ptr<IoThread>> start(const ExportRegistry& exports, TlsSettings* tls,
                                                  const NbdServerParameters& parameters);
   ~IoThread();  // stop() and join()
 
@@ -33,6 +34,7 @@ class IoThread {
   void post(std::function<void()> task);
   void adopt(UniqueFd socket_fd);
   void end_connections_of(std::shared_ptr<ServedExport> served);
+  void shut_down_connections_of(std::shared_ptr<ServedExport> served);
   void reserve_buffers() {
     post([this] { loop_.chunks.reserve(); });
   }
@@ -58,7 +60,7 @@ class IoThread {
     WakeUp& wake_up_;
   };
 
-  IoThread(const ExportRegistry& exports, const NbdServerParameters& parameters);
+  IoThread(const ExportRegistry& exports, TlsSettings* tls, const NbdServerParameters& parameters);
 
   void run();
   void wait();
@@ -74,6 +76,7 @@ class IoThread {
   bool has_tasks();
 
   const ExportRegistry& exports_;
+  TlsSettings* const tls_;
   const std::chrono::milliseconds handshake_limit_;
 
   // The loop thread's.

@@ -52,11 +52,12 @@ TEST_CASE("NbdDevice over a file keeps the contract") {
 }
 
 TEST_CASE("it keeps the contract with next to no room for unflushed writes") {
-  run_device_contract("nbd, small", [&, make = std::make_shared<std::list<NbdUpstream>>()](
-                                        uint64_t size_bytes) -> std::shared_ptr<BlockDevice> {
-    NbdDeviceParameters parameters =
-        make->emplace_back(make_memory_device(size_bytes)).parameters();
-    parameters.unflushed_limit_bytes = 10'000;
-    return open_upstream(parameters);
-  });
+  run_device_contract("nbd, small",
+                      [&, make = std::make_shared<std::list<NbdUpstream>>()](
+                          uint64_t size_bytes) -> std::shared_ptr<BlockDevice> {
+                        NbdDeviceParameters parameters =
+                            make->emplace_back(make_memory_device(size_bytes)).parameters();
+                        parameters.unflushed_limit_bytes = 10'000;
+                        return open_upstream(parameters);
+                      });
 }

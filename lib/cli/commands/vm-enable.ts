@@ -1,6 +1,6 @@
-import { resolve } from "node:path";
 import { Command } from "commander";
 import { clientOf, globalOptions, parseDurationMs, parseWholeNumber } from "../context.js";
+import { parseDisk } from "../parse-disk.js";
 import { printJson, printTable } from "../output.js";
 
 interface Options {
@@ -14,14 +14,17 @@ export function vmEnableCommand(): Command {
   return new Command("enable")
     .description("track a VM's disks and replicate them")
     .argument("<vm>", "the VM's name")
-    .requiredOption("--disk <path...>", "a raw image or block device; once for each disk")
+    .requiredOption(
+      "--disk <disk...>",
+      "a raw image, a block device, or an NBD URI, each with NAME= before it if it is to have a name",
+    )
     .requiredOption("--replica <url>", "the replica host, https://HOST:PORT")
     .option("--every <duration>", "the interval of the cycles, 1s to 24h", "5s")
     .option("--compression <level>", "zstd level, 1 to 19", "1")
     .action(async (name: string, options: Options, command: Command) => {
       const vm = await clientOf(command).call("vmEnable", {
         name,
-        disks: options.disk.map((path) => ({ path: resolve(path) })),
+        disks: options.disk.map(parseDisk),
         replicaUrl: options.replica,
         intervalMs: parseDurationMs(options.every),
         compressionLevel: parseWholeNumber(options.compression, "a compression level"),
