@@ -13,6 +13,11 @@ export interface NbdServerOptions {
   readonly maxConnections?: number;
   /** With it every client must use TLS; without it none can. */
   readonly tls?: NbdTlsOptions;
+  /**
+   * Its client is this machine's kernel: nothing that serves it may wait for memory
+   * that may have to wait for it. Needs root. Default false.
+   */
+  readonly forKernelClient?: boolean;
 }
 
 /** All PEM. */
@@ -33,11 +38,6 @@ export interface NbdTlsOptions {
    * at. Default: any that an authority signed.
    */
   readonly allowedClients?: readonly string[];
-  /**
-   * Its client is this machine's kernel: nothing that serves it may wait for memory
-   * that may have to wait for it. Needs root. Default false.
-   */
-  readonly forKernelClient?: boolean;
 }
 
 export interface NbdExportOptions {
