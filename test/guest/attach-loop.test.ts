@@ -23,12 +23,12 @@ void t.test(
     const { status, output } = await runGuest({
       ...GUEST,
       job: `${TIDEMARK_SHELL}
-truncate -s 48M /root/disk
+truncate -s 48M /srv/disk
 modprobe fuse
-node service.mjs /root/disk && fail "attached without loop"
+node service.mjs /srv/disk && fail "attached without loop"
 [ "$(grep -c tidemark /proc/mounts)" = 0 ] || fail "a FUSE mount is left"
 modprobe loop
-attach /root/disk
+attach /srv/disk
 case $device in /dev/loop*) ;; *) fail "not a loop device" ;; esac
 grep -q 1 /sys/block/\${device#/dev/}/loop/dio || fail "no direct I/O"
 mkfs.ext4 -q $device && mount $device /mnt || fail "mount"
@@ -39,7 +39,7 @@ sleep 1
 kill -0 $load || fail "the load ended before the kill"
 kill -9 $service
 wait $service
-attach /root/disk
+attach /srv/disk
 grep -q again /tmp/attach.log || fail "not found again"
 wait $load || { cat /tmp/fio.log; fail "the load met an error"; }
 fstrim /mnt || fail "fstrim"
@@ -48,7 +48,7 @@ detach
 [ "$(grep -c tidemark /proc/mounts)" = 0 ] || fail "a FUSE mount is left"
 pidof tidemark-fuse && fail "the FUSE process is left"
 [ -e /run/tidemark/attach/* ] && fail "something is left in /run"
-e2fsck -fn /root/disk || fail "e2fsck"
+e2fsck -fn /srv/disk || fail "e2fsck"
 no_errors
 `,
     });
@@ -64,9 +64,9 @@ void t.test(
     const { status, output } = await runGuest({
       ...GUEST,
       job: `${TIDEMARK_SHELL}
-truncate -s 16M /root/disk
+truncate -s 16M /srv/disk
 modprobe fuse; modprobe loop
-attach /root/disk
+attach /srv/disk
 kill -STOP $(pidof tidemark-fuse)
 kill -9 $service
 wait $service
@@ -78,12 +78,12 @@ tm detach --force $device || fail "detach --force"
 wait $writer && fail "written to nobody"
 [ "$(grep -c tidemark /proc/mounts)" = 0 ] || fail "a FUSE mount is left"
 
-attach /root/disk
+attach /srv/disk
 kill -9 $(pidof tidemark-fuse)
 dd if=/dev/zero of=$device bs=4k count=1 oflag=direct && fail "written to nobody"
 kill -9 $service
 wait $service
-attach /root/disk
+attach /srv/disk
 grep -q again /tmp/attach.log && fail "a dead device was taken for a live one"
 dd if=/dev/zero of=$device bs=4k count=1 oflag=direct || fail "write"
 detach

@@ -14,7 +14,7 @@ import { open } from "node:fs/promises";
 import { TrackedDisk } from "/tidemark/dist/tracking/tracked-disk.js";
 
 const BLOCK = 4096;
-const disk = await TrackedDisk.open({ path: "/root/disk", granularityBytes: BLOCK });
+const disk = await TrackedDisk.open({ path: "/srv/disk", granularityBytes: BLOCK });
 const attached = await disk.attach({ kind: "nbd" });
 const dirty = () => {
   const blocks = [];
@@ -31,7 +31,7 @@ for (const block of written) {
     "seek=" + block, "oflag=direct", "conv=notrunc"], { stdio: "ignore" });
 }
 if (dirty() !== written.join()) throw new Error("marked: " + dirty());
-const [device, image] = [await open(attached.devicePath, "r"), await open("/root/disk", "r")];
+const [device, image] = [await open(attached.devicePath, "r"), await open("/srv/disk", "r")];
 const [seen, stored] = [Buffer.alloc(BLOCK), Buffer.alloc(BLOCK)];
 for (const block of written) {
   await device.read(seen, 0, BLOCK, block * BLOCK);
@@ -61,13 +61,13 @@ void t.test(
       limitMs: 120_000,
       files: { ...SERVICE_FILES, "marked-blocks.mjs": MARKED_BLOCKS },
       job: `${TIDEMARK_SHELL}
-truncate -s 64M /root/disk
-tm attach --disk /root/disk --kind nbd && fail "attached without the module"
+truncate -s 64M /srv/disk
+tm attach --disk /srv/disk --kind nbd && fail "attached without the module"
 modprobe nbd
 node marked-blocks.mjs || fail "marked blocks"
 [ -e /run/tidemark/attach/* ] && fail "something is left in /run"
 
-start tm attach --disk /root/disk
+start tm attach --disk /srv/disk
 mkfs.ext4 -q $device && mount $device /mnt || fail "mount"
 tm detach $device && fail "detached a mounted disk"
 kill -0 $service || fail "the service ended"
@@ -75,8 +75,8 @@ dd if=/dev/urandom of=/mnt/file bs=1M count=8 2> /dev/null
 sum=$(sha256sum < /mnt/file)
 umount /mnt
 tm detach $device && wait $service || fail "detach"
-e2fsck -fn /root/disk || fail "e2fsck"
-attach /root/disk
+e2fsck -fn /srv/disk || fail "e2fsck"
+attach /srv/disk
 mount $device /mnt && [ "$sum" = "$(sha256sum < /mnt/file)" ] || fail "the file differs"
 umount /mnt
 detach
@@ -92,9 +92,9 @@ no_errors
 
 /** A verified load; the service dies under it twice and is started again. */
 const KILL_JOB = `${TIDEMARK_SHELL}
-truncate -s 48M /root/disk
+truncate -s 48M /srv/disk
 modprobe nbd
-attach /root/disk '{"requestLimitMs":2000}'
+attach /srv/disk '{"requestLimitMs":2000}'
 mkfs.ext4 -q $device && mount $device /mnt || fail "mount"
 fio --name=load --directory=/mnt --size=12M --rw=randwrite --bs=4k --direct=1 --fsync=16 \\
   --ioengine=psync --verify=crc32c --verify_fatal=1 --loops=2 --output=/tmp/fio.log &
@@ -104,13 +104,13 @@ for round in 1 2; do
   kill -0 $load || fail "the load ended before kill $round"
   kill -9 $service
   wait $service
-  attach /root/disk '{"requestLimitMs":2000}'
+  attach /srv/disk '{"requestLimitMs":2000}'
   grep -q 'again' /tmp/attach.log || fail "not found again"
 done
 wait $load || { cat /tmp/fio.log; fail "the load met an error"; }
 umount /mnt
 detach
-e2fsck -fn /root/disk || fail "e2fsck"
+e2fsck -fn /srv/disk || fail "e2fsck"
 no_errors
 `;
 
@@ -142,16 +142,16 @@ void t.test(
       limitMs: 150_000,
       files: SERVICE_FILES,
       job: `${TIDEMARK_SHELL}
-truncate -s 16M /root/disk
+truncate -s 16M /srv/disk
 modprobe nbd
-attach /root/disk '{"requestLimitMs":1000,"reconnectLimitMs":2000}'
+attach /srv/disk '{"requestLimitMs":1000,"reconnectLimitMs":2000}'
 kill -9 $service
 wait $service
 dd if=/dev/zero of=$device bs=4k count=1 oflag=direct && fail "written to nobody"
 tm detach $device && fail "detached without being forced"
 tm detach --force $device || fail "detach --force"
 [ -e /sys/block/nbd0/pid ] && fail "still connected"
-attach /root/disk
+attach /srv/disk
 detach
 `,
     });

@@ -1,6 +1,6 @@
 import { Command, Option } from "commander";
 import { globalOptions, parseDurationMs, parseWholeNumber } from "../context.js";
-import type { AttachState, LocalCommands } from "../local-commands.js";
+import type { AttachCommandOptions, AttachState, LocalCommands } from "../local-commands.js";
 import { formatBytes, formatDuration, printJson } from "../output.js";
 import { untilSignal } from "../until-signal.js";
 
@@ -36,27 +36,29 @@ export function attachCommand(local: LocalCommands): Command {
     )
     .action(async (options: Options, command: Command) => {
       const { json } = globalOptions(command);
-      const duration = (text: string | undefined) =>
-        text === undefined ? null : parseDurationMs(text);
       await untilSignal((signal) =>
-        local.attach(
-          {
-            diskPath: options.disk,
-            bitmapPath: options.bitmap ?? null,
-            kind: options.kind,
-            devicePath: options.device ?? null,
-            connectionCount:
-              options.connections === undefined
-                ? null
-                : parseWholeNumber(options.connections, "a number of connections"),
-            requestLimitMs: duration(options.requestLimit),
-            reconnectLimitMs: duration(options.reconnectLimit),
-          },
-          signal,
-          (state) => (json ? printJson(state) : describe(state, options)),
+        local.attach(parse(options), signal, (state) =>
+          json ? printJson(state) : describe(state, options),
         ),
       );
     });
+}
+
+function parse(options: Options): AttachCommandOptions {
+  const duration = (text: string | undefined) =>
+    text === undefined ? null : parseDurationMs(text);
+  return {
+    diskPath: options.disk,
+    bitmapPath: options.bitmap ?? null,
+    kind: options.kind,
+    devicePath: options.device ?? null,
+    connectionCount:
+      options.connections === undefined
+        ? null
+        : parseWholeNumber(options.connections, "a number of connections"),
+    requestLimitMs: duration(options.requestLimit),
+    reconnectLimitMs: duration(options.reconnectLimit),
+  };
 }
 
 function describe(state: AttachState, { disk, kind }: Options): void {

@@ -89,7 +89,7 @@ async function makeImage(into: string, files: FileMap, kernel: GuestKernel): Pro
 
 async function makeSkeleton(stage: string): Promise<void> {
   const folders =
-    "usr/bin usr/sbin usr/lib usr/lib64 busybox proc sys dev run tmp etc job mnt root";
+    "usr/bin usr/sbin usr/lib usr/lib64 busybox proc sys dev run tmp etc job mnt root srv";
   for (const folder of folders.split(" ")) await mkdir(join(stage, folder), { recursive: true });
   for (const folder of ["bin", "sbin", "lib", "lib64"]) {
     await symlink(`usr/${folder}`, join(stage, folder));
