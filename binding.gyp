@@ -13,5 +13,25 @@
       "cflags_cc": ["-std=c++20", "-fexceptions", "-Wall", "-Wextra", "-Wno-unused-parameter", "-O2", "-g"],
       "libraries": ["-l:liburing.a"]
     }
+  ],
+  "conditions": [
+    ["'<!(pkg-config --exists fuse3 && echo yes || echo no)'=='yes'", {
+      "targets": [
+        {
+          "target_name": "tidemark-fuse",
+          "type": "executable",
+          "sources": [
+            "<!@(ls native/fuse/*.cc)",
+            "<!@(grep -E '^native/(common|device)/' native/sources.txt)"
+          ],
+          "include_dirs": ["native"],
+          "defines": ["FUSE_USE_VERSION=314"],
+          "cflags_cc!": ["-std=gnu++17", "-fno-exceptions", "-fno-rtti"],
+          "cflags_cc": ["-std=c++20", "-fexceptions", "-Wall", "-Wextra", "-Wno-unused-parameter", "-O2", "-g", "<!@(pkg-config --cflags fuse3)"],
+          "ldflags": ["-pthread"],
+          "libraries": ["-l:liburing.a", "<!@(pkg-config --libs fuse3)"]
+        }
+      ]
+    }]
   ]
 }

@@ -8,6 +8,8 @@ export interface FioJob {
   readonly blockBytes: number;
   readonly queueDepth: number;
   readonly connections: number;
+  /** A flush after so many writes; absent: none. */
+  readonly writesPerFlush?: number;
 }
 
 /** Where fio sends its requests: an NBD server, or a file by one system call a request. */
@@ -23,9 +25,11 @@ export interface FioResult {
   readonly p99Us: number;
 }
 
-export function jobName({ mix, blockBytes, queueDepth, connections }: FioJob): string {
+export function jobName(job: FioJob): string {
+  const { mix, blockBytes, queueDepth, connections, writesPerFlush } = job;
   const block = blockBytes >= 2 ** 20 ? `${blockBytes / 2 ** 20}m` : `${blockBytes / 1024}k`;
-  return `${block} ${mix} ${connections}x${queueDepth}`;
+  const flushes = writesPerFlush === undefined ? "" : `, a flush for ${writesPerFlush}`;
+  return `${block} ${mix} ${connections}x${queueDepth}${flushes}`;
 }
 
 export function fioCommand(
@@ -37,6 +41,7 @@ export function fioCommand(
   const [engine, place] =
     "uri" in target ? ["nbd", `--uri=${target.uri}`] : ["psync", `--filename=${target.path}`];
   const load = `--rw=${job.mix} --bs=${job.blockBytes} --iodepth=${job.queueDepth} --numjobs=${job.connections} --size=${sizeBytes}`;
+  const flushes = job.writesPerFlush === undefined ? [] : [`--fsync=${job.writesPerFlush}`];
   const time = `--time_based=1 --runtime=${Math.round(seconds * 1000)}ms --norandommap=1`;
   // One process with threads: nothing of it outlives a signal. The file stays cached.
   const safety = "--thread=1 --invalidate=0 --allow_file_create=0 --verify_state_save=0";
@@ -49,6 +54,7 @@ export function fioCommand(
     "--name=bench",
     `--ioengine=${engine}`,
     place,
+    ...flushes,
     ...[load, time, safety, output].join(" ").split(" "),
   ];
 }

@@ -16,10 +16,21 @@ import { makeDirectory, Place } from "./scratch.js";
 import { bitmap } from "./workloads/bitmap.js";
 import { cycle } from "./workloads/cycle.js";
 import { device } from "./workloads/device.js";
-import { nbd } from "./workloads/nbd.js";
+import { nbd, nbdCold, nbdDirect, nbdTcp } from "./workloads/nbd.js";
+import { pairs } from "./workloads/pairs.js";
 import { tracking } from "./workloads/tracking.js";
 
-const WORKLOADS: readonly Workload[] = [bitmap, device, nbd, cycle, tracking];
+const WORKLOADS: readonly Workload[] = [
+  bitmap,
+  device,
+  nbd,
+  nbdTcp,
+  nbdCold,
+  nbdDirect,
+  pairs,
+  cycle,
+  tracking,
+];
 const DEFAULT_WORKLOADS = [bitmap, device, nbd, cycle].map(({ name }) => name);
 const BARS = new URL("bars.json", import.meta.url);
 const LATEST = fileURLToPath(new URL("results/latest.json", import.meta.url));

@@ -19,6 +19,8 @@ export interface Measurement {
 /** One run of one subject; what it measures runs in processes that it starts afresh. */
 export interface Trial {
   readonly name: string;
+  /** The case that it measures, when it is one that is known before. */
+  readonly caseName?: string;
   run(scope: Scope): Promise<readonly Measurement[]>;
 }
 

@@ -1,7 +1,9 @@
 import { open } from "node:fs/promises";
+import { type Access, accessName, WARM } from "./access.js";
 import { cpuSecondsOf } from "./cpu-time.js";
 import { type FioJob, type FioResult, jobName, runFio } from "./fio.js";
-import type { BenchContext, Measurement, Metric, Trial } from "./model.js";
+import type { BenchContext, Measurement, Metric, Scratch, Trial } from "./model.js";
+import type { Scope } from "./scope.js";
 import { makeDirectory } from "./scratch.js";
 import { type ServerKind, startServer } from "./servers.js";
 
@@ -15,14 +17,20 @@ export const NBD_METRICS: readonly Metric[] = [
 ];
 
 /** One server, started afresh, under one fio job. */
-export function nbdTrial(job: FioJob, kind: ServerKind, context: BenchContext): Trial {
-  const caseName = jobName(job);
+export function nbdTrial(
+  job: FioJob,
+  kind: ServerKind,
+  context: BenchContext,
+  access: Access = WARM,
+): Trial {
+  const caseName = jobName(job) + accessName(access);
   return {
     name: `${caseName} ${kind.subject}`,
+    caseName,
     run: async (scope) => {
-      const { path, sizeBytes } = await settled(context);
+      const { path, sizeBytes } = await settled(context, access, scope);
       const directory = await makeDirectory(scope, context.socketDirectory, "nbd-");
-      const server = await startServer(kind, path, directory, scope);
+      const server = await startServer(kind, path, access, directory, scope);
       const before = await cpuSecondsOf(server.program.pid);
       const { seconds } = context.sizing;
       const result = await runFio(job, { uri: server.uri }, sizeBytes, seconds, directory, scope);
@@ -38,8 +46,9 @@ export function rawTrial(job: FioJob, context: BenchContext): Trial {
   const caseName = jobName(job);
   return {
     name: `${caseName} raw`,
+    caseName,
     run: async (scope) => {
-      const { path, sizeBytes } = await settled(context);
+      const { path, sizeBytes } = await settled(context, WARM, scope);
       const directory = await makeDirectory(scope, context.socketDirectory, "raw-");
       const { seconds } = context.sizing;
       const result = await runFio(job, { path }, sizeBytes, seconds, directory, scope);
@@ -48,21 +57,28 @@ export function rawTrial(job: FioJob, context: BenchContext): Trial {
   };
 }
 
-/** Everybody begins alike: nothing of the trial before waits to be written, and the data is cached. */
-async function settled(context: BenchContext) {
+/** Everybody begins alike: nothing of the trial before waits to be written, and the cache is full or empty. */
+async function settled(context: BenchContext, access: Access, scope: Scope) {
   const scratch = await context.scratch();
-  const file = await open(scratch.path, "r+");
-  try {
-    await file.datasync();
-    const piece = Buffer.allocUnsafe(4 * 2 ** 20);
-    for (let offset = 0; offset < scratch.sizeBytes; offset += piece.length) {
-      context.scope.signal.throwIfAborted();
-      await file.read(piece, 0, Math.min(piece.length, scratch.sizeBytes - offset), offset);
-    }
-  } finally {
-    await file.close();
-  }
+  await sync(scratch.path);
+  if (access.cache === "warm") await readAll(scratch, context.scope.signal);
+  // GNU dd's way to drop a file from the page cache.
+  else await scope.run(["dd", `if=${scratch.path}`, "iflag=nocache", "count=0", "status=none"]);
   return scratch;
+}
+
+async function sync(path: string): Promise<void> {
+  await using file = await open(path, "r+");
+  await file.datasync();
+}
+
+async function readAll({ path, sizeBytes }: Scratch, signal: AbortSignal): Promise<void> {
+  await using file = await open(path, "r");
+  const piece = Buffer.allocUnsafe(4 * 2 ** 20);
+  for (let offset = 0; offset < sizeBytes; offset += piece.length) {
+    signal.throwIfAborted();
+    await file.read(piece, 0, Math.min(piece.length, sizeBytes - offset), offset);
+  }
 }
 
 function measurement(

@@ -1,18 +1,26 @@
-import { connect } from "node:net";
+import { connect, createServer } from "node:net";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import type { Access } from "./access.js";
+import { BenchError } from "./bench-error.js";
 import { isInstalled, type Program } from "./program.js";
 import type { Scope } from "./scope.js";
 
+const HOST = "127.0.0.1";
 const TIDEMARK = fileURLToPath(new URL("../bin/tidemark.js", import.meta.url));
+
+/** A Unix socket, or a port of loopback. */
+export type Listen = { readonly socketPath: string } | { readonly port: number };
 
 export interface ServerPlace {
   readonly diskPath: string;
-  readonly socketPath: string;
   readonly bitmapPath: string;
+  readonly listen: Listen;
+  /** Past the page cache, as far as the program can (nbdkit drops pages behind itself). */
+  readonly isDirect: boolean;
 }
 
-/** A program that serves a raw disk over NBD on a Unix socket. */
+/** A program that serves a raw disk over NBD. */
 export interface ServerKind {
   readonly subject: string;
   /** The program that must be installed. */
@@ -28,10 +36,10 @@ export function trackedServer(granularityBytes?: number): ServerKind {
         ? "tidemark"
         : `tidemark ${granularityBytes / 1024}k granularity`,
     needs: "node",
-    command: ({ diskPath, socketPath, bitmapPath }) => [
-      ...track(diskPath, socketPath),
+    command: (place) => [
+      ...track(place),
       "--bitmap",
-      bitmapPath,
+      place.bitmapPath,
       ...granularity.flatMap((bytes) => ["--granularity", bytes]),
     ],
   };
@@ -40,10 +48,12 @@ export function trackedServer(granularityBytes?: number): ServerKind {
 export const UNTRACKED: ServerKind = {
   subject: "tidemark --no-tracking",
   needs: "node",
-  command: ({ diskPath, socketPath }) => [...track(diskPath, socketPath), "--no-tracking"],
+  command: (place) => [...track(place), "--no-tracking"],
 };
 
-function track(diskPath: string, socketPath: string): string[] {
+function track({ diskPath, listen, isDirect }: ServerPlace): string[] {
+  const place =
+    "port" in listen ? ["--listen", `${HOST}:${listen.port}`] : ["--socket", listen.socketPath];
   return [
     process.execPath,
     TIDEMARK,
@@ -51,8 +61,8 @@ function track(diskPath: string, socketPath: string): string[] {
     "track",
     "--disk",
     diskPath,
-    "--socket",
-    socketPath,
+    ...place,
+    ...(isDirect ? ["--direct"] : []),
   ];
 }
 
@@ -60,28 +70,31 @@ export const PEERS: readonly ServerKind[] = [
   {
     subject: "qemu-nbd",
     needs: "qemu-nbd",
-    command: ({ diskPath, socketPath }) => [
+    command: ({ diskPath, listen, isDirect }) => [
       "qemu-nbd",
       "--persistent",
       "--shared=8",
       "--format=raw",
-      "--cache=writeback",
-      "--socket",
-      socketPath,
+      ...(isDirect ? ["--cache=none", "--aio=native"] : ["--cache=writeback"]),
+      ...("port" in listen
+        ? [`--bind=${HOST}`, `--port=${listen.port}`]
+        : ["--socket", listen.socketPath]),
       diskPath,
     ],
   },
   {
     subject: "nbdkit",
     needs: "nbdkit",
-    command: ({ diskPath, socketPath }) => [
+    command: ({ diskPath, listen, isDirect }) => [
       "nbdkit",
       "--foreground",
       "--exit-with-parent",
-      "--unix",
-      socketPath,
+      ...("port" in listen
+        ? [`--ipaddr=${HOST}`, `--port=${listen.port}`]
+        : ["--unix", listen.socketPath]),
       "file",
       diskPath,
+      ...(isDirect ? ["cache=none"] : []),
     ],
   },
 ];
@@ -103,22 +116,41 @@ export interface RunningServer {
 export async function startServer(
   kind: ServerKind,
   diskPath: string,
+  access: Access,
   directory: string,
   scope: Scope,
 ): Promise<RunningServer> {
-  const socketPath = join(directory, "nbd.sock");
+  const listen =
+    access.transport === "tcp"
+      ? { port: await freePort() }
+      : { socketPath: join(directory, "nbd.sock") };
   const bitmapPath = join(directory, "bitmap");
-  const program = scope.start(kind.command({ diskPath, socketPath, bitmapPath }), {
-    cwd: directory,
-  });
-  await program.until(() => answers(socketPath));
-  return { program, uri: `nbd+unix:///?socket=${socketPath}` };
+  const isDirect = access.cache === "direct";
+  const command = kind.command({ diskPath, bitmapPath, listen, isDirect });
+  const program = scope.start(command, { cwd: directory });
+  await program.until(() => answers(listen));
+  const uri =
+    "port" in listen ? `nbd://${HOST}:${listen.port}/` : `nbd+unix:///?socket=${listen.socketPath}`;
+  return { program, uri };
+}
+
+/** Nobody else's at the moment; the servers cannot all say which one they took. */
+async function freePort(): Promise<number> {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, HOST, resolve));
+  const address = server.address();
+  await new Promise((resolve) => server.close(resolve));
+  if (address === null || typeof address === "string") throw new BenchError("No port is free.");
+  return address.port;
 }
 
 /** The greeting comes from the server without being asked for. */
-async function answers(socketPath: string): Promise<boolean> {
+async function answers(listen: Listen): Promise<boolean> {
   return await new Promise((resolve) => {
-    const socket = connect({ path: socketPath });
+    const socket =
+      "port" in listen
+        ? connect({ host: HOST, port: listen.port })
+        : connect({ path: listen.socketPath });
     socket.once("error", () => resolve(false));
     socket.once("data", () => {
       socket.destroy();

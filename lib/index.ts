@@ -7,6 +7,8 @@
  */
 export { ERROR_CODES, type ErrorCode, TidemarkError } from "./model/errors.js";
 export type { Cut } from "./model/delta.js";
+export { type AttachedDevice, type AttachOptions } from "./tracking/attach-disk.js";
+export type { AttachmentKind } from "./tracking/attachment-record.js";
 export {
   type Checkpoint,
   CheckpointDisk,
@@ -20,10 +22,13 @@ export {
   NbdServer,
   type NbdServerOptions,
   type NbdServerStatistics,
+  type NbdTlsOptions,
 } from "./tracking/nbd-server.js";
 export type { DiskBacking, UpstreamStatus } from "./tracking/disk-backing.js";
 export type { SegmentRecord } from "./tracking/segment-decoder.js";
+export type { ImageLock } from "./tracking/binding.js";
 export {
+  type ResizeOptions,
   type TargetStart,
   type TargetStatus,
   TrackedDisk,

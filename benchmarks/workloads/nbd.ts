@@ -1,5 +1,6 @@
+import { type Access, WARM } from "../access.js";
 import { type FioJob, jobName } from "../fio.js";
-import type { BenchContext, Derived, Row, Trial, Workload } from "../model.js";
+import type { BenchContext, Derived, Plan, Row, Trial, Workload } from "../model.js";
 import { NBD_METRICS, nbdTrial, rawTrial } from "../nbd-trial.js";
 import { isInstalled } from "../program.js";
 import { installedPeers, type ServerKind, trackedServer, UNTRACKED } from "../servers.js";
@@ -26,17 +27,49 @@ function allJobs(): FioJob[] {
   return [...small, ...large];
 }
 
+/** What databases do: every few writes one that has to be durable. */
+const FLUSHING_JOBS: readonly FioJob[] = LOADS.map((load) => ({
+  mix: "randwrite",
+  blockBytes: SMALL_BYTES,
+  writesPerFlush: 8,
+  ...load,
+}));
+
 /** One of each kind of load. */
 const QUICK_JOBS: ReadonlySet<string> = new Set([
   "4k randread 1x1",
   "4k randwrite 4x32",
+  "4k randwrite 1x1, a flush for 8",
   "1m read 1x8",
 ]);
 
-function groupOf(job: FioJob, servers: readonly ServerKind[], context: BenchContext): Trial[] {
-  const trials = servers.map((server) => nbdTrial(job, server, context));
+function groupOf(
+  job: FioJob,
+  servers: readonly ServerKind[],
+  context: BenchContext,
+  access: Access,
+): Trial[] {
+  const trials = servers.map((server) => nbdTrial(job, server, context, access));
+  const isComparable = access === WARM && job.writesPerFlush === undefined;
   const isSerial = job.queueDepth === 1 && job.connections === 1;
-  return isSerial ? [...trials, rawTrial(job, context)] : trials;
+  return isComparable && isSerial ? [...trials, rawTrial(job, context)] : trials;
+}
+
+function plan(jobs: readonly FioJob[], access: Access, context: BenchContext): Plan {
+  if (!isInstalled("fio")) return { groups: [], rounds: 0, skipped: ["fio is not installed"] };
+  const { peers, skipped } = installedPeers();
+  const servers = [trackedServer(), UNTRACKED, ...peers];
+  const { isQuick, rounds } = context.sizing;
+  const groups = jobs
+    .filter((job) => !isQuick || QUICK_JOBS.has(jobName(job)))
+    .map((job) => groupOf(job, servers, context, access))
+    .filter((group) => isWanted(group, context));
+  return { groups, rounds, skipped };
+}
+
+/** All trials of a group are of one case. */
+function isWanted(group: readonly Trial[], { onlyCases }: BenchContext): boolean {
+  return onlyCases === null || group.some(({ caseName }) => onlyCases.has(caseName ?? ""));
 }
 
 /** What a server adds to the mean latency of the bare system call. */
@@ -54,25 +87,46 @@ function addedLatency(rows: readonly Row[]): Derived[] {
     });
 }
 
-export const nbd: Workload = {
-  name: "nbd",
-  summary: "NBD over a Unix socket by fio, all servers on the same file in the page cache",
-  metrics: NBD_METRICS,
-  peerRatio: { metric: "iops", peers: PEER_NAMES },
-  plan: (context) => {
-    if (!isInstalled("fio")) {
-      return Promise.resolve({ groups: [], rounds: 0, skipped: ["nbd: fio is not installed"] });
-    }
-    const { peers, skipped } = installedPeers();
-    const servers = [trackedServer(), UNTRACKED, ...peers];
-    const { isQuick, rounds } = context.sizing;
-    const jobs = allJobs().filter(
-      (job) =>
-        (!isQuick || QUICK_JOBS.has(jobName(job))) &&
-        (context.onlyCases?.has(jobName(job)) ?? true),
-    );
-    const groups = jobs.map((job) => groupOf(job, servers, context));
-    return Promise.resolve({ groups, rounds, skipped });
-  },
-  derive: addedLatency,
-};
+function nbdWorkload(
+  name: string,
+  summary: string,
+  jobs: readonly FioJob[],
+  access: Access,
+): Workload {
+  return {
+    name,
+    summary,
+    metrics: NBD_METRICS,
+    peerRatio: { metric: "iops", peers: PEER_NAMES },
+    plan: (context) => Promise.resolve(plan(jobs, access, context)),
+    derive: addedLatency,
+  };
+}
+
+export const nbd = nbdWorkload(
+  "nbd",
+  "NBD over a Unix socket by fio, all servers on the same file in the page cache",
+  [...allJobs(), ...FLUSHING_JOBS],
+  WARM,
+);
+
+export const nbdTcp = nbdWorkload(
+  "nbd-tcp",
+  "the same over TCP on loopback",
+  [...allJobs(), ...FLUSHING_JOBS],
+  { transport: "tcp", cache: "warm" },
+);
+
+export const nbdCold = nbdWorkload(
+  "nbd-cold",
+  "the same over a Unix socket, with nothing of the file in the page cache at first",
+  allJobs(),
+  { transport: "unix", cache: "cold" },
+);
+
+export const nbdDirect = nbdWorkload(
+  "nbd-direct",
+  "the same over a Unix socket, past the page cache (cache=none on all sides)",
+  allJobs(),
+  { transport: "unix", cache: "direct" },
+);

@@ -11,12 +11,21 @@ export interface LocalCommands {
   issueCertificate(
     options: IssueOptions,
   ): Promise<{ readonly certificate: string; readonly key: string }>;
-  /** Serves one tracked disk until the signal aborts. */
+  /** Serves one tracked disk until the signal aborts. `onNotice`: what an administrator may want to know. */
   track(
     options: TrackOptions,
     signal: AbortSignal,
     onReady: (state: TrackState) => void,
+    onNotice: (line: string) => void,
   ): Promise<void>;
+  /** Gives a tracked disk as a block device of this machine until the signal aborts. */
+  attach(
+    options: AttachCommandOptions,
+    signal: AbortSignal,
+    onState: (state: AttachState) => void,
+  ): Promise<void>;
+  /** Ends an attachment of another process, or of one that is gone. */
+  detach(options: DetachOptions): Promise<DetachState>;
   demo(options: DemoOptions, signal: AbortSignal): Promise<void>;
 }
 
@@ -41,14 +50,52 @@ export interface IssueOptions {
   readonly hostNames: readonly string[];
 }
 
+export interface AttachCommandOptions {
+  readonly diskPath: string;
+  readonly bitmapPath: string | null;
+  readonly kind: "auto" | "nbd" | "loop";
+  readonly devicePath: string | null;
+  readonly connectionCount: number | null;
+  readonly requestLimitMs: number | null;
+  readonly reconnectLimitMs: number | null;
+}
+
+export interface AttachState {
+  readonly event: "attached" | "detached" | "released";
+  readonly devicePath: string;
+  readonly kind: "nbd" | "loop";
+  readonly isResumed: boolean;
+  readonly sizeBytes: number;
+  readonly bitmapPath: string;
+  readonly reconnectLimitMs: number;
+}
+
+export interface DetachOptions {
+  /** The device, the disk's path or its id. */
+  readonly name: string;
+  /** Also when nobody serves it any more: what was not written is lost. */
+  readonly force: boolean;
+}
+
+export interface DetachState {
+  readonly devicePath: string;
+  readonly diskPath: string;
+}
+
 export interface TrackOptions {
   readonly diskPath: string;
   readonly socketPath: string | null;
   readonly listenHost: string | null;
   readonly listenPort: number;
   readonly allowPlain: boolean;
+  /** host.crt, host.key and ca.crt: clients must use TLS and show a certificate of that CA. */
+  readonly tlsDirectory: string | null;
+  /** Names that clients' certificates must have one of; empty: any. */
+  readonly allowedClients: readonly string[];
   readonly bitmapPath: string | null;
   readonly tracking: boolean;
+  /** Past the page cache. */
+  readonly direct: boolean;
   readonly granularityBytes: number | null;
 }
 

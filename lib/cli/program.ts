@@ -1,5 +1,8 @@
 import { Command } from "commander";
+import { attachCommand } from "./commands/attach.js";
 import { demoCommand } from "./commands/demo.js";
+import { detachCommand } from "./commands/detach.js";
+import { diskResizeCommand } from "./commands/disk-resize.js";
 import { hostInitCommand } from "./commands/host-init.js";
 import { hostStartCommand } from "./commands/host-start.js";
 import { hostStatusCommand } from "./commands/host-status.js";
@@ -47,7 +50,10 @@ export function buildProgram(local: LocalCommands, version: string): Command {
     .addCommand(vmControlCommand("suspend"))
     .addCommand(vmControlCommand("resume"))
     .addCommand(vmControlCommand("remove"));
+  program.command("disk").description("disks of replicated VMs").addCommand(diskResizeCommand());
   program.addCommand(trackCommand(local));
+  program.addCommand(attachCommand(local));
+  program.addCommand(detachCommand(local));
   program.addCommand(demoCommand(local));
   inheritSettings(program);
   return program;

@@ -58,9 +58,24 @@ export const localCommands: LocalCommands = {
     return { certificate: certificatePath, key: keyPath };
   },
 
-  async track(options: TrackOptions, signal: AbortSignal, onReady: (state: TrackState) => void) {
+  async track(
+    options: TrackOptions,
+    signal: AbortSignal,
+    onReady: (state: TrackState) => void,
+    onNotice: (line: string) => void,
+  ) {
     const { trackDisk } = await import("./track-disk.js");
-    return trackDisk(options, signal, onReady);
+    return trackDisk(options, signal, onReady, onNotice);
+  },
+
+  async attach(options, signal, onState) {
+    const { attachUntil } = await import("./attach-disk.js");
+    return attachUntil(options, signal, onState);
+  },
+
+  async detach(options) {
+    const { detachDisk } = await import("./detach-disk.js");
+    return detachDisk(options);
   },
 
   async demo(options: DemoOptions, signal: AbortSignal) {

@@ -1,6 +1,7 @@
 import type { HostService, RouteParameters } from "../management/host-service.js";
 import type { RouteReply } from "../management/routes.js";
 import type {
+  DiskResizeRequest,
   FailoverRequest,
   HostStatus,
   VmEnableRequest,
@@ -82,6 +83,15 @@ export class LocalHostService implements HostService {
     await this.#parts.engine.remove(vmId);
     await this.#parts.vms.remove(vmId);
     return {};
+  }
+
+  async diskResize(
+    { sizeBytes, reconnectClients }: DiskResizeRequest,
+    { vm, disk }: RouteParameters,
+  ): Promise<VmStatus> {
+    const definition = this.#primaryOf(vm);
+    await this.#parts.vms.resizeDisk(definition, disk ?? "", sizeBytes, reconnectClients);
+    return this.#primaryStatus(definition);
   }
 
   async pointList(_body: object, { vm }: RouteParameters): Promise<RouteReply<"pointList">> {

@@ -113,6 +113,25 @@ export class PrimaryVms {
     return served;
   }
 
+  /** Grows the disk of that name or id under its running guest. */
+  async resizeDisk(
+    { vmId, name, disks }: VmDefinition,
+    nameOrId: string,
+    sizeBytes: number,
+    reconnectClients: boolean,
+  ): Promise<void> {
+    const index = disks.findIndex((disk) => disk.name === nameOrId || disk.diskId === nameOrId);
+    const served = await this.served(vmId);
+    const disk = served.disks[index];
+    if (disk === undefined) {
+      throw new TidemarkError("NOT_FOUND", `Cannot find disk ${nameOrId} of VM ${name}.`, {
+        hint: `Its disks are ${disks.map((each) => each.name).join(", ")}.`,
+      });
+    }
+    await disk.resize(sizeBytes);
+    if (reconnectClients) served.server.reconnectClients(disks[index]?.name);
+  }
+
   /** Forgets the VM and ends its exports; its disks and bitmaps stay. */
   async remove(vmId: string): Promise<void> {
     const served = await this.#served.get(vmId);

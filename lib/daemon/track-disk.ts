@@ -4,27 +4,40 @@ import { TidemarkError } from "../model/errors.js";
 import { backingOf, isNbdUri, openBacking } from "../tracking/disk-backing.js";
 import { NbdServer, type NbdServerOptions } from "../tracking/nbd-server.js";
 import { TrackedDisk } from "../tracking/tracked-disk.js";
+import { attendTls, loadTrackTls } from "./track-tls.js";
 
 /** `tidemark track`: one disk over NBD, tracked or (for comparison) not. */
 export async function trackDisk(
   options: TrackOptions,
   signal: AbortSignal,
   onReady: (state: TrackState) => void,
+  onNotice: (line: string) => void,
 ): Promise<void> {
   const place = placeOf(options);
-  await (options.tracking ? serveTracked : servePlain)(options, place, signal, onReady);
+  const { tlsDirectory, allowedClients } = options;
+  const serve = options.tracking ? serveTracked : servePlain;
+  if (tlsDirectory === null) {
+    await serve(options, place, onReady, () => aborted(signal));
+    return;
+  }
+  const load = () => loadTrackTls(tlsDirectory, allowedClients);
+  await serve(options, { ...place, tls: await load() }, onReady, async (server) => {
+    using _attended = attendTls(server, load, onNotice);
+    await aborted(signal);
+  });
 }
 
 async function serveTracked(
   options: TrackOptions,
   place: NbdServerOptions,
-  signal: AbortSignal,
   onReady: (state: TrackState) => void,
+  untilEnd: (server: NbdServer) => Promise<void>,
 ): Promise<void> {
   const bitmapPath = options.bitmapPath ?? bitmapPathOf(options.diskPath);
   await using disk = await TrackedDisk.open({
     path: options.diskPath,
     bitmapPath,
+    direct: options.direct,
     ...(options.granularityBytes === null ? {} : { granularityBytes: options.granularityBytes }),
   });
   const server = await disk.serve(place);
@@ -35,16 +48,19 @@ async function serveTracked(
     granularityBytes: disk.granularityBytes,
     ioEngine: disk.native.engine,
   });
-  await aborted(signal);
+  await untilEnd(server);
 }
 
 async function servePlain(
   options: TrackOptions,
   place: NbdServerOptions,
-  signal: AbortSignal,
   onReady: (state: TrackState) => void,
+  untilEnd: (server: NbdServer) => Promise<void>,
 ): Promise<void> {
-  const device = await openBacking(backingOf(options.diskPath));
+  const backing = backingOf(options.diskPath);
+  const device = await openBacking(
+    backing.kind === "file" ? { ...backing, direct: options.direct } : backing,
+  );
   await using server = await NbdServer.start(place);
   server.addExport("", device, { description: options.diskPath });
   const { sizeBytes, engine } = device;
@@ -55,7 +71,7 @@ async function servePlain(
     granularityBytes: null,
     ioEngine: engine,
   });
-  await aborted(signal);
+  await untilEnd(server);
 }
 
 function bitmapPathOf(diskPath: string): string {
@@ -75,14 +91,22 @@ function placeOf(options: TrackOptions): NbdServerOptions {
       "Cannot serve the disk: because it needs either --socket or --listen.",
     );
   }
+  if (options.allowedClients.length > 0 && options.tlsDirectory === null) {
+    throw new TidemarkError(
+      "INVALID_ARGUMENT",
+      "Cannot allow clients by name: because without TLS they show no certificate.",
+      { hint: "Give --tls-dir too." },
+    );
+  }
   if (socketPath !== null) return { socketPath };
   const host = listenHost ?? "";
-  if (!isLoopback(host) && !options.allowPlain) {
+  const isPlain = options.tlsDirectory === null;
+  if (isPlain && !isLoopback(host) && !options.allowPlain) {
     throw new TidemarkError(
       "INVALID_ARGUMENT",
       `Cannot serve on ${host}: because the connection would be unencrypted beyond loopback.`,
       {
-        hint: "Use a loopback address, or --allow-plain if the network is yours alone.",
+        hint: "Use TLS with --tls-dir, or a loopback address; --allow-plain only if the network is yours alone.",
       },
     );
   }

@@ -4,6 +4,8 @@ import type { RouteBody, RouteName, RouteReply } from "./routes.js";
 export interface RouteParameters {
   /** Id or name. */
   readonly vm?: string;
+  /** Id or name. */
+  readonly disk?: string;
   readonly export?: string;
 }
 

@@ -7,7 +7,7 @@ import * as schema from "./schemas.js";
 
 export interface Route<Body extends z.ZodType, Reply extends z.ZodType> {
   readonly method: "GET" | "POST" | "DELETE";
-  /** ":vm" takes a VM's id or name. */
+  /** ":vm" takes a VM's id or name, ":disk" that of one of its disks. */
   readonly path: string;
   readonly body: Body;
   readonly reply: Reply;
@@ -40,6 +40,13 @@ export const ROUTES = {
   vmSuspend: route("POST", "/vms/:vm/suspend", nothing, schema.vmStatus, "Suspend its replication"),
   vmResume: route("POST", "/vms/:vm/resume", nothing, schema.vmStatus, "Resume its replication"),
   vmRemove: route("DELETE", "/vms/:vm", nothing, nothing, "Remove its replication"),
+  diskResize: route(
+    "POST",
+    "/vms/:vm/disks/:disk/resize",
+    schema.diskResizeRequest,
+    schema.vmStatus,
+    "Grow a disk",
+  ),
   pointList: route(
     "GET",
     "/vms/:vm/points",

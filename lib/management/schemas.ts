@@ -27,6 +27,16 @@ export const failoverRequest = z.strictObject({
   pointId: uuid.optional(),
 });
 
+export const diskResizeRequest = z.strictObject({
+  sizeBytes: z
+    .number()
+    .int()
+    .min(1)
+    .max(2 ** 52),
+  /** Ends the disk's NBD connections after what is in flight, for clients that reconnect. */
+  reconnectClients: z.boolean().default(false),
+});
+
 export const recoveryPoint = z.object({
   pointId: uuid,
   sequence: z.number().int(),
@@ -137,6 +147,7 @@ export const nothing = z.object({});
 
 export type VmEnableRequest = z.infer<typeof vmEnableRequest>;
 export type FailoverRequest = z.infer<typeof failoverRequest>;
+export type DiskResizeRequest = z.infer<typeof diskResizeRequest>;
 export type VmStatus = z.infer<typeof vmStatus>;
 export type HostStatus = z.infer<typeof hostStatus>;
 export type PointExportBody = z.infer<typeof pointExport>;

@@ -14,6 +14,7 @@ import {
   type SegmentSource,
 } from "./delta.js";
 import type { Generation, ReplicatedVm } from "./disk.js";
+import { sameOrGrown } from "./disk-growth.js";
 import { TidemarkError } from "./errors.js";
 import {
   type DecodedSegment,
@@ -59,7 +60,7 @@ interface KeptPoint {
 }
 
 interface KeptVm {
-  readonly vm: ReplicatedVm;
+  vm: ReplicatedVm;
   generation: Generation;
   readonly points: KeptPoint[];
   session: StagingSession | null;
@@ -86,10 +87,11 @@ export class MemoryReplica implements ReplicaEndpoint, SegmentReceiver {
       this.#vms.set(vm.vmId, fresh);
       return statusOf(fresh);
     }
-    if (!isDeepStrictEqual(kept.vm, vm)) {
+    if (kept.vm.name !== vm.name || !sameOrGrown(kept.vm.disks, vm.disks)) {
       throw refusal("CONFLICT", "enable replication", "the replica holds another VM of this id");
     }
     requireGeneration(kept, generation);
+    kept.vm = vm;
     return statusOf(kept);
   }
 
@@ -108,6 +110,7 @@ export class MemoryReplica implements ReplicaEndpoint, SegmentReceiver {
     const kept = this.#vm(header.vmId);
     checkHeader(kept, header);
     checkAttempt(kept, header);
+    kept.vm = { ...kept.vm, disks: header.disks };
     kept.attempts.set(header.deltaId, header.attempt);
     if (kept.open?.header.deltaId === header.deltaId) {
       kept.open.header = header;
@@ -317,7 +320,7 @@ function checkHeader(kept: KeptVm, header: DeltaHeader): void {
     throw refusal("VERSION_UNKNOWN", "take the delta", `its format is ${version}`);
   }
   requireGeneration(kept, header.generation);
-  if (!isDeepStrictEqual(header.disks, kept.vm.disks)) {
+  if (!sameOrGrown(kept.vm.disks, header.disks)) {
     throw refusal("CONFLICT", "take the delta", "it is for other disks");
   }
   if (header.kind === "staging" && header.stagingSessionId === null) {
@@ -409,10 +412,16 @@ function pointOf(
   };
 }
 
+function grown(content: Uint8Array, sizeBytes: number): Uint8Array {
+  const copy = new Uint8Array(sizeBytes);
+  copy.set(content);
+  return copy;
+}
+
 function contentWith(kept: KeptVm, added: readonly ArrivedSegment[]): Uint8Array[] {
   const head = kept.points.at(-1)?.disks;
-  const disks = kept.vm.disks.map(
-    (disk, diskIndex) => head?.[diskIndex]?.slice() ?? new Uint8Array(disk.sizeBytes),
+  const disks = kept.vm.disks.map((disk, diskIndex) =>
+    grown(head?.[diskIndex] ?? new Uint8Array(0), disk.sizeBytes),
   );
   for (const { segment } of added) {
     const disk = disks[segment.diskIndex] ?? new Uint8Array(0);

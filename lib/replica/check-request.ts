@@ -33,12 +33,6 @@ export function sameGeneration(a: Generation, b: Generation): boolean {
   return a.number === b.number && a.id === b.id;
 }
 
-export function sameDisks(a: readonly DiskGeometry[], b: readonly DiskGeometry[]): boolean {
-  const fields = (disks: readonly DiskGeometry[]) =>
-    disks.map((disk) => [disk.diskId, disk.name, disk.sizeBytes, disk.granularityBytes]);
-  return JSON.stringify(fields(a)) === JSON.stringify(fields(b));
-}
-
 /** Answers the header with canonical ids. */
 export function checkHeader(header: DeltaHeader): DeltaHeader {
   const formatVersion: number = header.formatVersion;

@@ -29,7 +29,7 @@ export async function mergeLayers(
       [...layerPaths],
       "",
     );
-  const base = await native.openFileDevice(basePath, false, false);
+  const base = await native.openFileDevice(basePath, false, false, "none");
   const layersAlone = await open("");
   const merged = await open(basePath);
   try {

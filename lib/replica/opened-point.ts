@@ -1,6 +1,7 @@
 import type { DiskGeometry } from "../model/disk.js";
 import { TidemarkError } from "../model/errors.js";
 import type { RecoveryPoint } from "../model/replica-endpoint.js";
+import type { PointManifest } from "./documents.js";
 import type { LayerNative } from "./replica-tools.js";
 import type { VmReplica } from "./vm-replica.js";
 
@@ -34,13 +35,21 @@ export function openedPoint(replica: VmReplica, pointId: string): OpenedPoint {
   const hasBase = base.sequence > 0 || base.mergingSequence !== null;
   const above = chain.aboveBase(manifest.point.sequence);
   const disks = document.vm.disks.map((geometry) => ({
-    geometry,
+    geometry: geometryAt(manifest, geometry),
     basePath: hasBase ? paths.diskBase(geometry.diskId) : "",
     layerPaths: above
       .flatMap((one) => one.disks.filter((disk) => disk.diskId === geometry.diskId))
       .flatMap((disk) => disk.layers.map((layer) => paths.layer(layer.fileName))),
   }));
   return { point: manifest.point, disks, release: replica.pins.pin(pointId) };
+}
+
+/** Of the disk as it was at the point; it may have grown since. */
+function geometryAt(manifest: PointManifest, present: DiskGeometry): DiskGeometry {
+  const then = manifest.disks.find((disk) => disk.diskId === present.diskId);
+  if (then === undefined) return present;
+  const { sizeBytes, granularityBytes } = then;
+  return { ...present, sizeBytes, granularityBytes };
 }
 
 export async function verifyOpenedPoint(

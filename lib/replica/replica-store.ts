@@ -1,6 +1,6 @@
-import { isDeepStrictEqual } from "node:util";
 import type { DeltaHeader, SegmentReceipt, SegmentSource } from "../model/delta.js";
 import type { Generation, ReplicatedVm } from "../model/disk.js";
+import { sameOrGrown } from "../model/disk-growth.js";
 import { TidemarkError, toTidemarkError } from "../model/errors.js";
 import type {
   CommitRequest,
@@ -101,7 +101,8 @@ export class ReplicaStore implements ReplicaEndpoint, SegmentReceiver {
     return this.#enabling.run(async () => {
       if (!this.#vms.has(checked.vmId)) await this.#create(checked, first);
       const replica = this.#vm(checked.vmId);
-      if (!isDeepStrictEqual(replica.document.vm, checked)) {
+      const { vm: known } = replica.document;
+      if (known.name !== checked.name || !sameOrGrown(known.disks, checked.disks)) {
         throw new TidemarkError(
           "CONFLICT",
           `Cannot enable VM ${checked.vmId}: because the replica knows it with another name or other disks.`,
@@ -109,6 +110,7 @@ export class ReplicaStore implements ReplicaEndpoint, SegmentReceiver {
         );
       }
       replica.requireGeneration(first);
+      await this.#change(replica, () => replica.growDisks(checked.disks));
       return replica.status();
     });
   }

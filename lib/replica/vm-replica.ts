@@ -2,13 +2,14 @@ import { randomUUID } from "node:crypto";
 import { join } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import type { DeltaHeader, SegmentReceipt } from "../model/delta.js";
-import type { Generation } from "../model/disk.js";
+import type { DiskGeometry, Generation } from "../model/disk.js";
+import { sameOrGrown } from "../model/disk-growth.js";
 import { TidemarkError, toTidemarkError } from "../model/errors.js";
 import type { CommitRequest, RecoveryPoint, ReplicaVmStatus } from "../model/replica-endpoint.js";
 import { AsyncLock } from "./async-lock.js";
-import { sameDisks, sameGeneration } from "./check-request.js";
+import { sameGeneration } from "./check-request.js";
 import { answerOfEarlierCommit, commitDelta } from "./commit-delta.js";
-import { DELTA_DOCUMENT, type VmDocument } from "./documents.js";
+import { DELTA_DOCUMENT, VM_DOCUMENT, type VmDocument } from "./documents.js";
 import { writeDocument } from "./durable-document.js";
 import { deltaNotOpen, OpenDelta } from "./open-delta.js";
 import { Pins } from "./pins.js";
@@ -42,7 +43,7 @@ export class VmReplica {
   readonly paths: VmPaths;
   readonly chain: PointChain;
   readonly #tools: ReplicaTools;
-  readonly #document: VmDocument;
+  #document: VmDocument;
   #session: StagingSession | null;
   #open: OpenDelta | null;
   #nextOrder: number;
@@ -122,8 +123,17 @@ export class VmReplica {
       }
     }
     await this.#supersedeOpen();
+    await this.growDisks(header.disks);
     this.#open = await this.#create(header);
     return [];
+  }
+
+  /** Durable when it resolves. A point keeps the size that its disks had: its manifest says it. */
+  async growDisks(disks: readonly DiskGeometry[]): Promise<void> {
+    if (isDeepStrictEqual(disks, this.#document.vm.disks)) return;
+    const document = { ...this.#document, vm: { ...this.#document.vm, disks } };
+    await writeDocument(this.#tools.files, VM_DOCUMENT, this.paths.vmFile, document);
+    this.#document = document;
   }
 
   async commit(request: CommitRequest): Promise<RecoveryPoint | null> {
@@ -170,7 +180,7 @@ export class VmReplica {
   #refuseUnlessFollowing(header: DeltaHeader): void {
     this.refuseIfDamaged();
     this.requireGeneration(header.generation);
-    if (!sameDisks(header.disks, this.#document.vm.disks)) {
+    if (!sameOrGrown(this.#document.vm.disks, header.disks)) {
       throw refusal("CONFLICT", header, "its disks are not those that were enabled");
     }
     const headId = this.#headId();

@@ -5,6 +5,7 @@
  */
 import { createHash } from "node:crypto";
 import type { DeltaHeader, SegmentPlan, SegmentReceipt } from "../model/delta.js";
+import type { DiskGeometry } from "../model/disk.js";
 import { TidemarkError, toTidemarkError } from "../model/errors.js";
 import type { TargetChanges } from "../model/vm-tracker.js";
 import type { RelationshipContext } from "./relationship-context.js";
@@ -75,6 +76,8 @@ class Delivery {
   readonly #changes: TargetChanges;
   readonly #draft: DeltaDraft;
   readonly #onSegment: OnSegment;
+  /** As of the checkpoint: a disk does not grow while its changes are held. */
+  readonly #disks: readonly DiskGeometry[];
   readonly #released = new Set<number>();
   #receipts = new Map<number, SegmentReceipt>();
 
@@ -88,6 +91,7 @@ class Delivery {
     this.#changes = changes;
     this.#draft = draft;
     this.#onSegment = onSegment;
+    this.#disks = context.vm.disks;
   }
 
   get arrivedCount(): number {
@@ -115,7 +119,7 @@ class Delivery {
       vmId: vm.vmId,
       generation: journal.record.generation,
       cut: this.#changes.cut,
-      disks: vm.disks,
+      disks: this.#disks,
       segmentCount: this.#changes.segments.length,
     };
   }

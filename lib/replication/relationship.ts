@@ -383,7 +383,14 @@ export class Relationship {
     this.#endpoint ??= this.#ports.openReplica(settings);
     this.#context = {
       ...this.#randomAndLimits(),
-      vm: { vmId: this.vmId, name, disks: tracker.disks },
+      vm: {
+        vmId: this.vmId,
+        name,
+        // They may grow.
+        get disks() {
+          return tracker.disks;
+        },
+      },
       targetId: settings.targetId,
       tracker,
       endpoint: this.#endpoint,

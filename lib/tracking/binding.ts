@@ -9,6 +9,14 @@
  */
 import { createRequire } from "node:module";
 
+/** How an image is locked against QEMU and its tools (docs/image-locking.md). */
+export type ImageLock =
+  /** Nobody else may write. */
+  | "exclusive"
+  /** For a hand-over: the other side has it too, and is not asked. */
+  | "shared"
+  | "none";
+
 /** Any block device of the data plane. */
 export interface NativeDevice {
   readonly sizeBytes: number;
@@ -16,6 +24,10 @@ export interface NativeDevice {
   read(offsetBytes: number, into: Uint8Array): Promise<void>;
   write(offsetBytes: number, from: Uint8Array): Promise<void>;
   flush(): Promise<void>;
+  /** Grows it; INVALID_ARGUMENT for less than it has, UNSUPPORTED where it cannot grow. */
+  resize(sizeBytes: number): Promise<void>;
+  /** Changes the lock of a file or block device; IN_USE leaves it as it was. */
+  lockImage(lock: ImageLock): Promise<void>;
   trim(offsetBytes: number, lengthBytes: number): Promise<void>;
   writeZeroes(offsetBytes: number, lengthBytes: number): Promise<void>;
   /** [length, flags, ...] of a named context from `offsetBytes` on. */
@@ -129,24 +141,56 @@ export interface NativeCheckpoint {
   readonly captures: NativeCapture[];
 }
 
+export interface NativeNbdTls {
+  readonly certificatePem: string;
+  readonly keyPem: string;
+  /** "": no client certificate is asked for. */
+  readonly authorityPem: string;
+  readonly allowedClients: string[];
+}
+
 export interface NativeNbdServerOptions {
   readonly unixPath: string;
   readonly host: string;
   readonly port: number;
   readonly threadCount: number;
   readonly maxConnections: number;
+  readonly tls: NativeNbdTls | null;
+  /** Its client is this machine's kernel: nothing that serves it may wait for memory. */
+  readonly forKernelClient?: boolean;
 }
 
 export interface NativeNbdServer {
   readonly address: string;
   addExport(name: string, device: NativeDevice, description: string, readOnly: boolean): void;
   removeExport(name: string): Promise<void>;
+  setTls(tls: NativeNbdTls): void;
+  /** Ends its connections after what is in flight; who comes back is served again. */
+  reconnectClients(name: string): void;
   statistics(): {
     connectionsOpen: number;
     connectionsTotal: number;
     requestsTotal: number;
     errorsTotal: number;
+    tlsRefusalsTotal: number;
+    lastTlsRefusal: string;
   };
+  close(): Promise<void>;
+}
+
+export interface NativeNbdAttachment {
+  /** Of the NBD server, and its export. */
+  readonly unixPath: string;
+  readonly exportName: string;
+  readonly connectionCount: number;
+  readonly blockBytes: number;
+  readonly requestLimitSeconds: number;
+  readonly reconnectLimitSeconds: number;
+  /** Shown in /sys/block/nbdN/backend where the kernel keeps it. */
+  readonly backendId: string;
+}
+
+export interface NativeLinkKeeper {
   close(): Promise<void>;
 }
 
@@ -175,7 +219,13 @@ export interface NativeLayerSummary {
 
 export interface NativeBinding {
   crc32c(data: Uint8Array, seed: number): number;
-  openFileDevice(path: string, readOnly: boolean, direct: boolean): Promise<NativeDevice>;
+  /** `lock` follows QEMU's convention for images; IN_USE when somebody's contradicts it. */
+  openFileDevice(
+    path: string,
+    readOnly: boolean,
+    direct: boolean,
+    lock: ImageLock,
+  ): Promise<NativeDevice>;
   /** `reconnectLimitMs` 0: for ever. */
   openNbdDevice(
     uri: string,
@@ -225,6 +275,28 @@ export interface NativeBinding {
     layerPaths: string[],
     scratchPath: string,
   ): Promise<NativeDevice>;
+  /** Rejects with UNSUPPORTED, saying what to do, when the kernel has no nbd. */
+  probeKernelNbd(): Promise<void>;
+  /** The number of the /dev/nbdN; `index` -1 takes any that is free. */
+  connectKernelNbd(attachment: NativeNbdAttachment, index: number): Promise<number>;
+  reconnectKernelNbd(attachment: NativeNbdAttachment, index: number): Promise<void>;
+  /** Flushes; IN_USE while it is mounted. */
+  disconnectKernelNbd(index: number): Promise<void>;
+  /** Without flushing or asking: what is not written is lost. */
+  dropKernelNbd(index: number): Promise<void>;
+  /** Gives the device fresh connections when the kernel has given some up. */
+  keepLinks(attachment: NativeNbdAttachment, index: number): Promise<NativeLinkKeeper>;
+  /** The loop device's path. */
+  attachLoopDevice(filePath: string, blockBytes: number): Promise<string>;
+  /** Flushes; IN_USE while it is mounted. */
+  detachLoopDevice(devicePath: string): Promise<void>;
+  /**
+   * Without flushing or asking, if `filePath` is its file; while something has it
+   * open it goes with the last one's close.
+   */
+  dropLoopDevice(devicePath: string, filePath: string): Promise<void>;
+  /** Aborts its connection and unmounts it: what waits for it gets an error. */
+  endFuseMount(path: string): Promise<void>;
   /** A listening TCP socket with SO_REUSEPORT; the descriptor is the caller's to close. */
   reusePortSocket(host: string, port: number): number;
 }

@@ -193,6 +193,7 @@ export async function takeCheckpoint(
 ): Promise<Checkpoint> {
   const natives = disks.map((disk) => disk.native);
   const slots = disks.map((disk) => disk.slotOf(target));
+  for (const disk of disks) await disk.resized();
   const takenAtMs = Date.now();
   const taken = await nativeCheckpoint(natives, slots, options);
   const members = taken.captures.map((capture, index): Member => {

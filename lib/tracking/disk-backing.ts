@@ -1,5 +1,5 @@
 import { TidemarkError } from "../model/errors.js";
-import { binding, type NativeDevice } from "./binding.js";
+import { binding, type ImageLock, type NativeDevice } from "./binding.js";
 
 /** Where a disk's content is. */
 export type DiskBacking =
@@ -9,6 +9,8 @@ export type DiskBacking =
       readonly path: string;
       /** Past the page cache (O_DIRECT). Default false. */
       readonly direct?: boolean;
+      /** In QEMU's own convention for images. Default "exclusive". */
+      readonly lock?: ImageLock;
     }
   | {
       readonly kind: "nbd";
@@ -62,7 +64,12 @@ export function placeOf(backing: DiskBacking): string {
 export async function openBacking(backing: DiskBacking): Promise<NativeDevice> {
   switch (backing.kind) {
     case "file":
-      return binding.openFileDevice(backing.path, false, backing.direct ?? false);
+      return binding.openFileDevice(
+        backing.path,
+        false,
+        backing.direct ?? false,
+        backing.lock ?? "exclusive",
+      );
     case "nbd":
       return openUpstream(backing);
     case "memory":

@@ -1,5 +1,5 @@
 import { TidemarkError, toTidemarkError } from "../model/errors.js";
-import { binding, type NativeDevice, type NativeNbdServer } from "./binding.js";
+import { binding, type NativeDevice, type NativeNbdServer, type NativeNbdTls } from "./binding.js";
 
 export interface NbdServerOptions {
   /** Either this Unix socket ... */
@@ -11,6 +11,33 @@ export interface NbdServerOptions {
   readonly threadCount?: number;
   /** Default 256. */
   readonly maxConnections?: number;
+  /** With it every client must use TLS; without it none can. */
+  readonly tls?: NbdTlsOptions;
+}
+
+/** All PEM. */
+export interface NbdTlsOptions {
+  /** The server's certificate, its intermediates behind it. */
+  readonly certificatePem: string;
+  /** Its private key, without a passphrase. */
+  readonly keyPem: string;
+  /**
+   * Clients must show a certificate of one of these authorities, for clientAuth;
+   * revocation lists in the same text are honoured. Without it no certificate is
+   * asked for, and whoever reaches the server may use it.
+   */
+  readonly authorityPem?: string;
+  /**
+   * Names that clients' certificates must have one of: exact, or "*.example.com"
+   * for all under it. A certificate without host names has its common name looked
+   * at. Default: any that an authority signed.
+   */
+  readonly allowedClients?: readonly string[];
+  /**
+   * Its client is this machine's kernel: nothing that serves it may wait for memory
+   * that may have to wait for it. Needs root. Default false.
+   */
+  readonly forKernelClient?: boolean;
 }
 
 export interface NbdExportOptions {
@@ -23,16 +50,22 @@ export interface NbdServerStatistics {
   readonly connectionsTotal: number;
   readonly requestsTotal: number;
   readonly errorsTotal: number;
+  /** Clients that did not get through the TLS handshake. */
+  readonly tlsRefusalsTotal: number;
+  /** Why the last of them did not, a sentence; "" while there is none. */
+  readonly lastTlsRefusal: string;
 }
 
 /** An NBD server on threads of its own: nothing that JavaScript does delays its clients. */
 export class NbdServer implements AsyncDisposable {
   readonly #native: NativeNbdServer;
+  readonly #scheme: "nbd" | "nbds";
   /** "unix:PATH" or "HOST:PORT". */
   readonly address: string;
 
-  private constructor(native: NativeNbdServer) {
+  private constructor(native: NativeNbdServer, scheme: "nbd" | "nbds") {
     this.#native = native;
+    this.#scheme = scheme;
     this.address = native.address;
   }
 
@@ -51,7 +84,10 @@ export class NbdServer implements AsyncDisposable {
           port: options.port ?? 0,
           threadCount: options.threadCount ?? 0,
           maxConnections: options.maxConnections ?? 256,
+          tls: options.tls === undefined ? null : nativeTls(options.tls),
+          forKernelClient: options.forKernelClient ?? false,
         }),
+        options.tls === undefined ? "nbd" : "nbds",
       );
     } catch (thrown) {
       throw toTidemarkError(thrown);
@@ -71,16 +107,33 @@ export class NbdServer implements AsyncDisposable {
     });
   }
 
+  /**
+   * Certificates for connections that come from now on; those that are open go on.
+   * What cannot be used is refused and changes nothing. INVALID_ARGUMENT for a
+   * server without TLS.
+   */
+  setTls(tls: NbdTlsOptions): void {
+    typed(() => this.#native.setTls(nativeTls(tls)));
+  }
+
+  /**
+   * Ends the export's connections after what is in flight, without an error: a
+   * client that reconnects by itself learns the disk's present size.
+   */
+  reconnectClients(name = ""): void {
+    typed(() => this.#native.reconnectClients(name));
+  }
+
   statistics(): NbdServerStatistics {
     return typed(() => this.#native.statistics());
   }
 
-  /** The NBD URI of an export. */
+  /** The NBD URI of an export; with TLS, clients add where their own certificates are. */
   uriOf(exportName: string): string {
     const name = encodeURIComponent(exportName);
     return this.address.startsWith("unix:")
-      ? `nbd+unix:///${name}?socket=${encodeURI(this.address.slice("unix:".length))}`
-      : `nbd://${this.address}/${name}`;
+      ? `${this.#scheme}+unix:///${name}?socket=${encodeURI(this.address.slice("unix:".length))}`
+      : `${this.#scheme}://${this.address}/${name}`;
   }
 
   /** Finishes what is in flight, closes the sockets. Idempotent. */
@@ -91,6 +144,11 @@ export class NbdServer implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }
+}
+
+function nativeTls(tls: NbdTlsOptions): NativeNbdTls {
+  const { certificatePem, keyPem, authorityPem = "", allowedClients = [] } = tls;
+  return { certificatePem, keyPem, authorityPem, allowedClients: [...allowedClients] };
 }
 
 function typed<T>(call: () => T): T {

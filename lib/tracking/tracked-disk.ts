@@ -1,7 +1,9 @@
 import { randomUUID } from "node:crypto";
 import { access } from "node:fs/promises";
+import { setTimeout as sleep } from "node:timers/promises";
 import { TidemarkError, toTidemarkError } from "../model/errors.js";
-import { binding, type NativeDevice, type NativeTrackedDevice } from "./binding.js";
+import { type AttachedDevice, attachDisk, type AttachOptions } from "./attach-disk.js";
+import { binding, type ImageLock, type NativeDevice, type NativeTrackedDevice } from "./binding.js";
 import {
   backingOf,
   type DiskBacking,
@@ -25,6 +27,23 @@ export interface TrackedDiskOptions {
   readonly granularityBytes?: number;
   /** With `path`, of a file or a block device: past the page cache (O_DIRECT). Default false. */
   readonly direct?: boolean;
+  /**
+   * With `path`: the image's lock, in QEMU's own convention. Default "exclusive": IN_USE while
+   * QEMU has it open, and QEMU refuses it from then on. "shared" for a hand-over in
+   * which QEMU has it open and is about to come through Tidemark.
+   */
+  readonly lock?: ImageLock;
+}
+
+export interface ResizeOptions {
+  /** How long open checkpoints of the disk may take to end. Default 60000. */
+  readonly checkpointWaitMs?: number;
+  /**
+   * Ends the connections of the servers that serve() made, after what is in
+   * flight: clients that come back by themselves see the new size. Default false:
+   * a client that does not come back would be cut off.
+   */
+  readonly reconnectClients?: boolean;
 }
 
 /** What a new target starts with as changed. */
@@ -62,22 +81,24 @@ export class TrackedDisk implements AsyncDisposable {
   /** Of the backing: a path or a URI, or "memory". */
   readonly path: string;
   readonly bitmapPath: string;
-  readonly sizeBytes: number;
-  readonly granularityBytes: number;
   /** False when the bitmap was new, or not closed the last time. */
   readonly openedClean: boolean;
   readonly #native: NativeTrackedDevice;
   readonly #servers = new Set<NbdServer>();
   readonly #checkpoints = new Set<Checkpoint>();
+  readonly #attached = new Set<AttachedDevice>();
   #isClosed = false;
+  #sizeBytes: number;
+  #granularityBytes: number;
+  #resizing: Promise<void> = Promise.resolve();
 
   private constructor(native: NativeTrackedDevice, path: string, bitmapPath: string) {
     this.#native = native;
     this.diskId = native.diskId;
     this.path = path;
     this.bitmapPath = bitmapPath;
-    this.sizeBytes = native.sizeBytes;
-    this.granularityBytes = native.granularityBytes;
+    this.#sizeBytes = native.sizeBytes;
+    this.#granularityBytes = native.granularityBytes;
     this.openedClean = native.openedClean;
   }
 
@@ -113,6 +134,50 @@ export class TrackedDisk implements AsyncDisposable {
   get native(): NativeTrackedDevice {
     if (this.#isClosed) throw new TidemarkError("CLOSED", "Cannot use the disk: it is closed.");
     return this.#native;
+  }
+
+  get sizeBytes(): number {
+    return this.#sizeBytes;
+  }
+
+  /** Doubles when the disk grows beyond what its maps can hold. */
+  get granularityBytes(): number {
+    return this.#granularityBytes;
+  }
+
+  /**
+   * Grows the disk while it is written to; durable when it resolves. What it grew
+   * by counts as changed for every target. A file is extended; a block device must
+   * have been, by its administrator. Open checkpoints are waited for (IN_USE when
+   * they do not end in time), new ones wait for this.
+   *
+   * New NBD connections see the new size; see docs/resize.md for what a running
+   * guest needs.
+   */
+  async resize(sizeBytes: number, options: ResizeOptions = {}): Promise<void> {
+    const { native } = this;
+    const resizing = this.#resizing.then(() =>
+      retriedWhileInUse(() => native.resize(sizeBytes), options.checkpointWaitMs ?? 60_000),
+    );
+    this.#resizing = resizing.catch(() => undefined);
+    await resizing;
+    this.#sizeBytes = native.sizeBytes;
+    this.#granularityBytes = native.granularityBytes;
+    if (options.reconnectClients !== true) return;
+    for (const server of this.#servers) server.reconnectClients();
+  }
+
+  /**
+   * Changes the image's lock: to "exclusive" at the end of a hand-over, when QEMU
+   * has let go of the image (IN_USE until then), to "shared" at the begin of one.
+   */
+  async lockImage(lock: ImageLock): Promise<void> {
+    await rethrown(() => this.native.lockImage(lock));
+  }
+
+  /** For checkpoints alone: resolves when no resize is under way. */
+  async resized(): Promise<void> {
+    await this.#resizing;
   }
 
   /**
@@ -173,6 +238,18 @@ export class TrackedDisk implements AsyncDisposable {
     return this.native.upstream();
   }
 
+  /**
+   * Gives the disk as a block device of this machine, "/dev/nbdN" or "/dev/loopN";
+   * finds the device again that a killed process has left. Detach it before close().
+   */
+  async attach(options: AttachOptions = {}): Promise<AttachedDevice> {
+    const { native, diskId, path } = this;
+    const onEnd = (ended: AttachedDevice) => this.#attached.delete(ended);
+    const attached = await attachDisk({ native, diskId, path }, options, onEnd);
+    this.#attached.add(attached);
+    return attached;
+  }
+
   async read(offsetBytes: number, into: Uint8Array): Promise<void> {
     await rethrown(() => this.native.read(offsetBytes, into));
   }
@@ -185,7 +262,7 @@ export class TrackedDisk implements AsyncDisposable {
     await rethrown(() => this.native.flush());
   }
 
-  /** Ends its servers, syncs, and marks the bitmap clean. IN_USE while a checkpoint is open. */
+  /** Ends its servers, syncs, and marks the bitmap clean. IN_USE while a checkpoint is open, or attached. */
   async close(): Promise<void> {
     if (this.#isClosed) return;
     if (this.#checkpoints.size > 0) {
@@ -193,6 +270,13 @@ export class TrackedDisk implements AsyncDisposable {
         "IN_USE",
         `Cannot close disk ${this.path}: because a checkpoint of it is open.`,
         { hint: "End the checkpoint with commit() or rollback() first." },
+      );
+    }
+    for (const { devicePath } of this.#attached) {
+      throw new TidemarkError(
+        "IN_USE",
+        `Cannot close disk ${this.path}: because it is attached as ${devicePath}.`,
+        { hint: "End that with detach() or release() first." },
       );
     }
     this.#isClosed = true;
@@ -250,7 +334,8 @@ function backingOfOptions(options: TrackedDiskOptions): DiskBacking {
   }
   if (options.backing !== undefined) return options.backing;
   const backing = backingOf(options.path ?? "");
-  return backing.kind === "file" ? { ...backing, direct: options.direct ?? false } : backing;
+  if (backing.kind !== "file") return backing;
+  return { ...backing, direct: options.direct ?? false, lock: options.lock ?? "exclusive" };
 }
 
 function defaultBitmapPath(backing: DiskBacking): string {
@@ -266,6 +351,21 @@ function defaultBitmapPath(backing: DiskBacking): string {
 async function giveBackLeftovers(native: NativeTrackedDevice): Promise<void> {
   for (const target of native.targets()) {
     if (target.inFlightBlocks > 0) await rethrown(() => native.giveBack(target.slot));
+  }
+}
+
+const IN_USE_RETRY_MS = 20;
+
+async function retriedWhileInUse(call: () => Promise<void>, limitMs: number): Promise<void> {
+  const deadlineMs = performance.now() + limitMs;
+  for (;;) {
+    try {
+      return await rethrown(call);
+    } catch (thrown) {
+      const { code } = toTidemarkError(thrown);
+      if (code !== "IN_USE" || performance.now() >= deadlineMs) throw thrown;
+    }
+    await sleep(IN_USE_RETRY_MS);
   }
 }
 

@@ -19,7 +19,7 @@ export interface CaptureBudget {
 
 /** The tracked disks of one VM, for the engine. The disks stay the caller's to close. */
 export class TrackedVm implements VmTracker {
-  readonly disks: readonly DiskGeometry[];
+  readonly #names: readonly string[];
   readonly #disks: readonly TrackedDisk[];
   readonly #budget: CaptureBudget;
   #sequence = 0;
@@ -29,11 +29,15 @@ export class TrackedVm implements VmTracker {
   constructor(disks: readonly TrackedDisk[], names: readonly string[], budget: CaptureBudget) {
     this.#disks = disks;
     this.#budget = budget;
-    this.disks = disks.map((disk, index) => ({
-      diskId: disk.diskId,
-      name: names[index] ?? `disk${index}`,
-      sizeBytes: disk.sizeBytes,
-      granularityBytes: disk.granularityBytes,
+    this.#names = names;
+  }
+
+  get disks(): readonly DiskGeometry[] {
+    return this.#disks.map(({ diskId, sizeBytes, granularityBytes }, index) => ({
+      diskId,
+      name: this.#names[index] ?? `disk${index}`,
+      sizeBytes,
+      granularityBytes,
     }));
   }
 

@@ -6,6 +6,7 @@
 
 #include "addon/addon_data.h"
 #include "addon/arguments.h"
+#include "addon/attach_functions.h"
 #include "addon/capture_object.h"
 #include "addon/device_object.h"
 #include "addon/layer_objects.h"
@@ -31,6 +32,7 @@ void define_constructors(Napi::Env env) {
   data->tracked_device = Napi::Persistent(TrackedDeviceObject::define(env));
   data->capture = Napi::Persistent(CaptureObject::define(env));
   data->nbd_server = Napi::Persistent(NbdServerObject::define(env));
+  data->link_keeper = Napi::Persistent(LinkKeeperObject::define(env));
   data->layer_segment_writer = Napi::Persistent(LayerSegmentWriterObject::define(env));
   env.SetInstanceData(data);
 }
@@ -55,6 +57,7 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   add("verifyLayer", verify_layer_js);
   add("openLayeredDevice", open_layered_device_js);
   add("reusePortSocket", reuse_port_socket_js);
+  add_attach_functions(env, exports);
   return exports;
 }
 

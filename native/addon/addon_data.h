@@ -11,6 +11,7 @@ struct AddonData {
   Napi::FunctionReference tracked_device;
   Napi::FunctionReference capture;
   Napi::FunctionReference nbd_server;
+  Napi::FunctionReference link_keeper;
   Napi::FunctionReference layer_segment_writer;
 
   static AddonData& of(Napi::Env env) { return *env.GetInstanceData<AddonData>(); }

@@ -27,6 +27,15 @@ IoOp op_argument(const Napi::CallbackInfo& info, size_t index) {
                                        "Cannot use " + name + ": no such operation."));
 }
 
+ImageLockMode lock_argument(const Napi::CallbackInfo& info, size_t index) {
+  const std::string name = string_argument(info, index);
+  if (name == "exclusive") return ImageLockMode::kExclusive;
+  if (name == "shared") return ImageLockMode::kShared;
+  if (name == "none") return ImageLockMode::kNone;
+  throw to_js_error(info.Env(), Status(ErrorCode::kInvalidArgument,
+                                       "Cannot use " + name + ": because it is no image lock."));
+}
+
 }  // namespace
 
 DeviceHandleAccess& device_argument(const Napi::CallbackInfo& info, size_t index) {
@@ -93,6 +102,16 @@ Napi::Promise device_write_zeroes(const Napi::CallbackInfo& info, Lease<BlockDev
     if (!is_inside(*device, offset_bytes, length_bytes)) return outside("write zeroes");
     return write_zeroes_sync(*device, offset_bytes, length_bytes);
   });
+}
+
+Napi::Promise device_resize(const Napi::CallbackInfo& info, Lease<BlockDevice> device) {
+  const uint64_t size_bytes = bytes_argument(info, 0);
+  return run_status_task(info.Env(), [device, size_bytes] { return device->resize(size_bytes); });
+}
+
+Napi::Promise device_lock_image(const Napi::CallbackInfo& info, Lease<BlockDevice> device) {
+  const ImageLockMode mode = lock_argument(info, 0);
+  return run_status_task(info.Env(), [device, mode] { return device->lock_image(mode); });
 }
 
 Napi::Promise device_extents(const Napi::CallbackInfo& info, Lease<BlockDevice> device) {
@@ -186,6 +205,7 @@ Napi::Value open_file_device_js(const Napi::CallbackInfo& info) {
   parameters.path = string_argument(info, 0);
   parameters.read_only = bool_argument(info, 1);
   parameters.direct = bool_argument(info, 2);
+  parameters.lock = lock_argument(info, 3);
   return AsyncTask<std::shared_ptr<BlockDevice>>::run(
       info.Env(), [parameters] { return open_file_device(parameters); },
       [](Napi::Env env, std::shared_ptr<BlockDevice>& device) -> Napi::Value {

@@ -36,6 +36,8 @@ Napi::Promise device_write(const Napi::CallbackInfo& info, Lease<BlockDevice> de
 Napi::Promise device_flush(const Napi::CallbackInfo& info, Lease<BlockDevice> device);
 Napi::Promise device_trim(const Napi::CallbackInfo& info, Lease<BlockDevice> device);
 Napi::Promise device_write_zeroes(const Napi::CallbackInfo& info, Lease<BlockDevice> device);
+Napi::Promise device_resize(const Napi::CallbackInfo& info, Lease<BlockDevice> device);
+Napi::Promise device_lock_image(const Napi::CallbackInfo& info, Lease<BlockDevice> device);
 Napi::Promise device_extents(const Napi::CallbackInfo& info, Lease<BlockDevice> device);
 
 // The state of the NBD upstream that a device is, or that it tracks; null for others.
@@ -65,6 +67,8 @@ class DeviceObjectBase : public Napi::ObjectWrap<Self>, public DeviceHandleAcces
         Self::InstanceMethod("flush", &Self::flush),
         Self::InstanceMethod("trim", &Self::trim),
         Self::InstanceMethod("writeZeroes", &Self::write_zeroes),
+        Self::InstanceMethod("resize", &Self::resize),
+        Self::InstanceMethod("lockImage", &Self::lock_image),
         Self::InstanceMethod("extents", &Self::extents),
         Self::InstanceMethod("giveUp", &Self::give_up),
         Self::InstanceMethod("upstream", &Self::upstream),
@@ -96,6 +100,12 @@ class DeviceObjectBase : public Napi::ObjectWrap<Self>, public DeviceHandleAcces
   }
   Napi::Value write_zeroes(const Napi::CallbackInfo& info) {
     return device_write_zeroes(info, device_lease(info.Env()));
+  }
+  Napi::Value resize(const Napi::CallbackInfo& info) {
+    return device_resize(info, device_lease(info.Env()));
+  }
+  Napi::Value lock_image(const Napi::CallbackInfo& info) {
+    return device_lock_image(info, device_lease(info.Env()));
   }
   Napi::Value extents(const Napi::CallbackInfo& info) {
     return device_extents(info, device_lease(info.Env()));

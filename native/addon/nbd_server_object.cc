@@ -47,6 +47,22 @@ Result<UniqueFd> listen_with_reuse_port(const std::string& host, uint16_t port) 
   return fd;
 }
 
+std::string string_of(const Napi::Object& options, const char* name) {
+  return options.Get(name).As<Napi::String>().Utf8Value();
+}
+
+NbdTlsParameters tls_parameters_of(const Napi::Object& tls) {
+  NbdTlsParameters parameters;
+  parameters.certificate_pem = string_of(tls, "certificatePem");
+  parameters.key_pem = string_of(tls, "keyPem");
+  parameters.authority_pem = string_of(tls, "authorityPem");
+  const auto allowed = tls.Get("allowedClients").As<Napi::Array>();
+  for (uint32_t i = 0; i < allowed.Length(); ++i) {
+    parameters.allowed_clients.push_back(allowed.Get(i).As<Napi::String>().Utf8Value());
+  }
+  return parameters;
+}
+
 }  // namespace
 
 Napi::Function NbdServerObject::define(Napi::Env env) {
@@ -56,6 +72,8 @@ Napi::Function NbdServerObject::define(Napi::Env env) {
                          InstanceAccessor("address", &Self::address, nullptr),
                          InstanceMethod("addExport", &Self::add_export),
                          InstanceMethod("removeExport", &Self::remove_export),
+                         InstanceMethod("setTls", &Self::set_tls),
+                         InstanceMethod("reconnectClients", &Self::reconnect_clients),
                          InstanceMethod("statistics", &Self::statistics),
                          InstanceMethod("close", &Self::close),
                      });
@@ -87,6 +105,17 @@ Napi::Value NbdServerObject::remove_export(const Napi::CallbackInfo& info) {
   });
 }
 
+Napi::Value NbdServerObject::set_tls(const Napi::CallbackInfo& info) {
+  const NbdTlsParameters parameters = tls_parameters_of(info[0].As<Napi::Object>());
+  throw_unless_ok(info.Env(), handle_.get(info.Env()).set_tls(parameters));
+  return info.Env().Undefined();
+}
+
+Napi::Value NbdServerObject::reconnect_clients(const Napi::CallbackInfo& info) {
+  throw_unless_ok(info.Env(), handle_.get(info.Env()).reconnect_clients(string_argument(info, 0)));
+  return info.Env().Undefined();
+}
+
 Napi::Value NbdServerObject::statistics(const Napi::CallbackInfo& info) {
   const NbdServerStatistics statistics = handle_.get(info.Env()).statistics();
   Napi::Object object = Napi::Object::New(info.Env());
@@ -94,6 +123,8 @@ Napi::Value NbdServerObject::statistics(const Napi::CallbackInfo& info) {
   object.Set("connectionsTotal", static_cast<double>(statistics.connections_total));
   object.Set("requestsTotal", static_cast<double>(statistics.requests_total));
   object.Set("errorsTotal", static_cast<double>(statistics.errors_total));
+  object.Set("tlsRefusalsTotal", static_cast<double>(statistics.tls_refusals_total));
+  object.Set("lastTlsRefusal", statistics.last_tls_refusal);
   return object;
 }
 
@@ -112,6 +143,11 @@ Napi::Value start_nbd_server_js(const Napi::CallbackInfo& info) {
   parameters.port = static_cast<uint16_t>(options.Get("port").As<Napi::Number>().Uint32Value());
   parameters.thread_count = options.Get("threadCount").As<Napi::Number>().Uint32Value();
   parameters.max_connections = options.Get("maxConnections").As<Napi::Number>().Uint32Value();
+  if (const Napi::Value tls = options.Get("tls"); tls.IsObject()) {
+    parameters.tls = tls_parameters_of(tls.As<Napi::Object>());
+  }
+  parameters.for_kernel_client =
+      options.Get("forKernelClient").ToBoolean().Value();
   using Server = std::shared_ptr<NbdServer>;
   return AsyncTask<Server>::run(
       info.Env(),

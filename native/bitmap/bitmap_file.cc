@@ -43,6 +43,13 @@ Status unusable(const std::string& path, Status reason) {
                              ". Move it away, and compare the whole disk with its replicas."};
 }
 
+Status in_use(const char* verb, const std::string& path) {
+  return {ErrorCode::kInUse,
+          std::string("Cannot ") + verb + " the bitmap " + path +
+              ": because another service or object holds it. Close that one first.",
+          EBUSY};
+}
+
 // Of the open file description, so that two objects of one process exclude
 // each other as two processes do.
 Status lock(int fd, const char* verb, const std::string& path) {
@@ -51,10 +58,14 @@ Status lock(int fd, const char* verb, const std::string& path) {
   whole.l_whence = SEEK_SET;
   if (::fcntl(fd, F_OFD_SETLK, &whole) == 0) return Status::ok();
   if (errno != EAGAIN && errno != EACCES) return cannot(verb, path, errno);
-  return {ErrorCode::kInUse,
-          std::string("Cannot ") + verb + " the bitmap " + path +
-              ": because another service or object holds it. Close that one first.",
-          EBUSY};
+  return in_use(verb, path);
+}
+
+bool is_named(int fd, const std::string& path) noexcept {
+  struct stat opened {};
+  struct stat named {};
+  return ::fstat(fd, &opened) == 0 && ::stat(path.c_str(), &named) == 0 &&
+         opened.st_dev == named.st_dev && opened.st_ino == named.st_ino;
 }
 
 Status allocate(int fd, uint64_t offset_bytes, uint64_t length_bytes) {
@@ -203,6 +214,8 @@ Result<BitmapFile> BitmapFile::open(const std::string& path) {
   UniqueFd fd(::open(path.c_str(), O_RDWR | O_CLOEXEC | O_NONBLOCK));
   if (!fd.is_open()) return cannot("open", path, errno);
   if (Status status = lock(fd.get(), "open", path); !status.is_ok()) return status;
+  // It was replaced by a grown one between our opening and our locking it.
+  if (!is_named(fd.get(), path)) return in_use("open", path);
   const Result<BitmapHeader> header = read_header(fd.get());
   if (!header.is_ok()) return unusable(path, header.status());
   const BitmapHeader& known = header.value();
@@ -218,6 +231,18 @@ Result<BitmapFile> BitmapFile::open(const std::string& path) {
     return unusable(path, {ErrorCode::kCorrupt, "its live index is neither 0 nor 1"});
   }
   return file;
+}
+
+void BitmapFile::remove_grown(const std::string& path) noexcept {
+  ::unlink(grown_path(path).c_str());
+}
+
+Status BitmapFile::replace(const std::string& path) {
+  if (::rename(path_.c_str(), path.c_str()) != 0) return cannot("grow", path, errno);
+  path_ = path;
+  failpoint("bitmap.grow.renamed");
+  (void)note(sync_directory(directory_of(path)));
+  return Status::ok();
 }
 
 Status BitmapFile::write_header(BitmapHeader header) {

@@ -31,6 +31,14 @@ class BitmapFile {
   const BitmapLayout& layout() const noexcept { return layout_; }
   bool is_open() const noexcept { return fd_.is_open(); }
 
+  // Where the file for a grown disk is made, until it takes the name of `path`.
+  static std::string grown_path(const std::string& path) { return path + ".grow"; }
+  // What an interrupted growth left; for the holder of the lock of `path`.
+  static void remove_grown(const std::string& path) noexcept;
+  // Takes the name of another file, which loses it. An error only when it did
+  // not: a directory that could not be synced shows as sync_has_failed().
+  Status replace(const std::string& path);
+
   // Durable when it returns; on failure header() stays as it was.
   Status write_header(BitmapHeader header);
   // The slot's maps, allocated and zero. kNoSpace: what it had is released.

@@ -29,10 +29,11 @@ Status check_belongs(const BitmapFile& file, const Uuid& disk, uint64_t disk_siz
     return {ErrorCode::kForeign, subject + "belongs to disk " + header.disk.to_string() +
                                      ", not to " + disk.to_string() + "." + advice};
   }
-  if (header.disk_size_bytes != disk_size_bytes) {
+  if (header.disk_size_bytes > disk_size_bytes || disk_size_bytes > INT64_MAX) {
     return {ErrorCode::kForeign, subject + "is for a disk of " +
-                                     std::to_string(header.disk_size_bytes) + " bytes, not of " +
-                                     std::to_string(disk_size_bytes) + "." + advice};
+                                     std::to_string(header.disk_size_bytes) + " bytes, and this " +
+                                     "one has " + std::to_string(disk_size_bytes) +
+                                     ". Was it cut? " + advice.substr(1)};
   }
   return Status::ok();
 }
@@ -149,12 +150,15 @@ Result<std::unique_ptr<DirtyBitmap>> DirtyBitmap::open(const std::string& path, 
   auto impl = std::make_unique<Impl>(std::move(file).value(), was_clean);
   if (Status status = impl->load(); !status.is_ok()) return status;
   if (Status status = impl->begin(); !status.is_ok()) return status;
-  return std::unique_ptr<DirtyBitmap>(new DirtyBitmap(std::move(impl)));
+  std::unique_ptr<DirtyBitmap> bitmap(new DirtyBitmap(std::move(impl)));
+  if (Status status = bitmap->grow_to(disk_size_bytes); !status.is_ok()) return status;
+  return bitmap;
 }
 
 Status DirtyBitmap::close() {
-  BitmapFile& file = impl_->file;
-  if (!file.is_open()) return impl_->close_status;
+  BitmapFile& file = impl().file;
+  if (!file.is_open()) return impl().close_status;
+  give_up_growth();
   file.store_heartbeat();
   Status status = file.sync_everything();
   if (status.is_ok() && file.sync_has_failed()) {
@@ -169,7 +173,7 @@ Status DirtyBitmap::close() {
     status = file.write_header(header);
   }
   file.close();
-  impl_->close_status = status;
+  impl().close_status = status;
   return status;
 }
 

@@ -45,8 +45,7 @@ Status DirtyBitmap::Impl::move(BlockMap& source, std::span<BlockMap* const> dest
 }
 
 // The order of move(), for the first `max_blocks` blocks of the source.
-Status DirtyBitmap::Impl::move_first(BlockMap& source, BlockMap& destination,
-                                     uint64_t max_blocks) {
+Status DirtyBitmap::Impl::move_first(BlockMap& source, BlockMap& destination, uint64_t max_blocks) {
   std::vector<BlockRun> runs;
   WordRange touched;
   uint64_t from = 0;
@@ -69,58 +68,58 @@ Status DirtyBitmap::Impl::move_first(BlockMap& source, BlockMap& destination,
 }
 
 void DirtyBitmap::flip() noexcept {
-  assert(impl_->closed().is_empty());
-  const uint32_t next = 1 - impl_->live_index.load(std::memory_order_relaxed);
-  impl_->file.store_live_index(next);
+  assert(impl().closed().is_empty());
+  const uint32_t next = 1 - impl().live_index.load(std::memory_order_relaxed);
+  impl().file.store_live_index(next);
   failpoint("bitmap.flip");
   // The gate's opening publishes it to the marking threads; release does so
   // even for a reader that passes no gate.
-  impl_->live_index.store(next, std::memory_order_release);
+  impl().live_index.store(next, std::memory_order_release);
 }
 
 Status DirtyBitmap::merge_closed() {
-  if (!impl_->file.is_open()) return impl_->check_usable(0);
-  const std::vector<BlockMap*> destinations = impl_->merge_destinations();
-  return impl_->move(impl_->closed(), destinations, "bitmap.merge");
+  if (!impl().file.is_open()) return impl().check_usable(0);
+  const std::vector<BlockMap*> destinations = impl().merge_destinations();
+  return impl().move(impl().closed(), destinations, "bitmap.merge");
 }
 
 Status DirtyBitmap::take_pending(uint32_t slot, uint64_t max_bytes) {
-  if (Status status = impl_->check_usable(slot); !status.is_ok()) return status;
-  Impl::TargetMaps& maps = *impl_->slots[slot];
-  if (max_bytes >= impl_->disk_size_bytes) {
-    return impl_->move(maps.pending, {{&maps.in_flight}}, "bitmap.take");
+  if (Status status = impl().check_usable(slot); !status.is_ok()) return status;
+  Impl::TargetMaps& maps = *impl().slots[slot];
+  if (max_bytes >= impl().disk_size_bytes) {
+    return impl().move(maps.pending, {{&maps.in_flight}}, "bitmap.take");
   }
-  return impl_->move_first(maps.pending, maps.in_flight,
-                           std::max<uint64_t>(max_bytes >> impl_->granularity_shift, 1));
+  return impl().move_first(maps.pending, maps.in_flight,
+                           std::max<uint64_t>(max_bytes >> impl().granularity_shift, 1));
 }
 
 Status DirtyBitmap::give_back(uint32_t slot) {
-  if (Status status = impl_->check_usable(slot); !status.is_ok()) return status;
-  Impl::TargetMaps& maps = *impl_->slots[slot];
-  return impl_->move(maps.in_flight, {{&maps.pending}}, "bitmap.give_back");
+  if (Status status = impl().check_usable(slot); !status.is_ok()) return status;
+  Impl::TargetMaps& maps = *impl().slots[slot];
+  return impl().move(maps.in_flight, {{&maps.pending}}, "bitmap.give_back");
 }
 
 Status DirtyBitmap::stage(uint32_t slot) {
-  if (Status status = impl_->check_usable(slot); !status.is_ok()) return status;
-  Impl::TargetMaps& maps = *impl_->slots[slot];
-  return impl_->move(maps.in_flight, {{&maps.staged}}, "bitmap.stage");
+  if (Status status = impl().check_usable(slot); !status.is_ok()) return status;
+  Impl::TargetMaps& maps = *impl().slots[slot];
+  return impl().move(maps.in_flight, {{&maps.staged}}, "bitmap.stage");
 }
 
 Status DirtyBitmap::unstage(uint32_t slot) {
-  if (Status status = impl_->check_usable(slot); !status.is_ok()) return status;
-  Impl::TargetMaps& maps = *impl_->slots[slot];
-  return impl_->move(maps.staged, {{&maps.pending}}, "bitmap.unstage");
+  if (Status status = impl().check_usable(slot); !status.is_ok()) return status;
+  Impl::TargetMaps& maps = *impl().slots[slot];
+  return impl().move(maps.staged, {{&maps.pending}}, "bitmap.unstage");
 }
 
 Status DirtyBitmap::commit(uint32_t slot) {
-  if (Status status = impl_->check_usable(slot); !status.is_ok()) return status;
-  Impl::TargetMaps& maps = *impl_->slots[slot];
+  if (Status status = impl().check_usable(slot); !status.is_ok()) return status;
+  Impl::TargetMaps& maps = *impl().slots[slot];
   // The replica has it all: these clears need no order and no sync. What a
   // crash leaves set travels once more.
   maps.staged.clear_all();
   failpoint("bitmap.commit");
   maps.in_flight.clear_all();
-  impl_->file.store_heartbeat();
+  impl().file.store_heartbeat();
   return Status::ok();
 }
 

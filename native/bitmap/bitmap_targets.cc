@@ -38,7 +38,7 @@ Status DirtyBitmap::Impl::begin_target(uint32_t slot, std::span<const ByteExtent
 }
 
 Result<uint32_t> DirtyBitmap::add_target(const Uuid& id, std::span<const ByteExtent> pending) {
-  BitmapFile& file = impl_->file;
+  BitmapFile& file = impl().file;
   if (!file.is_open()) return cannot_add(file.path(), ErrorCode::kClosed, "it is closed.");
   if (id.is_nil()) {
     return cannot_add(file.path(), ErrorCode::kInvalidArgument, "its UUID is nil.");
@@ -54,26 +54,26 @@ Result<uint32_t> DirtyBitmap::add_target(const Uuid& id, std::span<const ByteExt
   }
   const auto slot = static_cast<uint32_t>(free - header.targets.begin());
   header.targets[slot] = id;
-  Status status = impl_->begin_target(slot, pending);
+  Status status = impl().begin_target(slot, pending);
   if (status.is_ok()) {
     failpoint("bitmap.add_target");
     status = file.write_header(header);
   }
   if (status.is_ok()) return slot;
-  impl_->slots[slot].reset();
+  impl().slots[slot].reset();
   (void)file.release_slot(slot);
   return status;
 }
 
 Status DirtyBitmap::remove_target(uint32_t slot) {
-  if (Status status = impl_->check_usable(slot); !status.is_ok()) return status;
-  BitmapHeader header = impl_->file.header();
+  if (Status status = impl().check_usable(slot); !status.is_ok()) return status;
+  BitmapHeader header = impl().file.header();
   header.targets[slot] = Uuid{};
   // First the table, durably: a target that is listed has its bits.
-  if (Status status = impl_->file.write_header(header); !status.is_ok()) return status;
+  if (Status status = impl().file.write_header(header); !status.is_ok()) return status;
   failpoint("bitmap.remove_target");
-  impl_->slots[slot].reset();
-  return impl_->file.release_slot(slot);
+  impl().slots[slot].reset();
+  return impl().file.release_slot(slot);
 }
 
 std::optional<uint32_t> DirtyBitmap::find_target(const Uuid& id) const {
@@ -86,7 +86,7 @@ std::optional<uint32_t> DirtyBitmap::find_target(const Uuid& id) const {
 std::vector<DirtyBitmap::Target> DirtyBitmap::targets() const {
   std::vector<Target> targets;
   for (uint32_t slot = 0; slot < kMaxTargets; ++slot) {
-    const Uuid& id = impl_->file.header().targets[slot];
+    const Uuid& id = impl().file.header().targets[slot];
     if (!id.is_nil()) targets.push_back({slot, id});
   }
   return targets;

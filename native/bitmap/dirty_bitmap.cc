@@ -35,38 +35,48 @@ std::optional<BlockRun> DirtyBitmap::Impl::touched_blocks(uint64_t offset_bytes,
   return BlockRun{first, (last_byte >> granularity_shift) - first + 1};
 }
 
-DirtyBitmap::DirtyBitmap(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+DirtyBitmap::DirtyBitmap(std::unique_ptr<Impl> impl) { current_ = &adopt(std::move(impl)); }
 DirtyBitmap::~DirtyBitmap() = default;
 
-const Uuid& DirtyBitmap::disk() const noexcept { return impl_->file.header().disk; }
-uint64_t DirtyBitmap::disk_size_bytes() const noexcept { return impl_->disk_size_bytes; }
-uint32_t DirtyBitmap::granularity_bytes() const noexcept {
-  return impl_->file.header().granularity_bytes;
+DirtyBitmap::Impl& DirtyBitmap::adopt(std::unique_ptr<Impl> impl) {
+  impls_.push_back(std::move(impl));
+  return *impls_.back();
 }
-uint64_t DirtyBitmap::block_count() const noexcept { return impl_->file.layout().block_count; }
-bool DirtyBitmap::opened_clean() const noexcept { return impl_->opened_clean; }
+
+const Uuid& DirtyBitmap::disk() const noexcept { return impl().file.header().disk; }
+uint64_t DirtyBitmap::disk_size_bytes() const noexcept { return impl().disk_size_bytes; }
+uint32_t DirtyBitmap::granularity_bytes() const noexcept {
+  return impl().file.header().granularity_bytes;
+}
+uint64_t DirtyBitmap::block_count() const noexcept { return impl().file.layout().block_count; }
+bool DirtyBitmap::opened_clean() const noexcept { return impl().opened_clean; }
 
 void DirtyBitmap::mark(uint64_t offset_bytes, uint64_t length_bytes) noexcept {
-  const auto blocks = impl_->touched_blocks(offset_bytes, length_bytes);
-  if (blocks) impl_->live().mark(blocks->first, blocks->first + blocks->count - 1);
+  Impl& maps = impl();
+  maps.mark(offset_bytes, length_bytes);
+  // Not reset when the growth is over: who still marks here must mark there.
+  Impl* const larger = maps.successor.load(std::memory_order_acquire);
+  if (larger != nullptr) [[unlikely]] {
+    larger->mark(offset_bytes, length_bytes);
+  }
 }
 
 void DirtyBitmap::mark_pending(uint32_t slot, uint64_t offset_bytes,
                                uint64_t length_bytes) noexcept {
-  Impl::TargetMaps* maps = impl_->maps_of(slot);
+  Impl::TargetMaps* maps = impl().maps_of(slot);
   assert(maps != nullptr);
-  const auto blocks = impl_->touched_blocks(offset_bytes, length_bytes);
+  const auto blocks = impl().touched_blocks(offset_bytes, length_bytes);
   if (maps && blocks) maps->pending.mark(blocks->first, blocks->first + blocks->count - 1);
 }
 
 void DirtyBitmap::clear_pending(uint32_t slot, uint64_t offset_bytes,
                                 uint64_t length_bytes) noexcept {
-  Impl::TargetMaps* maps = impl_->maps_of(slot);
+  Impl::TargetMaps* maps = impl().maps_of(slot);
   assert(maps != nullptr);
-  const uint64_t size_bytes = impl_->disk_size_bytes;
+  const uint64_t size_bytes = impl().disk_size_bytes;
   if (maps == nullptr || offset_bytes >= size_bytes) return;
   const uint64_t end_bytes = offset_bytes + std::min(length_bytes, size_bytes - offset_bytes);
-  const uint32_t shift = impl_->granularity_shift;
+  const uint32_t shift = impl().granularity_shift;
   const uint64_t first = ((offset_bytes - (offset_bytes != 0)) >> shift) + (offset_bytes != 0);
   // The last block may be partial: it lies inside when the disk's end does.
   const uint64_t end = end_bytes == size_bytes ? block_count() : end_bytes >> shift;
@@ -74,19 +84,22 @@ void DirtyBitmap::clear_pending(uint32_t slot, uint64_t offset_bytes,
 }
 
 bool DirtyBitmap::is_dirty(MapId map, uint64_t block_index) const noexcept {
-  const BlockMap* blocks = impl_->find(map);
-  return block_index < block_count() && (blocks == nullptr || blocks->is_marked(block_index));
+  Impl& maps = impl();
+  const BlockMap* blocks = maps.find(map);
+  return block_index < maps.file.layout().block_count &&
+         (blocks == nullptr || blocks->is_marked(block_index));
 }
 
 std::optional<ByteExtent> DirtyBitmap::next_extent(MapId map, uint64_t from_bytes,
                                                    uint64_t max_bytes) const noexcept {
-  const uint64_t size_bytes = impl_->disk_size_bytes;
+  Impl& maps = impl();
+  const uint64_t size_bytes = maps.disk_size_bytes;
   if (from_bytes >= size_bytes || max_bytes == 0) return std::nullopt;
-  const BlockMap* blocks = impl_->find(map);
+  const BlockMap* blocks = maps.find(map);
   if (blocks == nullptr) {
     return ByteExtent{from_bytes, std::min(max_bytes, size_bytes - from_bytes)};
   }
-  const uint32_t shift = impl_->granularity_shift;
+  const uint32_t shift = maps.granularity_shift;
   // Two more: `from` and the end may each lie inside a block.
   const auto run = blocks->next_run(from_bytes >> shift, (max_bytes >> shift) + 2);
   if (!run) return std::nullopt;
@@ -96,8 +109,9 @@ std::optional<ByteExtent> DirtyBitmap::next_extent(MapId map, uint64_t from_byte
 }
 
 uint64_t DirtyBitmap::dirty_block_count(MapId map) const noexcept {
-  const BlockMap* blocks = impl_->find(map);
-  return blocks == nullptr ? block_count() : blocks->count();
+  Impl& maps = impl();
+  const BlockMap* blocks = maps.find(map);
+  return blocks == nullptr ? maps.file.layout().block_count : blocks->count();
 }
 
 }  // namespace tidemark

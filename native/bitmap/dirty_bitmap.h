@@ -18,10 +18,18 @@
 // session; a later commit drops both). Every move sets the destination and makes
 // it durable before it clears the source: a bit is always set somewhere.
 //
+// Growth. A larger disk gets a new file beside the old one, with coarser blocks
+// when one map would exceed kMaxMapBytes. While it is filled every mark goes to
+// both; the rename over the old file is followed by one pointer's change, so
+// that at any instant the file that bears the name has every bit. The maps of
+// the smaller size stay mapped until the object goes, for readers on other
+// threads: a few MiB a growth.
+//
 // Threads. mark(), is_dirty() and next_extent() run on any thread. All else is
 // called by one thread at a time (the owner serialises: TrackedDevice does).
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -76,13 +84,14 @@ class DirtyBitmap {
                                                      const Parameters& parameters);
 
   // Errors, each its own: kNotFound, kTruncated, kCorrupt (magic, checksum,
-  // impossible numbers), kVersion, kForeign (another disk or another size),
+  // impossible numbers), kVersion, kForeign (another disk, or one that was cut),
   // kInUse (another process or object holds it). The nil UUID stands for
   // whichever disk the file names. After an unclean end
   // opened_clean() is false and pending := pending | in-flight | live was done
   // for each target (staged stays). Was that end on another boot, marks may be
   // lost with the page cache: then every block of every target is pending.
-  // The closed map is empty after any open.
+  // The closed map is empty after any open. A disk that is larger than the map
+  // has grown: what lies past the map's end is pending for every target.
   static Result<std::unique_ptr<DirtyBitmap>> open(const std::string& path, const Uuid& disk,
                                                    uint64_t disk_size_bytes);
 
@@ -129,6 +138,15 @@ class DirtyBitmap {
   // Clears the blocks that lie wholly inside (rounds in) from the pending map.
   void clear_pending(uint32_t slot, uint64_t offset_bytes, uint64_t length_bytes) noexcept;
 
+  // -- Growth -------------------------------------------------------------
+  // Makes the larger map's file, all of the new area pending; from here on marks
+  // go to both. On failure nothing has changed.
+  Status begin_growth(uint64_t disk_size_bytes);
+  // After begin_growth(), once every mark that began before it has returned. On
+  // failure the growth is given up; the disk has its old size.
+  Status finish_growth();
+  void give_up_growth() noexcept;
+
   // -- Reading ------------------------------------------------------------
   // Unknown is never clean: a slot without a target answers that all is dirty.
   bool is_dirty(MapId map, uint64_t block_index) const noexcept;
@@ -141,7 +159,15 @@ class DirtyBitmap {
  private:
   class Impl;
   explicit DirtyBitmap(std::unique_ptr<Impl> impl);
-  std::unique_ptr<Impl> impl_;
+
+  // The maps of the disk's present size.
+  Impl& impl() const noexcept { return *current_.load(std::memory_order_acquire); }
+  Impl& adopt(std::unique_ptr<Impl> impl);
+  Status grow_to(uint64_t disk_size_bytes);  // nobody marks yet
+
+  std::atomic<Impl*> current_{nullptr};
+  // The current one, a growing one, and those of smaller sizes. The owner's.
+  std::vector<std::unique_ptr<Impl>> impls_;
 };
 
 }  // namespace tidemark

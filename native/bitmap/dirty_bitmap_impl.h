@@ -1,6 +1,7 @@
 // DirtyBitmap's state, shared by its translation units: reading and marking
 // (dirty_bitmap.cc), the life of a bit (bitmap_moves.cc), targets
-// (bitmap_targets.cc), opening and closing (bitmap_lifecycle.cc).
+// (bitmap_targets.cc), opening and closing (bitmap_lifecycle.cc), growing
+// (bitmap_growth.cc).
 #pragma once
 
 #include <array>
@@ -33,6 +34,10 @@ class DirtyBitmap::Impl {
     return slot < kMaxTargets ? slots[slot].get() : nullptr;
   }
   const BlockMap* find(MapId map) noexcept;
+  void mark(uint64_t offset_bytes, uint64_t length_bytes) noexcept {
+    const auto blocks = touched_blocks(offset_bytes, length_bytes);
+    if (blocks) live().mark(blocks->first, blocks->first + blocks->count - 1);
+  }
   // Blocks [first, last] that the bytes touch; nothing outside of the disk.
   std::optional<BlockRun> touched_blocks(uint64_t offset_bytes,
                                          uint64_t length_bytes) const noexcept;
@@ -47,6 +52,10 @@ class DirtyBitmap::Impl {
   std::vector<BlockMap*> merge_destinations() noexcept;
 
   void load_target(uint32_t slot);
+  // The larger maps' state: its file exists, only the new area is marked.
+  Result<std::unique_ptr<Impl>> make_larger(uint64_t larger_size_bytes) const;
+  // Marks there what is marked here, map by map.
+  void copy_marks_to(Impl& larger) noexcept;
   Status begin_target(uint32_t slot, std::span<const ByteExtent> pending);
   Status load();                   // kCorrupt: a map holds bits past the last block
   Status recover(bool same_boot);  // after an unclean end
@@ -56,6 +65,9 @@ class DirtyBitmap::Impl {
   const uint64_t disk_size_bytes;
   const uint32_t granularity_shift;
   const bool opened_clean;
+
+  // What these maps grow into, or grew into: who marks here marks there too.
+  std::atomic<Impl*> successor{nullptr};
 
   // Written by flip() under the closed gate, read by every marking thread.
   std::atomic<uint32_t> live_index{0};

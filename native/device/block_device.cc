@@ -2,6 +2,12 @@
 
 namespace tidemark {
 
+Status BlockDevice::resize(uint64_t /*size_bytes*/) {
+  return {ErrorCode::kUnsupported,
+          "Cannot resize the disk: because what it lies on cannot be resized from here. Grow that, "
+          "and open the disk again."};
+}
+
 Status BlockDevice::query_extents(std::string_view context, uint64_t /*offset_bytes*/,
                                   uint64_t length_bytes, size_t max_extents,
                                   std::vector<DeviceExtent>& extents) {

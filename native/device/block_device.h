@@ -8,6 +8,8 @@
 //    error may have had any part of its effect.
 //  - A flush covers every write-class request that completed before it was
 //    submitted; with kIoFua the request itself is durable at its completion.
+//  - size_bytes() may grow while requests are in flight, and never shrinks; what
+//    resize() added reads as zeroes where the storage can promise that (a file).
 //  - Requests never fail for a reason that passes by itself (EINTR, EAGAIN).
 //  - Destruction waits for nothing: the owner has seen every completion before.
 #pragma once
@@ -18,6 +20,7 @@
 #include <vector>
 
 #include "common/status.h"
+#include "device/image_lock.h"
 #include "device/io_request.h"
 
 namespace tidemark {
@@ -50,6 +53,16 @@ class BlockDevice {
   virtual uint64_t size_bytes() const noexcept = 0;
   virtual const DeviceTraits& traits() const noexcept = 0;
   virtual void submit(IoRequest& request) noexcept = 0;
+
+  // Grows to `size_bytes`, durably, under running requests; the same size is no
+  // change. Blocks; one call at a time. kInvalidArgument: smaller, or nothing that
+  // the device can have. kUnsupported where it cannot grow at all.
+  virtual Status resize(uint64_t size_bytes);
+
+  // Changes how the image is locked (device/image_lock.h), as at the end of a
+  // hand-over. kInUse: somebody's lock contradicts it, and ours is as it was. What
+  // has no such lock answers kOk.
+  virtual Status lock_image(ImageLockMode /*mode*/) { return Status::ok(); }
 
   // Context names that query_extents() answers; "base:allocation" always is.
   virtual std::vector<std::string> extent_contexts() const { return {"base:allocation"}; }

@@ -4,6 +4,7 @@
 #include <thread>
 #include <vector>
 
+#include "common/io_flusher.h"
 #include "common/mutex.h"
 
 namespace tidemark {
@@ -79,7 +80,10 @@ IoTask* Pool::wait_for_task() noexcept {
 
 void Pool::work() noexcept {
   enter_io_thread("tidemark-io");
-  while (IoTask* task = wait_for_task()) task->done(*task, run_io_task(*task));
+  while (IoTask* task = wait_for_task()) {
+    follow_io_flushers();
+    task->done(*task, run_io_task(*task));
+  }
 }
 
 void Pool::stop() noexcept {

@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "common/fd.h"
+#include "common/io_flusher.h"
 #include "common/mutex.h"
 
 namespace tidemark {
@@ -109,6 +110,7 @@ void Ring::run() noexcept {
   ::io_uring_enable_rings(&ring_);
   arm_wakeup();
   for (IoTaskQueue taken; take_submitted(taken);) {
+    follow_io_flushers();
     while (IoTask* task = taken.pop()) prepare(*task);
     ::io_uring_submit_and_wait(&ring_, 1);
     {

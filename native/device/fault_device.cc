@@ -47,6 +47,8 @@ class FaultDeviceImpl final : public FaultDevice {
   uint64_t loss_count() const noexcept override { return inner_->loss_count(); }
   void give_up() noexcept override { inner_->give_up(); }
 
+  Status resize(uint64_t size_bytes) override { return inner_->resize(size_bytes); }
+  Status lock_image(ImageLockMode mode) override { return inner_->lock_image(mode); }
   void submit(IoRequest& request) noexcept override {
     if (!keep(request)) go_on(request);
   }

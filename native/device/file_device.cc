@@ -14,6 +14,7 @@
 
 #include "common/fd.h"
 #include "device/file_geometry.h"
+#include "device/file_growth.h"
 #include "device/file_ranges.h"
 #include "device/io_engine.h"
 
@@ -23,6 +24,8 @@ namespace {
 
 constexpr uint64_t kBounceBytes = 1024 * 1024;
 constexpr size_t kBounceAlignment = 4096;
+// Copying more than this keeps a submitter from its other requests too long.
+constexpr uint64_t kInlineLimitBytes = 256 * 1024;
 
 struct FreeMemory {
   void operator()(std::byte* memory) const noexcept { std::free(memory); }
@@ -80,8 +83,13 @@ int sync_data(int fd) noexcept {
 
 int run_flush(IoTask& task) noexcept { return sync_data(task.fd); }
 
-// A buffered write that has to be durable.
-int run_durable_write(IoTask& task) noexcept {
+int run_read(IoTask& task) noexcept {
+  task.kind = IoTask::Kind::kRead;
+  return run_io_task(task);
+}
+
+// Durable where the task's flags say so.
+int run_write(IoTask& task) noexcept {
   task.kind = IoTask::Kind::kWrite;
   return run_io_task(task);
 }
@@ -99,7 +107,11 @@ class FileDevice final : public BlockDevice {
  public:
   FileDevice(const FileDeviceParameters& parameters, UniqueFd fd, const FileGeometry& geometry);
 
-  uint64_t size_bytes() const noexcept override { return geometry_.size_bytes; }
+  uint64_t size_bytes() const noexcept override {
+    return size_bytes_.load(std::memory_order_acquire);
+  }
+  Status resize(uint64_t size_bytes) override;
+  Status lock_image(ImageLockMode mode) override;
   const DeviceTraits& traits() const noexcept override { return traits_; }
   void submit(IoRequest& request) noexcept override;
   Status query_extents(std::string_view context, uint64_t offset_bytes, uint64_t length_bytes,
@@ -113,8 +125,11 @@ class FileDevice final : public BlockDevice {
   bool needs_bounce(const IoRequest& request) const noexcept;
   FileTask* make_task(IoRequest& request) noexcept;
 
+  const std::string path_;
   const UniqueFd fd_;
-  const FileGeometry geometry_;
+  const FileGeometry geometry_;  // as of the opening
+  std::atomic<uint64_t> size_bytes_;
+  ImageLockMode lock_;
   const bool direct_;
   const std::shared_ptr<IoEngine> engine_;
   DeviceTraits traits_;
@@ -124,8 +139,11 @@ class FileDevice final : public BlockDevice {
 
 FileDevice::FileDevice(const FileDeviceParameters& parameters, UniqueFd fd,
                        const FileGeometry& geometry)
-    : fd_(std::move(fd)),
+    : path_(parameters.path),
+      fd_(std::move(fd)),
       geometry_(geometry),
+      size_bytes_(geometry.size_bytes),
+      lock_(parameters.lock),
       direct_(parameters.direct),
       engine_(acquire_io_engine(parameters.engine)) {
   traits_.minimum_block_bytes = direct_ ? geometry.logical_block_bytes : 1;
@@ -141,7 +159,7 @@ FileDevice::FileDevice(const FileDeviceParameters& parameters, UniqueFd fd,
 // Nothing here touches the device after a request has been completed or handed to
 // the engine: its owner may have destroyed it by then.
 void FileDevice::submit(IoRequest& request) noexcept {
-  assert(request.end_bytes() <= geometry_.size_bytes);
+  assert(request.end_bytes() <= size_bytes());
   if (traits_.read_only && request.is_write_class()) return request.complete(EROFS);
   switch (request.op) {
     case IoOp::kRead:
@@ -160,6 +178,7 @@ void FileDevice::read(IoRequest& request) noexcept {
   if (direct_ || !can_try_read_.load(std::memory_order_relaxed)) {
     return transfer_in_engine(request, 0);
   }
+  if (request.length_bytes > kInlineLimitBytes) return call_in_engine(request, run_read);
   const iovec vector{request.data, request.length_bytes};
   const ssize_t result =
       ::preadv2(fd_.get(), &vector, 1, static_cast<off_t>(request.offset_bytes), RWF_NOWAIT);
@@ -171,8 +190,10 @@ void FileDevice::read(IoRequest& request) noexcept {
 
 void FileDevice::write(IoRequest& request) noexcept {
   if (direct_) return transfer_in_engine(request, 0);
-  // It waits for the disk; a ring would pass it to a thread of the kernel's.
-  if ((request.flags & kIoFua) != 0) return call_in_engine(request, run_durable_write);
+  // A durable one waits for the disk; a ring would pass it to a thread of the kernel's.
+  if ((request.flags & kIoFua) != 0 || request.length_bytes > kInlineLimitBytes) {
+    return call_in_engine(request, run_write);
+  }
   IoTask task;
   task.kind = IoTask::Kind::kWrite;
   task.fd = fd_.get();
@@ -229,6 +250,28 @@ void FileDevice::call_in_engine(IoRequest& request, int (*call)(IoTask&) noexcep
   task->engine->submit(*task);
 }
 
+Status FileDevice::resize(uint64_t size_bytes) {
+  Status status = grow_file({.fd = fd_.get(),
+                             .is_block_device = geometry_.is_block_device,
+                             .read_only = traits_.read_only,
+                             .block_bytes = traits_.minimum_block_bytes,
+                             .present_bytes = size_bytes_.load(),
+                             .wanted_bytes = size_bytes,
+                             .path = path_});
+  if (status.is_ok()) size_bytes_.store(size_bytes, std::memory_order_release);
+  return status;
+}
+
+Status FileDevice::lock_image(ImageLockMode mode) {
+  Status status = tidemark::lock_image(fd_.get(), mode, traits_.read_only, path_);
+  if (status.is_ok()) {
+    lock_ = mode;
+  } else if (lock_ == ImageLockMode::kShared) {
+    (void)tidemark::lock_image(fd_.get(), lock_, traits_.read_only, path_);
+  }
+  return status;
+}
+
 Status FileDevice::query_extents(std::string_view context, uint64_t offset_bytes,
                                  uint64_t length_bytes, size_t max_extents,
                                  std::vector<DeviceExtent>& extents) {
@@ -266,6 +309,9 @@ Result<UniqueFd> open_backing(const FileDeviceParameters& parameters) {
 Result<std::shared_ptr<BlockDevice>> open_file_device(const FileDeviceParameters& parameters) {
   Result<UniqueFd> fd = open_backing(parameters);
   if (!fd.is_ok()) return fd.status();
+  Status locked =
+      lock_image(fd.value().get(), parameters.lock, parameters.read_only, parameters.path);
+  if (!locked.is_ok()) return locked;
   const Result<FileGeometry> geometry =
       probe_file_geometry(fd.value().get(), parameters.direct, parameters.path);
   if (!geometry.is_ok()) return geometry.status();

@@ -19,9 +19,11 @@ struct FileDeviceParameters {
   bool read_only = false;
   bool direct = false;             // O_DIRECT; callers' buffers are bounced when unaligned
   IoEngineKind engine = IoEngineKind::kAutomatic;
+  ImageLockMode lock = ImageLockMode::kNone;
 };
 
-// kNotFound, kReadOnly (no permission), kUnsupported (not a file or block device).
+// kNotFound, kReadOnly (no permission), kUnsupported (not a file or block device),
+// kInUse (its image lock).
 Result<std::shared_ptr<BlockDevice>> open_file_device(const FileDeviceParameters& parameters);
 
 }  // namespace tidemark

@@ -1,6 +1,7 @@
 // A disk in anonymous memory.
 //
-// Representation: one NORESERVE mapping of the disk's size and one bit for each
+// Representation: one NORESERVE mapping, with address space for growing behind it,
+// and one bit for each
 // chunk of 64 KiB: a clear bit says that the chunk reads as zeroes and was never
 // written since it last became so. Requests work chunk by chunk under a lock
 // chosen by the chunk's number; bits change under that lock and are looked at
@@ -27,6 +28,12 @@ namespace {
 constexpr uint64_t kChunkBytes = 64 * 1024;
 constexpr uint64_t kBitsPerWord = 64;
 constexpr size_t kStripeCount = 64;
+constexpr uint64_t kGrowthBytes = 64ULL << 30;  // of address space, or the size once more
+
+void* reserve(uint64_t length_bytes) noexcept {
+  return ::mmap(nullptr, length_bytes, PROT_READ | PROT_WRITE,
+                MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+}
 
 DeviceTraits traits_of_memory() {
   DeviceTraits traits;
@@ -38,15 +45,19 @@ DeviceTraits traits_of_memory() {
 
 class MemoryDevice final : public BlockDevice {
  public:
-  MemoryDevice(uint64_t size_bytes, std::byte* base)
-      : size_bytes_(size_bytes),
+  MemoryDevice(uint64_t size_bytes, std::byte* base, uint64_t mapped_bytes)
+      : mapped_bytes_(mapped_bytes),
         base_(base),
-        allocated_(size_bytes / (kChunkBytes * kBitsPerWord) + 1) {}
-  ~MemoryDevice() override { ::munmap(base_, std::max<uint64_t>(size_bytes_, 1)); }
+        size_bytes_(size_bytes),
+        allocated_(mapped_bytes / (kChunkBytes * kBitsPerWord) + 1) {}
+  ~MemoryDevice() override { ::munmap(base_, mapped_bytes_); }
   MemoryDevice(const MemoryDevice&) = delete;
   MemoryDevice& operator=(const MemoryDevice&) = delete;
 
-  uint64_t size_bytes() const noexcept override { return size_bytes_; }
+  uint64_t size_bytes() const noexcept override {
+    return size_bytes_.load(std::memory_order_acquire);
+  }
+  Status resize(uint64_t size_bytes) override;
   const DeviceTraits& traits() const noexcept override { return traits_; }
   void submit(IoRequest& request) noexcept override;
   Status query_extents(std::string_view context, uint64_t offset_bytes, uint64_t length_bytes,
@@ -65,8 +76,10 @@ class MemoryDevice final : public BlockDevice {
   void zero_part(uint64_t chunk, uint64_t offset_bytes, uint64_t length_bytes,
                  bool keep_allocated) noexcept;
 
-  const uint64_t size_bytes_;
+  const uint64_t mapped_bytes_;
   std::byte* const base_;
+  // Grows under the stripe of the last chunk, which is the longer by it.
+  std::atomic<uint64_t> size_bytes_;
   const DeviceTraits traits_ = traits_of_memory();
   // Set and cleared under the chunk's stripe.
   std::vector<std::atomic<uint64_t>> allocated_;
@@ -165,7 +178,7 @@ void MemoryDevice::zero(const IoRequest& request) noexcept {
 void MemoryDevice::zero_part(uint64_t chunk, uint64_t offset_bytes, uint64_t length_bytes,
                              bool keep_allocated) noexcept {
   const MutexLock lock(stripes_[chunk % kStripeCount]);
-  const uint64_t chunk_bytes = std::min(kChunkBytes, size_bytes_ - chunk * kChunkBytes);
+  const uint64_t chunk_bytes = std::min(kChunkBytes, size_bytes() - chunk * kChunkBytes);
   const bool whole = length_bytes == chunk_bytes;
   if (!is_allocated(chunk)) {
     if (keep_allocated) set_allocated(chunk, true);
@@ -175,6 +188,19 @@ void MemoryDevice::zero_part(uint64_t chunk, uint64_t offset_bytes, uint64_t len
   } else {
     std::memset(base_ + offset_bytes, 0, length_bytes);
   }
+}
+
+Status MemoryDevice::resize(uint64_t size_bytes) {
+  const uint64_t present_bytes = size_bytes_.load();
+  if (size_bytes < present_bytes || size_bytes > mapped_bytes_) {
+    return {ErrorCode::kInvalidArgument, "Cannot resize the disk in memory: because it can have " +
+                                             std::to_string(present_bytes) + " to " +
+                                             std::to_string(mapped_bytes_) + " bytes, not " +
+                                             std::to_string(size_bytes) + "."};
+  }
+  const MutexLock lock(stripes_[present_bytes / kChunkBytes % kStripeCount]);
+  size_bytes_.store(size_bytes, std::memory_order_release);
+  return Status::ok();
 }
 
 Status MemoryDevice::query_extents(std::string_view context, uint64_t offset_bytes,
@@ -200,13 +226,18 @@ Status MemoryDevice::query_extents(std::string_view context, uint64_t offset_byt
 }  // namespace
 
 std::shared_ptr<BlockDevice> make_memory_device(uint64_t size_bytes) {
-  const uint64_t mapped_bytes = std::max<uint64_t>(size_bytes, 1);
-  void* base = ::mmap(nullptr, mapped_bytes, PROT_READ | PROT_WRITE,
-                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  constexpr uint64_t kAddressSpaceBytes = 1ULL << 46;
+  uint64_t mapped_bytes =
+      size_bytes + std::max(std::min(size_bytes, kAddressSpaceBytes), kGrowthBytes);
+  void* base = reserve(mapped_bytes);
+  if (base == MAP_FAILED) {
+    mapped_bytes = std::max<uint64_t>(size_bytes, 1);
+    base = reserve(mapped_bytes);
+  }
   if (base == MAP_FAILED) return nullptr;
   // A huge page would take 2 MiB for a block of 4 KiB.
   ::madvise(base, mapped_bytes, MADV_NOHUGEPAGE);
-  return std::make_shared<MemoryDevice>(size_bytes, static_cast<std::byte*>(base));
+  return std::make_shared<MemoryDevice>(size_bytes, static_cast<std::byte*>(base), mapped_bytes);
 }
 
 }  // namespace tidemark

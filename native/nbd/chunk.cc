@@ -2,13 +2,19 @@
 
 #include <cassert>
 #include <cstdlib>
+#include <iterator>
 #include <new>
+
+#include "common/io_flusher.h"
 
 namespace tidemark::nbd {
 
 namespace {
 
 constexpr size_t kAlignmentBytes = 4096;
+
+// By class, from 256 KiB on: headers, receives, and the kernel's largest requests.
+constexpr size_t kReservedCounts[] = {8, 8, 0, 3};
 
 size_t capacity_of(size_t size_class) noexcept {
   return (ChunkPool::kSmallestBytes << size_class) + ChunkPool::kSlackBytes;
@@ -69,9 +75,22 @@ ChunkRef ChunkPool::acquire(size_t at_least_bytes, size_t& account_bytes) noexce
   return ChunkRef(chunk);
 }
 
+void ChunkPool::reserve() noexcept {
+  for (size_t size_class = 0; size_class < std::size(kReservedCounts); ++size_class) {
+    for (size_t i = 0; i < kReservedCounts[size_class]; ++i) {
+      Chunk* chunk = allocate(size_class);
+      if (chunk == nullptr) return;
+      lock_buffer(chunk->bytes, chunk->capacity_bytes);
+      chunk->is_reserved = true;
+      cached_bytes_ += chunk->capacity_bytes;
+      chunk->next_free = std::exchange(free_[size_class], chunk);
+    }
+  }
+}
+
 void ChunkPool::release(Chunk* chunk) noexcept {
   *chunk->account_bytes -= chunk->capacity_bytes;
-  if (cached_bytes_ + chunk->capacity_bytes > kMaximumCachedBytes) {
+  if (!chunk->is_reserved && cached_bytes_ + chunk->capacity_bytes > kMaximumCachedBytes) {
     destroy(chunk);
     return;
   }

@@ -22,6 +22,7 @@ struct Chunk {
   std::byte* bytes = nullptr;
   size_t capacity_bytes = 0;
   size_t size_class = 0;
+  bool is_reserved = false;  // locked in memory, kept as long as the pool
   uint32_t reference_count = 0;
   size_t* account_bytes = nullptr;  // the live bytes of the connection that holds it
   ChunkPool* home = nullptr;
@@ -68,6 +69,10 @@ class ChunkPool {
   // Empty when there is no memory. The chunk counts on `account_bytes` as long
   // as it lives.
   ChunkRef acquire(size_t at_least_bytes, size_t& account_bytes) noexcept;
+
+  // Takes what a few busy connections need beforehand, and keeps it in memory:
+  // for clients that hold up the very memory that a chunk would need.
+  void reserve() noexcept;
 
  private:
   friend class ChunkRef;

@@ -1,5 +1,7 @@
 #include "nbd/connection.h"
 
+#include "nbd/peer_name.h"
+
 namespace tidemark::nbd {
 
 namespace {
@@ -11,13 +13,15 @@ constexpr size_t kHandshakeOutputLimitBytes = 256 * 1024;
 using Progress = Transmission::Progress;
 
 Connection::Connection(uint64_t number, UniqueFd socket_fd, LoopContext& loop,
-                       const ExportRegistry& exports)
+                       const ExportRegistry& exports, TlsSettings* tls)
     : number_(number),
       socket_fd_(std::move(socket_fd)),
+      plain_stream_(socket_fd_.get()),
       loop_(loop),
+      tls_(tls),
       input_(loop.chunks, live_bytes_),
       output_(loop.chunks, live_bytes_),
-      handshake_(exports) {}
+      handshake_(exports, tls == nullptr ? TlsState::kNone : TlsState::kRequired) {}
 
 void Connection::start() {
   watched_events_ = EPOLLIN;
@@ -49,7 +53,7 @@ void Connection::on_reply() noexcept {
 }
 
 void Connection::receive() {
-  switch (input_.receive(socket_fd_.get())) {
+  switch (input_.receive(*stream_)) {
     case InputBuffer::ReceiveResult::kData:
     case InputBuffer::ReceiveResult::kNothing:
       break;
@@ -62,15 +66,21 @@ void Connection::receive() {
   }
 }
 
+// What the stream holds decrypted or received already; true when there was any.
+bool Connection::receive_again() {
+  if (intake_ != Intake::kOpen || !stream_->has_received()) return false;
+  receive();
+  return true;
+}
+
 void Connection::pump() {
   if (is_closed_) return;
   is_pumping_ = true;
-  Progress progress = Progress::kLimited;
-  while (progress == Progress::kLimited) {
+  Progress progress;
+  do {
     progress = parse();
     flush();
-    if (is_limited()) break;
-  }
+  } while (!is_limited() && (progress == Progress::kLimited || receive_again()));
   is_pumping_ = false;
   settle(progress);
 }
@@ -99,9 +109,24 @@ Progress Connection::parse_handshake() {
     }
   }
   if (!output_.append(replies.data(), replies.size())) break_off();
+  // A client waits for our answer before it sends the first byte of TLS. What is
+  // here already was put there by someone who must not speak inside TLS.
+  if (is_starting_tls() && !input_.unparsed().empty()) {
+    tls_->note_refusal("Cannot accept " + peer_name_of(socket_fd_.get()) +
+                       ": because it sent more in the clear behind STARTTLS.");
+    break_off();
+  }
   if (handshake_.state() == Handshake::State::kTransmission) begin_transmission();
   if (handshake_.state() == Handshake::State::kClosed) close_intake();
   return progress;
+}
+
+// The answer to STARTTLS was the last that leaves in the clear.
+void Connection::begin_tls() {
+  tls_stream_ = TlsStream::create(socket_fd_.get(), *tls_, loop_.chunks, live_bytes_);
+  if (tls_stream_ == nullptr) return break_off();
+  stream_ = tls_stream_.get();
+  handshake_.begin_tls();
 }
 
 void Connection::begin_transmission() {
@@ -113,7 +138,9 @@ void Connection::flush() {
   // A reply that could not be queued leaves a stream that nobody can read on.
   if (transmission_ && !transmission_->is_intact()) break_off();
   if (is_broken_) return output_.discard();
-  if (output_.flush(socket_fd_.get()) == OutputQueue::FlushResult::kBroken) break_off();
+  const OutputQueue::FlushResult result = output_.flush(*stream_);
+  if (result == OutputQueue::FlushResult::kBroken) break_off();
+  if (result == OutputQueue::FlushResult::kDrained && is_starting_tls()) begin_tls();
 }
 
 bool Connection::is_limited() const noexcept {
@@ -142,11 +169,12 @@ void Connection::break_off() {
 void Connection::settle(Progress progress) {
   const bool is_stopped = progress == Progress::kLimited && is_limited();
   if (intake_ == Intake::kEnded && !is_stopped) close_intake();
-  if (intake_ == Intake::kClosed && !is_busy() && output_.queued_bytes() == 0) return close();
+  const bool has_unsent = output_.queued_bytes() > 0 || (!is_broken_ && stream_->has_unsent());
+  if (intake_ == Intake::kClosed && !is_busy() && !has_unsent) return close();
   input_.release_if_empty();
   uint32_t events = 0;
-  if (intake_ == Intake::kOpen && !is_stopped) events |= EPOLLIN;
-  if (output_.queued_bytes() > 0) events |= EPOLLOUT;
+  if (intake_ == Intake::kOpen && !is_stopped && !is_starting_tls()) events |= EPOLLIN;
+  if (has_unsent) events |= EPOLLOUT;
   watch(events);
 }
 
@@ -157,9 +185,11 @@ void Connection::watch(uint32_t events) {
 }
 
 void Connection::close() {
+  if (!is_broken_) stream_->end();
   if (is_watched_) loop_.poller.remove(socket_fd_.get());
   is_watched_ = false;
   is_closed_ = true;
+  tls_stream_.reset();  // while it can still say whose socket it was
   socket_fd_.reset();
   loop_.closed.push_back(this);
 }

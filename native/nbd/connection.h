@@ -13,6 +13,8 @@
 #include "nbd/input_buffer.h"
 #include "nbd/loop_context.h"
 #include "nbd/output_queue.h"
+#include "nbd/plain_stream.h"
+#include "nbd/tls_stream.h"
 #include "nbd/transmission.h"
 
 namespace tidemark::nbd {
@@ -20,7 +22,9 @@ namespace tidemark::nbd {
 class Connection : public PollHandler, public ReplyListener {
  public:
   // `number` is never used twice by a loop.
-  Connection(uint64_t number, UniqueFd socket_fd, LoopContext& loop, const ExportRegistry& exports);
+  // `tls` null: this server has none.
+  Connection(uint64_t number, UniqueFd socket_fd, LoopContext& loop, const ExportRegistry& exports,
+             TlsSettings* tls);
 
   void start();  // registers with the poller, sends the greeting
 
@@ -52,8 +56,13 @@ class Connection : public PollHandler, public ReplyListener {
   };
 
   void receive();
+  bool receive_again();
   Transmission::Progress parse();
   Transmission::Progress parse_handshake();
+  bool is_starting_tls() const noexcept {
+    return handshake_.state() == Handshake::State::kStartTls;
+  }
+  void begin_tls();
   void begin_transmission();
   void flush();
   void close_intake();
@@ -66,8 +75,12 @@ class Connection : public PollHandler, public ReplyListener {
 
   const uint64_t number_;
   UniqueFd socket_fd_;
+  PlainStream plain_stream_;
   LoopContext& loop_;
+  TlsSettings* const tls_;
   size_t live_bytes_ = 0;  // before what counts on it
+  std::unique_ptr<TlsStream> tls_stream_;
+  ByteStream* stream_ = &plain_stream_;  // then tls_stream_
   InputBuffer input_;
   OutputQueue output_;
   Handshake handshake_;

@@ -16,11 +16,20 @@ size_t Handshake::consume(std::span<const std::byte> input, std::string& output)
       return consume_client_flags(input);
     case State::kOptions:
       return consume_option(input, output);
+    case State::kStartTls:
     case State::kTransmission:
     case State::kClosed:
       break;
   }
   return 0;
+}
+
+void Handshake::begin_tls() {
+  const bool no_zeroes = session_.no_zeroes;
+  session_ = Session{};
+  session_.no_zeroes = no_zeroes;
+  tls_ = TlsState::kActive;
+  state_ = State::kOptions;
 }
 
 size_t Handshake::close(std::span<const std::byte> input) {
@@ -50,8 +59,11 @@ size_t Handshake::consume_option(std::span<const std::byte> input, std::string& 
   if (input.size() < message_bytes) return 0;
 
   const auto payload = input.subspan(sizeof(OptionHeader), header.length_bytes);
-  switch (answer_option(OptionRequest{header.option, payload, exports_, session_, output})) {
+  switch (answer_option(OptionRequest{header.option, payload, exports_, tls_, session_, output})) {
     case OptionOutcome::kContinue:
+      break;
+    case OptionOutcome::kStartTls:
+      state_ = State::kStartTls;
       break;
     case OptionOutcome::kTransmission:
       state_ = State::kTransmission;

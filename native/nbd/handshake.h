@@ -13,9 +13,15 @@ namespace tidemark::nbd {
 
 class Handshake {
  public:
-  enum class State { kClientFlags, kOptions, kTransmission, kClosed };
+  enum class State {
+    kClientFlags,
+    kOptions,
+    kStartTls,  // agreed on: begin_tls() when the reply is sent
+    kTransmission,
+    kClosed,
+  };
 
-  explicit Handshake(const ExportRegistry& exports) : exports_(exports) {}
+  Handshake(const ExportRegistry& exports, TlsState tls) : exports_(exports), tls_(tls) {}
 
   static std::string greeting();
 
@@ -26,6 +32,10 @@ class Handshake {
   // kMaximumOptionBytes and a header). Replies are appended to `output`.
   size_t consume(std::span<const std::byte> input, std::string& output);
 
+  // From now on the bytes are those inside TLS. Of what came before, only the
+  // client's flags count, which it does not send again.
+  void begin_tls();
+
   Session take_session() { return std::move(session_); }
 
  private:
@@ -34,6 +44,7 @@ class Handshake {
   size_t close(std::span<const std::byte> input);
 
   const ExportRegistry& exports_;
+  TlsState tls_;
   State state_ = State::kClientFlags;
   bool is_fixed_newstyle_ = false;
   Session session_;

@@ -1,8 +1,5 @@
 #include "nbd/input_buffer.h"
 
-#include <sys/socket.h>
-#include <sys/uio.h>
-
 #include <algorithm>
 #include <cassert>
 #include <cerrno>
@@ -52,19 +49,13 @@ size_t InputBuffer::room_limit() const noexcept {
   return expects_large_ ? std::min(room, kBesideLargeBytes) : room;
 }
 
-InputBuffer::ReceiveResult InputBuffer::receive(int socket_fd) noexcept {
+InputBuffer::ReceiveResult InputBuffer::receive(ByteStream& stream) noexcept {
   if (!make_room()) return ReceiveResult::kBroken;
   iovec vectors[2];
   size_t count = 0;
   if (is_payload_pending()) vectors[count++] = {payload_, payload_left_bytes_};
   vectors[count++] = {chunk_->bytes + end_, room_limit()};
-  msghdr message{};
-  message.msg_iov = vectors;
-  message.msg_iovlen = count;
-  ssize_t length;
-  do {
-    length = ::recvmsg(socket_fd, &message, MSG_DONTWAIT);
-  } while (length < 0 && errno == EINTR);
+  const ssize_t length = stream.receive(vectors, count);
   if (length > 0) {
     received(static_cast<size_t>(length));
     return ReceiveResult::kData;

@@ -12,6 +12,7 @@
 #include <cstddef>
 #include <span>
 
+#include "nbd/byte_stream.h"
 #include "nbd/chunk.h"
 
 namespace tidemark::nbd {
@@ -27,7 +28,7 @@ class InputBuffer {
       : pool_(pool), account_bytes_(account_bytes) {}
 
   // One receive of what there is.
-  ReceiveResult receive(int socket_fd) noexcept;
+  ReceiveResult receive(ByteStream& stream) noexcept;
 
   std::span<const std::byte> unparsed() const noexcept;
   void consume(size_t length_bytes) noexcept;

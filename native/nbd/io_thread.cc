@@ -1,10 +1,13 @@
 #include "nbd/io_thread.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 
 #include <algorithm>
 #include <cerrno>
+
+#include "common/io_flusher.h"
 
 namespace tidemark::nbd {
 
@@ -31,12 +34,16 @@ class SignalsBlocked {
 
 }  // namespace
 
-IoThread::IoThread(const ExportRegistry& exports, std::chrono::milliseconds handshake_limit)
-    : exports_(exports), handshake_limit_(handshake_limit) {}
+IoThread::IoThread(const ExportRegistry& exports, TlsSettings* tls,
+                   const NbdServerParameters& parameters)
+    : exports_(exports),
+      tls_(tls),
+      handshake_limit_(parameters.handshake_limit),
+      busy_poll_(parameters.busy_poll) {}
 
-Result<std::unique_ptr<IoThread>> IoThread::start(const ExportRegistry& exports,
-                                                  std::chrono::milliseconds handshake_limit) {
-  std::unique_ptr<IoThread> self(new IoThread(exports, handshake_limit));
+Result<std::unique_ptr<IoThread>> IoThread::start(const ExportRegistry& exports, TlsSettings* tls,
+                                                  const NbdServerParameters& parameters) {
+  std::unique_ptr<IoThread> self(new IoThread(exports, tls, parameters));
   LoopContext& loop = self->loop_;
   if (!loop.poller.is_open() ||
       !loop.poller.add(loop.wake_up.fd(), EPOLLIN, self->wake_up_handler_)) {
@@ -80,6 +87,14 @@ void IoThread::end_connections_of(std::shared_ptr<ServedExport> served) {
   });
 }
 
+void IoThread::shut_down_connections_of(std::shared_ptr<ServedExport> served) {
+  post([this, served = std::move(served)] {
+    for (const auto& [key, connection] : connections_) {
+      if (connection->served() == served.get()) connection->shut_down();
+    }
+  });
+}
+
 void IoThread::stop() {
   post([this] { begin_stop(); });
 }
@@ -96,6 +111,7 @@ void IoThread::run() {
   loop_.mailbox.adopt_thread();
   while (!is_stopping_ || !connections_.empty()) {
     wait();
+    follow_io_flushers();
     finish_completions();
     run_tasks();
     run_timers();
@@ -105,10 +121,27 @@ void IoThread::run() {
 }
 
 void IoThread::wait() {
+  if (poll_briefly()) return;
   loop_.wake_up.arm();
   const bool has_work = !loop_.mailbox.is_empty() || has_tasks();
   loop_.poller.dispatch(has_work ? 0 : timeout_ms());
   loop_.wake_up.disarm();
+}
+
+bool IoThread::poll_briefly() {
+  if (connections_.empty() || !busy_poll_.is_worthwhile()) return false;
+  const auto deadline = busy_poll_.deadline();
+  while (true) {
+    if (loop_.poller.dispatch(0) || !loop_.mailbox.is_empty()) {
+      busy_poll_.found();
+      return true;
+    }
+    // After the core was away for long, there is one more look.
+    if (BusyPoll::Clock::now() >= deadline) break;
+    ::sched_yield();
+  }
+  busy_poll_.found_nothing();
+  return false;
 }
 
 bool IoThread::has_tasks() {
@@ -172,7 +205,7 @@ void IoThread::destroy_closed() {
 
 void IoThread::open(UniqueFd socket_fd) {
   const uint64_t number = next_number_++;
-  auto owned = std::make_unique<Connection>(number, std::move(socket_fd), loop_, exports_);
+  auto owned = std::make_unique<Connection>(number, std::move(socket_fd), loop_, exports_, tls_);
   Connection& connection = *owned;
   connections_.emplace(number, std::move(owned));
   connection.start();

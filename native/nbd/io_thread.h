@@ -15,6 +15,7 @@
 #include "common/fd.h"
 #include "common/mutex.h"
 #include "common/status.h"
+#include "nbd/busy_poll.h"
 #include "nbd/connection.h"
 #include "nbd/export_registry.h"
 #include "nbd/loop_context.h"
@@ -23,8 +24,9 @@ namespace tidemark::nbd {
 
 class IoThread {
  public:
-  static Result<std::unique_ptr<IoThread>> start(const ExportRegistry& exports,
-                                                 std::chrono::milliseconds handshake_limit);
+  // `tls` null: none. Both outlive the thread.
+  static Result<std::unique_ptr<IoThread>> start(const ExportRegistry& exports, TlsSettings* tls,
+                                                 const NbdServerParameters& parameters);
   ~IoThread();  // stop() and join()
 
   // Any thread. A task runs on the loop's thread, in the order of posting;
@@ -32,6 +34,10 @@ class IoThread {
   void post(std::function<void()> task);
   void adopt(UniqueFd socket_fd);
   void end_connections_of(std::shared_ptr<ServedExport> served);
+  void shut_down_connections_of(std::shared_ptr<ServedExport> served);
+  void reserve_buffers() {
+    post([this] { loop_.chunks.reserve(); });
+  }
   void stop();  // no more than a post
   void join();
 
@@ -54,10 +60,11 @@ class IoThread {
     WakeUp& wake_up_;
   };
 
-  IoThread(const ExportRegistry& exports, std::chrono::milliseconds handshake_limit);
+  IoThread(const ExportRegistry& exports, TlsSettings* tls, const NbdServerParameters& parameters);
 
   void run();
   void wait();
+  bool poll_briefly();
   int timeout_ms() const;
   void finish_completions();
   void run_tasks();
@@ -69,9 +76,11 @@ class IoThread {
   bool has_tasks();
 
   const ExportRegistry& exports_;
+  TlsSettings* const tls_;
   const std::chrono::milliseconds handshake_limit_;
 
   // The loop thread's.
+  BusyPoll busy_poll_;
   LoopContext loop_;
   WakeUpHandler wake_up_handler_{loop_.wake_up};
   std::unordered_map<uint64_t, std::unique_ptr<Connection>> connections_;  // by number

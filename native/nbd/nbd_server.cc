@@ -4,32 +4,39 @@
 #include <thread>
 #include <vector>
 
+#include "common/io_flusher.h"
 #include "common/mutex.h"
 #include "nbd/acceptor.h"
 #include "nbd/export_registry.h"
 #include "nbd/io_thread.h"
 #include "nbd/listening_socket.h"
+#include "nbd/tls_settings.h"
 
 namespace tidemark {
 
 class NbdServer::Impl {
  public:
-  Impl(nbd::ListeningSocket listening_socket, uint32_t max_connections)
+  Impl(nbd::ListeningSocket listening_socket, std::shared_ptr<const nbd::TlsContext> tls_context,
+       uint32_t max_connections)
       : listening_socket_(std::move(listening_socket)),
+        tls_(tls_context ? std::make_unique<nbd::TlsSettings>(std::move(tls_context)) : nullptr),
         acceptor_(listening_socket_, threads_, max_connections) {}
 
   Status start_threads(const NbdServerParameters& parameters);
   Status add_export(NbdExport entry) { return exports_.add(std::move(entry)); }
   Status remove_export(const std::string& name);
+  Status set_tls(const NbdTlsParameters& parameters);
+  Status reconnect_clients(const std::string& name);
   const std::string& address() const { return listening_socket_.address(); }
   NbdServerStatistics statistics() const;
   void stop();
 
  private:
   nbd::ExportRegistry exports_;
-  nbd::ListeningSocket listening_socket_;  // after start: threads_[0]'s
-  nbd::Acceptor::Threads threads_;         // fixed after start; destroyed before what they use
-  nbd::Acceptor acceptor_;                 // threads_[0]'s
+  nbd::ListeningSocket listening_socket_;        // after start: threads_[0]'s
+  const std::unique_ptr<nbd::TlsSettings> tls_;  // null: no TLS
+  nbd::Acceptor::Threads threads_;  // fixed after start; destroyed before what they use
+  nbd::Acceptor acceptor_;          // threads_[0]'s
 
   Mutex stop_mutex_;
   bool is_stopped_ GUARDED_BY(stop_mutex_) = false;
@@ -39,9 +46,12 @@ Status NbdServer::Impl::start_threads(const NbdServerParameters& parameters) {
   const uint32_t core_count = std::max(2U, std::thread::hardware_concurrency());
   const uint32_t count = parameters.thread_count > 0 ? parameters.thread_count : core_count;
   for (uint32_t i = 0; i < count; ++i) {
-    auto thread = nbd::IoThread::start(exports_, parameters.handshake_limit);
+    auto thread = nbd::IoThread::start(exports_, tls_.get(), parameters);
     if (!thread.is_ok()) return thread.status();
     threads_.push_back(std::move(thread).value());
+  }
+  if (parameters.for_kernel_client) {
+    for (const auto& thread : threads_) thread->reserve_buffers();
   }
   threads_[0]->post([this] { acceptor_.start(); });
   return Status::ok();
@@ -58,6 +68,29 @@ Status NbdServer::Impl::remove_export(const std::string& name) {
   return Status::ok();
 }
 
+Status NbdServer::Impl::set_tls(const NbdTlsParameters& parameters) {
+  if (tls_ == nullptr) {
+    return Status(ErrorCode::kInvalidArgument,
+                  "Cannot set the server's certificates: because it was started without TLS. "
+                  "Start it with TLS.");
+  }
+  auto context = nbd::TlsContext::create(parameters);
+  if (!context.is_ok()) return context.status();
+  tls_->replace(std::move(context).value());
+  return Status::ok();
+}
+
+Status NbdServer::Impl::reconnect_clients(const std::string& name) {
+  const auto served = exports_.find(name);
+  if (served == nullptr) {
+    return Status(ErrorCode::kNotFound, "Cannot reconnect the clients of export '" +
+                                            name.substr(0, 64) +
+                                            "': because there is none of that name.");
+  }
+  for (const auto& thread : threads_) thread->shut_down_connections_of(served);
+  return Status::ok();
+}
+
 NbdServerStatistics NbdServer::Impl::statistics() const {
   NbdServerStatistics statistics;
   statistics.connections_total = acceptor_.connections_total();
@@ -65,6 +98,11 @@ NbdServerStatistics NbdServer::Impl::statistics() const {
     statistics.connections_open += thread->connection_count();
     statistics.requests_total += thread->requests_total();
     statistics.errors_total += thread->errors_total();
+  }
+  if (tls_ != nullptr) {
+    nbd::TlsRefusals refusals = tls_->refusals();
+    statistics.tls_refusals_total = refusals.total;
+    statistics.last_tls_refusal = std::move(refusals.last);
   }
   return statistics;
 }
@@ -87,10 +125,19 @@ NbdServer::NbdServer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 NbdServer::~NbdServer() { stop(); }
 
 Result<std::unique_ptr<NbdServer>> NbdServer::start(const NbdServerParameters& parameters) {
+  std::shared_ptr<const nbd::TlsContext> tls_context;
+  if (parameters.tls) {
+    auto created = nbd::TlsContext::create(*parameters.tls);
+    if (!created.is_ok()) return created.status();
+    tls_context = std::move(created).value();
+  }
+  if (parameters.for_kernel_client) {
+    if (Status status = require_io_flushers(); !status.is_ok()) return status;
+  }
   auto listening_socket = nbd::ListeningSocket::open(parameters);
   if (!listening_socket.is_ok()) return listening_socket.status();
-  auto impl =
-      std::make_unique<Impl>(std::move(listening_socket).value(), parameters.max_connections);
+  auto impl = std::make_unique<Impl>(std::move(listening_socket).value(), std::move(tls_context),
+                                     parameters.max_connections);
   if (Status status = impl->start_threads(parameters); !status.is_ok()) return status;
   return std::unique_ptr<NbdServer>(new NbdServer(std::move(impl)));
 }
@@ -98,6 +145,11 @@ Result<std::unique_ptr<NbdServer>> NbdServer::start(const NbdServerParameters& p
 Status NbdServer::add_export(NbdExport entry) { return impl_->add_export(std::move(entry)); }
 
 Status NbdServer::remove_export(const std::string& name) { return impl_->remove_export(name); }
+
+Status NbdServer::set_tls(const NbdTlsParameters& parameters) { return impl_->set_tls(parameters); }
+Status NbdServer::reconnect_clients(const std::string& name) {
+  return impl_->reconnect_clients(name);
+}
 
 std::string NbdServer::address() const { return impl_->address(); }
 

@@ -9,12 +9,26 @@
 #include <chrono>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
+#include <vector>
 
 #include "common/status.h"
 #include "device/block_device.h"
 
 namespace tidemark {
+
+// What a server shows to TLS clients and asks of them. All PEM.
+struct NbdTlsParameters {
+  std::string certificate_pem;  // the server's, its intermediates behind it
+  std::string key_pem;          // without a passphrase
+  // Clients must show a certificate of one of these authorities; revocation
+  // lists in the same text are honoured. "": none is asked for.
+  std::string authority_pem;
+  // Names that clients' certificates must have one of: exact, or "*.example.com"
+  // for all under it. Empty: any.
+  std::vector<std::string> allowed_clients;
+};
 
 struct NbdServerParameters {
   std::string unix_path;         // either this ...
@@ -22,7 +36,12 @@ struct NbdServerParameters {
   uint16_t port = 0;             // 0: any; see address()
   uint32_t thread_count = 0;     // 0: one for each core, at least 2
   uint32_t max_connections = 256;
-  std::chrono::milliseconds handshake_limit{10'000};
+  std::chrono::milliseconds handshake_limit{10'000};  // the TLS handshake included
+  // The client is this machine's kernel: nothing on the data path may wait for
+  // memory (common/io_flusher.h). Needs root.
+  bool for_kernel_client = false;
+  std::chrono::microseconds busy_poll{50};  // how long a thread looks for more before it sleeps
+  std::optional<NbdTlsParameters> tls;  // set: required of every client; else refused
 };
 
 struct NbdExport {
@@ -37,6 +56,8 @@ struct NbdServerStatistics {
   uint64_t connections_total = 0;
   uint64_t requests_total = 0;
   uint64_t errors_total = 0;     // requests answered with an error
+  uint64_t tls_refusals_total = 0;  // clients that did not get through the TLS handshake
+  std::string last_tls_refusal;     // why, a sentence; "" while there is none
 };
 
 class NbdServer {
@@ -50,6 +71,13 @@ class NbdServer {
   // Its connections end after what is in flight. Blocks until they have: then
   // the server has no request on the device any more.
   Status remove_export(const std::string& name);
+
+  // For new connections; those that are open go on. kInvalidArgument for a server
+  // without TLS: whether it is required is decided at the start.
+  Status set_tls(const NbdTlsParameters& parameters);
+  // Its connections end after what is in flight, without an error; who comes back
+  // is served, and learns the disk's present size. Returns at once. kNotFound.
+  Status reconnect_clients(const std::string& name);
 
   std::string address() const;                  // "unix:PATH" or "HOST:PORT"
   NbdServerStatistics statistics() const;

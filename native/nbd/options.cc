@@ -6,7 +6,10 @@
 namespace tidemark::nbd {
 
 OptionOutcome answer_option(const OptionRequest& request) {
-  switch (static_cast<Option>(request.option)) {
+  const auto option = static_cast<Option>(request.option);
+  const bool needs_no_tls = option == Option::kStartTls || option == Option::kAbort;
+  if (request.tls == TlsState::kRequired && !needs_no_tls) return answer_tls_required(request);
+  switch (option) {
     case Option::kExportName:
       return answer_export_name(request);
     case Option::kAbort:
@@ -24,6 +27,7 @@ OptionOutcome answer_option(const OptionRequest& request) {
     case Option::kSetMetaContext:
       return answer_set_meta_context(request);
     case Option::kStartTls:
+      return answer_start_tls(request);
     case Option::kExtendedHeaders:
       break;
   }

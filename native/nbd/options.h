@@ -11,12 +11,13 @@
 
 namespace tidemark::nbd {
 
-enum class OptionOutcome { kContinue, kTransmission, kClose };
+enum class OptionOutcome { kContinue, kStartTls, kTransmission, kClose };
 
 struct OptionRequest {
   uint32_t option;
   std::span<const std::byte> payload;  // whole, at most kMaximumOptionBytes
   const ExportRegistry& exports;
+  TlsState tls;
   Session& session;
   std::string& output;  // replies are appended
 
@@ -29,6 +30,9 @@ OptionOutcome answer_option(const OptionRequest& request);
 OptionOutcome answer_export_name(const OptionRequest& request);
 OptionOutcome answer_abort(const OptionRequest& request);
 OptionOutcome answer_list(const OptionRequest& request);
+OptionOutcome answer_start_tls(const OptionRequest& request);
+// Before TLS is active: what a server that requires it answers to all but STARTTLS and ABORT.
+OptionOutcome answer_tls_required(const OptionRequest& request);
 OptionOutcome answer_structured_reply(const OptionRequest& request);
 OptionOutcome answer_info(const OptionRequest& request);
 OptionOutcome answer_go(const OptionRequest& request);

@@ -1,8 +1,5 @@
 #include "nbd/output_queue.h"
 
-#include <sys/socket.h>
-#include <sys/uio.h>
-
 #include <algorithm>
 #include <array>
 #include <cerrno>
@@ -14,6 +11,11 @@ namespace {
 
 constexpr size_t kMaximumVectors = 64;
 constexpr size_t kCompactAfterSegments = 1024;
+
+OutputQueue::FlushResult result_of_errno() noexcept {
+  return errno == EAGAIN || errno == EWOULDBLOCK ? OutputQueue::FlushResult::kBlocked
+                                                 : OutputQueue::FlushResult::kBroken;
+}
 
 }  // namespace
 
@@ -58,7 +60,7 @@ bool OutputQueue::append(const void* bytes, size_t length_bytes) {
   return true;
 }
 
-OutputQueue::FlushResult OutputQueue::flush(int socket_fd) noexcept {
+OutputQueue::FlushResult OutputQueue::flush(ByteStream& stream) noexcept {
   while (queued_bytes_ > 0) {
     std::array<iovec, kMaximumVectors> vectors;
     const size_t count = std::min(segments_.size() - first_, kMaximumVectors);
@@ -66,19 +68,11 @@ OutputQueue::FlushResult OutputQueue::flush(int socket_fd) noexcept {
       const Segment& segment = segments_[first_ + i];
       vectors[i] = {const_cast<std::byte*>(segment.begin), segment.length_bytes};
     }
-    msghdr message{};
-    message.msg_iov = vectors.data();
-    message.msg_iovlen = count;
-    const ssize_t sent = ::sendmsg(socket_fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
-    if (sent >= 0) {
-      advance(static_cast<size_t>(sent));
-    } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
-      return FlushResult::kBlocked;
-    } else if (errno != EINTR) {
-      return FlushResult::kBroken;
-    }
+    const ssize_t sent = stream.send(vectors.data(), count);
+    if (sent < 0) return result_of_errno();
+    advance(static_cast<size_t>(sent));
   }
-  return FlushResult::kDrained;
+  return stream.flush() < 0 ? result_of_errno() : FlushResult::kDrained;
 }
 
 void OutputQueue::advance(size_t sent_bytes) noexcept {

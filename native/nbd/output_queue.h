@@ -4,12 +4,13 @@
 // behind the one before it joins its segment, so that a batch of replies is one
 // segment. Room is reserved before a read is submitted and queued when it is
 // done: a late read keeps its room (and chunk) while others overtake it.
-// Cost: queueing is O(1); a flush is one sendmsg() for up to 64 segments.
+// Cost: queueing is O(1); a flush is one send for up to 64 segments.
 #pragma once
 
 #include <cstddef>
 #include <vector>
 
+#include "nbd/byte_stream.h"
 #include "nbd/chunk.h"
 
 namespace tidemark::nbd {
@@ -30,8 +31,8 @@ class OutputQueue {
   // Reserve, copy and queue. False without memory.
   bool append(const void* bytes, size_t length_bytes);
 
-  // Sends until nothing is left or the socket takes no more.
-  FlushResult flush(int socket_fd) noexcept;
+  // Sends until nothing is left, here or in the stream, or the socket takes no more.
+  FlushResult flush(ByteStream& stream) noexcept;
 
   void discard() noexcept;
   size_t queued_bytes() const noexcept { return queued_bytes_; }

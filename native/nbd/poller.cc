@@ -22,7 +22,7 @@ void Poller::modify(int fd, uint32_t events, PollHandler& handler) noexcept {
 
 void Poller::remove(int fd) noexcept { ::epoll_ctl(epoll_fd_.get(), EPOLL_CTL_DEL, fd, nullptr); }
 
-void Poller::dispatch(int timeout_ms) {
+bool Poller::dispatch(int timeout_ms) {
   std::array<epoll_event, 64> events;
   const int count =
       ::epoll_wait(epoll_fd_.get(), events.data(), static_cast<int>(events.size()), timeout_ms);
@@ -30,6 +30,7 @@ void Poller::dispatch(int timeout_ms) {
     const epoll_event& event = events[static_cast<size_t>(i)];
     static_cast<PollHandler*>(event.data.ptr)->on_events(event.events);
   }
+  return count;
 }
 
 }  // namespace tidemark::nbd

@@ -24,8 +24,9 @@ class Poller {
   void modify(int fd, uint32_t events, PollHandler& handler) noexcept;
   void remove(int fd) noexcept;
 
-  // Waits, and calls the handlers. A handler stays valid until this returns.
-  void dispatch(int timeout_ms);
+  // Waits, and calls the handlers; false when there was nothing. A handler stays
+  // valid until this returns.
+  bool dispatch(int timeout_ms);
 
  private:
   UniqueFd epoll_fd_;

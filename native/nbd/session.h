@@ -10,6 +10,13 @@
 
 namespace tidemark::nbd {
 
+// TLS is required or not there, never left to the client.
+enum class TlsState {
+  kNone,      // this server has no TLS
+  kRequired,  // it has, and this connection is not inside yet
+  kActive,
+};
+
 struct MetaContext {
   uint32_t id;
   std::string name;

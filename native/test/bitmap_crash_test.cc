@@ -186,6 +186,74 @@ TEST_CASE("a target whose removal was killed is gone, and its slot comes back em
   CHECK(blocks_of(*bitmap, MapId::pending(1)).empty());
 }
 
+// Grows under marks, twice, the second time to coarser blocks.
+void growing(DirtyBitmap& bitmap, Journal& journal, std::mt19937_64& random) {
+  for (const uint64_t factor : {2, 5}) {
+    mark_some(bitmap, journal, random);
+    if (!bitmap.begin_growth(factor * kSize).is_ok()) return;
+    mark_some(bitmap, journal, random);
+    if (!bitmap.finish_growth().is_ok()) return;
+    mark_some(bitmap, journal, random);
+    bitmap.flip();
+    (void)bitmap.merge_closed();
+  }
+}
+
+TEST_CASE("T11: no bit is lost when the process is killed at any step of a growth") {
+  // The last passage is that of the second growth.
+  for (const char* name : {"bitmap.create:1", "bitmap.grow.begun:1", "bitmap.grow.merged:1",
+                           "bitmap.grow.renamed:1", "bitmap.grow.finished:1", "bitmap.create:2",
+                           "bitmap.grow.begun:2", "bitmap.grow.merged:2", "bitmap.grow.renamed:2",
+                           "bitmap.grow.finished:2"}) {
+    CAPTURE(name);
+    TempDirectory directory;
+    Journal journal;
+    const std::string path = two_target_file(directory);
+    const pid_t child = fork_child([&] {
+      std::mt19937_64 random(3);
+      arm(name);
+      auto opened = DirtyBitmap::open(path, kDisk, kSize);
+      if (opened.is_ok()) growing(*opened.value(), journal, random);
+    });
+    CHECK(ending_signal(child) == SIGKILL);
+    // The backing grew before the bitmap did.
+    auto bitmap = open_bitmap(path, 5 * kSize);
+    CHECK_FALSE(bitmap->opened_clean());
+    CHECK(directory.entry_count() == 1);
+    CHECK(bitmap->disk_size_bytes() == 5 * kSize);
+    CHECK(lost_block_count(*bitmap, journal) == 0);
+    for (const auto& target : bitmap->targets()) {
+      const auto grown = bitmap->next_extent(MapId::pending(target.slot), kSize, UINT64_MAX);
+      REQUIRE(grown.has_value());
+      CHECK(grown->offset_bytes == kSize);
+      CHECK(grown->length_bytes == 4 * kSize);
+    }
+  }
+}
+
+TEST_CASE("T11: no bit is lost when the process is killed at random instants of growths") {
+  std::mt19937_64 random(17);
+  for (int round = 0; round < 25; ++round) {
+    TempDirectory directory;
+    Journal journal;
+    const std::string path = two_target_file(directory);
+    const pid_t child = fork_child([&] {
+      std::mt19937_64 own(random());
+      auto opened = DirtyBitmap::open(path, kDisk, kSize);
+      for (uint64_t size = kSize; opened.is_ok(); size += kBlock) {
+        mark_some(*opened.value(), journal, own);
+        if (!opened.value()->begin_growth(size + kBlock).is_ok()) return;
+        mark_some(*opened.value(), journal, own);
+        if (!opened.value()->finish_growth().is_ok()) return;
+      }
+    });
+    ::usleep(static_cast<useconds_t>(2'000 + random() % 30'000));
+    ::kill(child, SIGKILL);
+    CHECK(ending_signal(child) == SIGKILL);
+    CHECK(lost_block_count(*open_bitmap(path, 2 * kSize), journal) == 0);
+  }
+}
+
 TEST_CASE("a creation that is killed leaves no file behind") {
   TempDirectory directory;
   const pid_t child = fork_child([&] {

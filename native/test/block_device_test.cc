@@ -31,6 +31,8 @@ class LoopDevice {
     path_ = path;
   }
   const std::string& path() const { return path_; }  // empty: not to be had
+  // After the file has grown.
+  bool take_capacity() const { return ::ioctl(loop_.get(), LOOP_SET_CAPACITY, 0) == 0; }
 
  private:
   UniqueFd loop_;
@@ -68,4 +70,26 @@ TEST_CASE("a block device keeps the contract") {
 TEST_CASE("a block device with direct I/O keeps the contract") {
   if (!has_loop_devices()) return;
   run_device_contract("direct loop", loop_device_maker(true));
+}
+
+TEST_CASE("a block device that was grown takes its new size when asked, and no more") {
+  if (!has_loop_devices()) return;
+  ScratchDirectory scratch;
+  const std::string file = scratch.make_file(2 * kMiB);
+  const LoopDevice loop(file);
+  FileDeviceParameters parameters;
+  parameters.path = loop.path();
+  const auto device = open_file_device(parameters).value();
+  CHECK(device->resize(3 * kMiB).code() == ErrorCode::kInvalidArgument);
+  std::filesystem::resize_file(file, 4 * kMiB);
+  REQUIRE(loop.take_capacity());
+  CHECK(device->size_bytes() == 2 * kMiB);
+  CHECK(device->resize(4 * kMiB + 512).code() == ErrorCode::kInvalidArgument);
+  CHECK(device->resize(4 * kMiB).is_ok());
+  CHECK(device->size_bytes() == 4 * kMiB);
+  const Bytes content(kMiB, std::byte{7});
+  CHECK(write_sync(*device, 3 * kMiB, content).is_ok());
+  Bytes seen(kMiB);
+  CHECK(read_sync(*device, 3 * kMiB, seen).is_ok());
+  CHECK(seen == content);
 }

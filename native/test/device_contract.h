@@ -335,6 +335,66 @@ inline void check_destruction(const MakeDevice& make) {
   }
 }
 
+// --- Growing ---------------------------------------------------------------------------------
+
+// Some cannot, and a block device only when its administrator has grown it.
+inline bool can_resize(const MakeDevice& make) { return make(kMiB)->resize(2 * kMiB).is_ok(); }
+
+inline void check_resize(const MakeDevice& make) {
+  if (!can_resize(make)) return;
+  const auto device = make(2 * kMiB);
+  std::mt19937_64 random(5);
+  Bytes model = random_bytes(random, 2 * kMiB);
+  REQUIRE(write_sync(*device, 0, model).is_ok());
+  CHECK(device->resize(kMiB).code() == ErrorCode::kInvalidArgument);
+  CHECK(device->resize(UINT64_MAX).code() == ErrorCode::kInvalidArgument);
+  CHECK(device->resize(2 * kMiB).is_ok());
+  CHECK(device->size_bytes() == 2 * kMiB);
+  const Status grown = device->resize(3 * kMiB);
+  CHECK_MESSAGE(grown.is_ok(), grown.message());
+  CHECK(device->size_bytes() == 3 * kMiB);
+  model.resize(3 * kMiB);
+  CHECK(read_all(*device) == model);
+  const Bytes content = random_bytes(random, kMiB);
+  REQUIRE(write_sync(*device, 3 * kMiB / 2, content).is_ok());
+  std::copy(content.begin(), content.end(), model.begin() + 3 * kMiB / 2);
+  CHECK(read_all(*device) == model);
+}
+
+// Writers go as far as the size they see; what they wrote is there afterwards.
+inline void check_resize_under_load(const MakeDevice& make) {
+  if (!can_resize(make)) return;
+  constexpr uint64_t kSteps = 24;
+  const auto device = make(kMiB);
+  std::atomic<bool> is_grown{false};
+  std::atomic<int> failures{0};
+  const auto write_until_grown = [&](uint64_t thread) {
+    Bytes block(4096);
+    for (uint64_t round = 0; !is_grown.load() || round == 0; ++round) {
+      const uint64_t blocks = device->size_bytes() / 4096;
+      for (uint64_t index = thread; index < blocks; index += 2) {
+        describe_block(block.data(), index, 1);
+        if (!write_sync(*device, index * 4096, block).is_ok()) ++failures;
+      }
+    }
+  };
+  std::thread first(write_until_grown, 0);
+  std::thread second(write_until_grown, 1);
+  for (uint64_t step = 1; step <= kSteps; ++step) {
+    CHECK(device->resize(kMiB + step * 65536).is_ok());
+  }
+  is_grown.store(true);
+  first.join();
+  second.join();
+  write_until_grown(0);
+  CHECK(failures.load() == 0);
+  const Bytes content = read_all(*device);
+  CHECK(content.size() == kMiB + kSteps * 65536);
+  for (uint64_t index = 0; index < kMiB / 4096; ++index) {
+    CHECK(is_block(content.data() + index * 4096, index, 1));
+  }
+}
+
 // --- Model -----------------------------------------------------------------------------------
 
 // One random step on both the device and the model.
@@ -415,6 +475,8 @@ inline void run_device_contract(const char* name, const device_contract::MakeDev
   SUBCASE("overlapping writes leave bytes of one of them") { check_overlapping_writes(make); }
   SUBCASE("a completion may submit again") { check_submit_from_completion(make); }
   SUBCASE("it may go once its last completion was seen") { check_destruction(make); }
+  SUBCASE("it grows, keeps what it has, and never shrinks") { check_resize(make); }
+  SUBCASE("it grows while it is written to") { check_resize_under_load(make); }
   SUBCASE("it behaves as a vector of bytes does") { check_against_model(make); }
 }
 

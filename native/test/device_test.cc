@@ -80,6 +80,28 @@ TEST_CASE("FaultDevice without a fault keeps the contract") {
   });
 }
 
+TEST_CASE("files, disks in memory, and what wraps them can grow") {
+  CHECK(can_resize(make_memory_device));
+  CHECK(can_resize(file_device_maker(IoEngineKind::kAutomatic, false)));
+  CHECK(can_resize([](uint64_t size) { return make_fault_device(make_memory_device(size)); }));
+  if (has_direct_io()) CHECK(can_resize(file_device_maker(IoEngineKind::kAutomatic, true)));
+}
+
+TEST_CASE("a file grows on the file system, and one that is larger already is not cut") {
+  ScratchDirectory scratch;
+  FileDeviceParameters parameters;
+  parameters.path = scratch.make_file(kMiB);
+  const auto device = open_file_device(parameters).value();
+  CHECK(device->resize(2 * kMiB).is_ok());
+  CHECK(std::filesystem::file_size(parameters.path) == 2 * kMiB);
+  std::filesystem::resize_file(parameters.path, 5 * kMiB);
+  CHECK(device->resize(3 * kMiB).is_ok());
+  CHECK(device->size_bytes() == 3 * kMiB);
+  CHECK(std::filesystem::file_size(parameters.path) == 5 * kMiB);
+  parameters.read_only = true;
+  CHECK(open_file_device(parameters).value()->resize(6 * kMiB).code() == ErrorCode::kReadOnly);
+}
+
 TEST_CASE("a memory disk of 1 TiB costs what was written to it") {
   constexpr uint64_t kTiB = 1ULL << 40;
   const uint64_t before = resident_bytes();

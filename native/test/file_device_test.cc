@@ -18,6 +18,7 @@
 #include <csignal>
 #include <deque>
 #include <latch>
+#include <thread>
 
 #include "device/io_engine.h"
 #include "device_contract.h"
@@ -112,15 +113,35 @@ bool forbid_io_uring() {
 TEST_CASE("a read that is only partly cached is finished by the engine") {
   for (const IoEngineKind engine : {IoEngineKind::kIoUring, IoEngineKind::kThreads}) {
     ScratchDirectory scratch;
-    const std::string path = scratch.make_file(4 * kMiB);
+    // As much as is read inline.
+    const std::string path = scratch.make_file(kMiB / 4);
     const auto device = open_device(path, engine);
     CAPTURE(device->traits().engine);
     std::mt19937_64 random(1);
-    const Bytes content = random_bytes(random, 4 * kMiB);
+    const Bytes content = random_bytes(random, kMiB / 4);
     REQUIRE(write_sync(*device, 0, content).is_ok());
-    for (const uint64_t kept : {uint64_t{0}, uint64_t{4096}, kMiB, 3 * kMiB}) {
+    for (const uint64_t kept : {uint64_t{0}, uint64_t{4096}, kMiB / 8, kMiB / 4 - 4096}) {
       drop_cache(path, kept, 0);
       CHECK(read_all(*device) == content);
+    }
+  }
+}
+
+TEST_CASE("a large transfer does not keep its submitter, a small write needs no other thread") {
+  ScratchDirectory scratch;
+  const auto device = open_device(scratch.make_file(4 * kMiB));
+  REQUIRE(write_sync(*device, 0, Bytes(4 * kMiB)).is_ok());
+  for (const IoOp op : {IoOp::kRead, IoOp::kWrite}) {
+    for (const uint64_t length : {uint64_t{4096}, kMiB / 4, kMiB / 4 + 1, 4 * kMiB}) {
+      CAPTURE(length);
+      Probe probe(op, 0, length);
+      std::thread::id completed_on;
+      probe.after = [&] { completed_on = std::this_thread::get_id(); };
+      probe.submit(*device);
+      CHECK(probe.wait() == 0);
+      const bool is_inline = completed_on == std::this_thread::get_id();
+      if (length > kMiB / 4) CHECK_FALSE(is_inline);
+      if (length <= kMiB / 4 && op == IoOp::kWrite) CHECK(is_inline);
     }
   }
 }

@@ -85,7 +85,7 @@ TEST_CASE("Options without data refuse data, unknown options are unsupported, al
     CHECK(answer.type == REP_ERR_UNSUP);
     CHECK(answer.option == unknown);
   }
-  CHECK(client.ask(OPT_STARTTLS).type == REP_ERR_UNSUP);
+  CHECK(client.ask(OPT_STARTTLS).type == REP_ERR_POLICY);
   CHECK(client.ask(OPT_EXTENDED_HEADERS).type == REP_ERR_UNSUP);
   CHECK(client.ask_all(OPT_GO, info_payload("")).back().type == REP_ACK);
 }

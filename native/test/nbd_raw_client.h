@@ -12,6 +12,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <memory>
 #include <string>
 #include <string_view>
 
@@ -52,7 +53,9 @@ enum : uint32_t {
   REP_INFO = 3,
   REP_META_CONTEXT = 4,
   REP_ERR_UNSUP = 0x80000001,
+  REP_ERR_POLICY = 0x80000002,
   REP_ERR_INVALID = 0x80000003,
+  REP_ERR_TLS_REQD = 0x80000005,
   REP_ERR_UNKNOWN = 0x80000006,
   REP_ERR_BLOCK_SIZE_REQD = 0x80000008,
   REP_ERR_TOO_BIG = 0x80000009,
@@ -107,6 +110,14 @@ struct Reply {
   std::string payload;  // structured: behind the header
 };
 
+// A stream inside the socket's: TLS.
+class InnerStream {
+ public:
+  virtual ~InnerStream() = default;
+  virtual ssize_t read(void* into, size_t at_most_bytes) = 0;  // as ::read()
+  virtual ssize_t write(const void* bytes, size_t length_bytes) = 0;
+};
+
 class RawClient {
  public:
   // `address` as NbdServer::address() gives it.
@@ -117,7 +128,8 @@ class RawClient {
       connect_tcp(address);
     }
   }
-  RawClient(RawClient&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+  RawClient(RawClient&& other) noexcept
+      : fd_(std::exchange(other.fd_, -1)), inner_(std::move(other.inner_)) {}
   RawClient(const RawClient&) = delete;
   RawClient& operator=(const RawClient&) = delete;
   ~RawClient() { close(); }
@@ -127,11 +139,14 @@ class RawClient {
     if (fd_ >= 0) ::close(std::exchange(fd_, -1));
   }
   void end_sending() { ::shutdown(fd_, SHUT_WR); }
+  // From now on all bytes go through `inner`.
+  void go_inside(std::unique_ptr<InnerStream> inner) { inner_ = std::move(inner); }
 
   // False when the server has hung up.
   bool send(std::string_view bytes) {
     while (!bytes.empty()) {
-      const ssize_t sent = ::send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL);
+      const ssize_t sent = inner_ ? inner_->write(bytes.data(), bytes.size())
+                                  : ::send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL);
       if (sent <= 0) return false;
       bytes.remove_prefix(static_cast<size_t>(sent));
     }
@@ -142,7 +157,7 @@ class RawClient {
     std::string bytes(length, '\0');
     size_t have = 0;
     while (have < length) {
-      const ssize_t part = wait_readable() ? ::recv(fd_, &bytes[have], length - have, 0) : -1;
+      const ssize_t part = read_some(&bytes[have], length - have);
       if (part <= 0) break;
       have += static_cast<size_t>(part);
     }
@@ -153,18 +168,17 @@ class RawClient {
   // True when the server closes without a further byte.
   bool is_ended() {
     char byte;
-    return wait_readable() && ::recv(fd_, &byte, 1, 0) <= 0;
+    return read_some(&byte, 1) <= 0 && !is_timed_out_;
   }
   // Everything until the server closes.
   std::string receive_rest() {
     std::string bytes;
     char buffer[4096];
-    while (wait_readable()) {
-      const ssize_t part = ::recv(fd_, buffer, sizeof buffer, 0);
-      if (part <= 0) return bytes;
+    ssize_t part;
+    while ((part = read_some(buffer, sizeof buffer)) > 0) {
       bytes.append(buffer, static_cast<size_t>(part));
     }
-    FAIL("the server did not close");
+    if (is_timed_out_) FAIL("the server did not close");
     return bytes;
   }
 
@@ -200,6 +214,11 @@ class RawClient {
   uint16_t go(const std::string& name = {}, bool structured = false,
               std::initializer_list<std::string> contexts = {}) {
     greet();
+    return negotiate(name, structured, contexts);
+  }
+  // The same behind the greeting.
+  uint16_t negotiate(const std::string& name = {}, bool structured = false,
+                     std::initializer_list<std::string> contexts = {}) {
     if (structured) REQUIRE(ask(OPT_STRUCTURED_REPLY).type == REP_ACK);
     if (contexts.size() > 0) {
       REQUIRE(ask_all(OPT_SET_META_CONTEXT, context_payload(name, contexts)).back().type ==
@@ -248,10 +267,12 @@ class RawClient {
   }
 
  private:
-  // Far beyond any answer; a test that waits so long has failed.
-  bool wait_readable() const {
+  ssize_t read_some(void* into, size_t at_most_bytes) {
+    if (inner_) return inner_->read(into, at_most_bytes);
+    // Far beyond any answer; a test that waits so long has failed.
     pollfd entry{fd_, POLLIN, 0};
-    return ::poll(&entry, 1, 20'000) == 1;
+    is_timed_out_ = ::poll(&entry, 1, 20'000) != 1;
+    return is_timed_out_ ? -1 : ::recv(fd_, into, at_most_bytes, 0);
   }
 
   void connect_unix(const std::string& path) {
@@ -272,6 +293,8 @@ class RawClient {
   }
 
   int fd_ = -1;
+  std::unique_ptr<InnerStream> inner_;
+  bool is_timed_out_ = false;
   uint64_t last_cookie_ = 0x1122334455667700;
 };
 

@@ -5,6 +5,8 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
+#include <iterator>
 #include <string>
 #include <string_view>
 
@@ -19,7 +21,8 @@ using namespace tidemark;
 constexpr const char* kUsage =
     "usage: nbd_server_tool (--unix PATH | --tcp HOST:PORT) (--file F | --memory SIZE)\n"
     "                       [--read-only] [--direct] [--export NAME] [--description TEXT]\n"
-    "                       [--threads N]\n"
+    "                       [--threads N] [--busy-poll MICROSECONDS]\n"
+    "                       [--tls-dir DIR]: host.crt, host.key, ca.crt\n"
     "SIZE is in bytes, or with a suffix K, M, G.\n";
 
 struct Arguments {
@@ -46,13 +49,30 @@ void parse_tcp(std::string_view text, NbdServerParameters& server) {
   server.port = static_cast<uint16_t>(std::atoi(std::string(text.substr(colon + 1)).c_str()));
 }
 
+std::string content_of(const std::string& path) {
+  std::ifstream file(path);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+void load_tls(const std::string& directory, NbdServerParameters& server) {
+  server.tls = NbdTlsParameters{content_of(directory + "/host.crt"),
+                                content_of(directory + "/host.key"),
+                                content_of(directory + "/ca.crt"),
+                                {}};
+}
+
 bool take_value(std::string_view name, const char* value, Arguments& arguments) {
   if (name == "--unix") return !(arguments.server.unix_path = value).empty();
   if (name == "--tcp") return parse_tcp(value, arguments.server), true;
   if (name == "--file") return !(arguments.file.path = value).empty();
   if (name == "--memory") return (arguments.memory_bytes = parse_size(value)) > 0;
+  if (name == "--busy-poll") {
+    arguments.server.busy_poll = std::chrono::microseconds(std::atoi(value));
+    return true;
+  }
   if (name == "--export") return arguments.entry.name = value, true;
   if (name == "--description") return arguments.entry.description = value, true;
+  if (name == "--tls-dir") return load_tls(value, arguments.server), true;
   if (name == "--threads") {
     arguments.server.thread_count = static_cast<uint32_t>(std::atoi(value));
     return arguments.server.thread_count > 0;

@@ -25,6 +25,11 @@ bool CaptureSlots::is_occupied(uint32_t slot) const {
   return slot < kMaxTargets && (occupied_ & (1U << slot)) != 0;
 }
 
+bool CaptureSlots::has_occupied() const {
+  const MutexLock lock(mutex_);
+  return occupied_ != 0;
+}
+
 std::vector<std::shared_ptr<FrozenBlocks>> CaptureSlots::publish(
     uint32_t slot, std::shared_ptr<FrozenBlocks> frozen) {
   const MutexLock lock(mutex_);

@@ -31,6 +31,7 @@ class CaptureSlots {
   // False when the slot has an open capture.
   bool occupy(uint32_t slot);
   bool is_occupied(uint32_t slot) const;
+  bool has_occupied() const;
   // The slot is occupied, the gate closed and drained. Answers the states that
   // nobody can use any more, to be destroyed when the gate is open again.
   std::vector<std::shared_ptr<FrozenBlocks>> publish(uint32_t slot,

@@ -7,6 +7,8 @@
 #include <cerrno>
 #include <system_error>
 
+#include "common/io_flusher.h"
+
 namespace tidemark {
 
 Result<std::unique_ptr<SpillFile>> SpillFile::create(const std::string& path, uint32_t slot_bytes,
@@ -61,7 +63,10 @@ SpillJob* SpillFile::next_job() {
 }
 
 void SpillFile::run() noexcept {
-  while (SpillJob* const job = next_job()) job->done(*job, write(*job));
+  while (SpillJob* const job = next_job()) {
+    follow_io_flushers();
+    job->done(*job, write(*job));
+  }
 }
 
 int SpillFile::write(const SpillJob& job) noexcept {

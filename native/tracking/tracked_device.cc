@@ -25,9 +25,13 @@ TrackedDevice::TrackedDevice(std::shared_ptr<BlockDevice> backing,
 
 TrackedDevice::~TrackedDevice() = default;
 
-uint64_t TrackedDevice::size_bytes() const noexcept { return impl_->backing().size_bytes(); }
+uint64_t TrackedDevice::size_bytes() const noexcept { return impl_->size_bytes(); }
 
 const DeviceTraits& TrackedDevice::traits() const noexcept { return impl_->backing().traits(); }
+
+Status TrackedDevice::resize(uint64_t size_bytes) { return impl_->resize(size_bytes); }
+
+Status TrackedDevice::lock_image(ImageLockMode mode) { return impl_->backing().lock_image(mode); }
 
 void TrackedDevice::submit(IoRequest& request) noexcept { impl_->submit(request); }
 

@@ -30,7 +30,7 @@ enum class TargetStart : uint8_t {
 
 class TrackedDevice final : public BlockDevice {
  public:
-  // Both are of the same size. The bitmap's close() stays the caller's, after
+  // Both are of the same size at first. The bitmap's close() stays the caller's, after
   // the last request.
   TrackedDevice(std::shared_ptr<BlockDevice> backing, std::shared_ptr<DirtyBitmap> bitmap);
   ~TrackedDevice() override;
@@ -38,6 +38,13 @@ class TrackedDevice final : public BlockDevice {
   uint64_t size_bytes() const noexcept override;
   const DeviceTraits& traits() const noexcept override;
   void submit(IoRequest& request) noexcept override;
+  // The backing first, then the bitmap, then everybody sees the size: a crash in
+  // between leaves a disk that the next open takes for grown. Writes wait once for
+  // those in flight, as at a checkpoint. kInUse while a capture is open, kTimedOut
+  // when writes did not end in time; both pass, and the next call goes on.
+  Status resize(uint64_t size_bytes) override;
+
+  Status lock_image(ImageLockMode mode) override;
 
   // "base:allocation" from the backing; "qemu:dirty-bitmap:live" (what the next
   // checkpoint adds) and "qemu:dirty-bitmap:<target uuid>" (what the target's

@@ -61,8 +61,9 @@ void TrackedDevice::Impl::on_written(IoRequest& request, void* context, uint64_t
 
 // A mark outside the disk would be a write outside the map.
 bool TrackedDevice::Impl::is_inside(const IoRequest& request) const noexcept {
-  return request.length_bytes > 0 && request.offset_bytes < size_bytes_ &&
-         request.length_bytes <= size_bytes_ - request.offset_bytes;
+  const uint64_t size = size_bytes();
+  return request.length_bytes > 0 && request.offset_bytes < size &&
+         request.length_bytes <= size - request.offset_bytes;
 }
 
 std::vector<DirtyBitmap::Target> TrackedDevice::Impl::targets() const {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <memory>
 #include <string_view>
@@ -46,14 +47,19 @@ class TrackedDevice::Impl {
   // at most `limit`.
   bool drain_once(std::chrono::milliseconds limit);
 
+  uint64_t size_bytes() const noexcept { return size_bytes_.load(std::memory_order_acquire); }
+  Status resize(uint64_t size_bytes);
+
  private:
   void submit_write(IoRequest& request) noexcept;
+  Status grow_bitmap(uint64_t size_bytes) REQUIRES(maps_mutex_);
+  bool drain_patiently();
   bool is_inside(const IoRequest& request) const noexcept;
   static void on_written(IoRequest& request, void* context, uint64_t shard, int error) noexcept;
 
   const std::shared_ptr<BlockDevice> backing_;
   const std::shared_ptr<DirtyBitmap> bitmap_;
-  const uint64_t size_bytes_;
+  std::atomic<uint64_t> size_bytes_;  // once the bitmap covers it
   const bool passes_trim_on_;
   Gate gate_;
   CaptureSlots captures_;

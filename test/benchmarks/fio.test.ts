@@ -1,4 +1,5 @@
 import t from "tap";
+import { accessName, WARM } from "../../benchmarks/access.js";
 import { fioCommand, jobName, parseFio } from "../../benchmarks/fio.js";
 
 const JOB = { mix: "randrw", blockBytes: 4096, queueDepth: 32, connections: 4 } as const;
@@ -45,9 +46,19 @@ void t.test("the command names the server or the file, and the load", async (t) 
   t.ok(raw.includes("--filename=/a file"));
   t.ok(raw.includes("--ioengine=psync"));
   t.ok(raw.includes("--invalidate=0"), "or fio drops the file from the page cache first");
+  t.notOk(served.some((part) => part.startsWith("--fsync")));
+  t.ok(fioCommand({ ...JOB, writesPerFlush: 8 }, { uri }, 1 << 20, 1).includes("--fsync=8"));
 });
 
 void t.test("a job's name says block, mix, connections and depth", async (t) => {
   t.equal(jobName(JOB), "4k randrw 4x32");
   t.equal(jobName({ ...JOB, blockBytes: 2 ** 20 }), "1m randrw 4x32");
+  t.equal(jobName({ ...JOB, writesPerFlush: 8 }), "4k randrw 4x32, a flush for 8");
+});
+
+void t.test("a case's name says how the data is reached, when not as usual", async (t) => {
+  t.equal(accessName(WARM), "");
+  t.equal(accessName({ transport: "tcp", cache: "warm" }), ", TCP");
+  t.equal(accessName({ transport: "unix", cache: "direct" }), ", direct");
+  t.equal(accessName({ transport: "tcp", cache: "cold" }), ", TCP, cold");
 });

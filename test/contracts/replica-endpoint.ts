@@ -38,7 +38,7 @@ export function replicaEndpointContract(t: Test, name: string, makeEndpoint: Mak
 /** One VM with two disks on the endpoint, and short words for what is done to it. */
 class Scene {
   readonly endpoint: ReplicaEndpoint;
-  readonly vm: ReplicatedVm;
+  vm: ReplicatedVm;
   readonly generation: Generation = { number: 1, id: randomUUID() };
   readonly #made: EndpointUnderTest;
   #sequence = 0;
@@ -111,6 +111,20 @@ class Scene {
     const point = await this.deliver(this.header({ parentPointId }), blocks);
     if (point === null) throw new Error("a point delta answered no point");
     return point;
+  }
+
+  /** From now on the first disk of the VM has this many blocks. */
+  grow(blocks: number): void {
+    const [first, ...others] = this.vm.disks;
+    if (first === undefined) throw new Error("the VM has no disk");
+    const disks = [{ ...first, sizeBytes: blocks * GRANULARITY }, ...others];
+    this.vm = { ...this.vm, disks };
+  }
+
+  /** Null where the implementation cannot tell. */
+  async sizeInBlocks(pointId: string): Promise<number | null> {
+    const content = await this.#made.readPoint?.(this.vm.vmId, pointId, 0);
+    return content === undefined ? null : content.byteLength / GRANULARITY;
   }
 
   async headId(): Promise<string | null> {
@@ -193,6 +207,30 @@ const RULES: Record<string, (t: Test, scene: Scene) => Promise<void>> = {
     t.same([second.sequence, second.parentPointId], [2, first.pointId]);
     await scene.expectBlocks(t, first.pointId, { 1: 11, 2: 22 });
     await scene.expectBlocks(t, second.pointId, { 1: 0, 2: 33 });
+  },
+
+  "a disk that grew has its new size from the next point on, and never shrinks": async (
+    t,
+    scene,
+  ) => {
+    await scene.enable();
+    const small = scene.vm;
+    const first = await scene.point(null, { 1: 11, 63: 22 });
+    scene.grow(100);
+    const second = await scene.point(first.pointId, { 64: 33, 99: 44 });
+    await scene.expectBlocks(t, first.pointId, { 1: 11, 63: 22 });
+    await scene.expectBlocks(t, second.pointId, { 1: 11, 63: 22, 64: 33, 98: 0, 99: 44 });
+    const sizes = await Promise.all([first, second].map((p) => scene.sizeInBlocks(p.pointId)));
+    if (sizes[0] !== null) t.same(sizes, [64, 100]);
+    t.same((await scene.endpoint.status(scene.vm.vmId)).vm?.disks, scene.vm.disks);
+    const shrunk = scene.header({ parentPointId: second.pointId, disks: small.disks });
+    await refused(t, "CONFLICT", scene.endpoint.openDelta(shrunk));
+    await refused(t, "CONFLICT", scene.endpoint.enable(small, scene.generation));
+    scene.grow(120);
+    const status = await scene.endpoint.enable(scene.vm, scene.generation);
+    t.same(status.vm?.disks, scene.vm.disks);
+    const third = await scene.point(second.pointId, { 119: 55 });
+    await scene.expectBlocks(t, third.pointId, { 99: 44, 119: 55 });
   },
 
   "a receipt says what arrived": async (t, scene) => {

@@ -10,8 +10,12 @@ const MAY_INCLUDE: Readonly<Record<string, readonly string[]>> = {
   layers: ["common", "device"],
   /** Not tracking: the server does not know that what it serves is tracked. */
   nbd: ["common", "device"],
-  addon: ["common", "bitmap", "device", "tracking", "layers", "nbd"],
-  test: ["common", "bitmap", "device", "tracking", "layers", "nbd"],
+  /** Not nbd: to the kernel's client it is a server like any other. */
+  attach: ["common", "device"],
+  /** A program of its own, built where libfuse3 is. */
+  fuse: ["common", "device"],
+  addon: ["common", "bitmap", "device", "tracking", "layers", "nbd", "attach"],
+  test: ["common", "bitmap", "device", "tracking", "layers", "nbd", "attach"],
 };
 
 const INCLUDE = /^[ \t]*#[ \t]*include[ \t]*([<"])([^>"]+)[>"]/gm;

@@ -1,4 +1,4 @@
-/** native/sources.txt names every source of the data plane and the addon, once, sorted. */
+/** native/sources.txt names every source of the data plane and the addon, once, sorted. Programs of their own are globbed. */
 import type { Finding } from "./finding.js";
 import { filesBelow, type SourceTree } from "./source-tree.js";
 
@@ -8,7 +8,7 @@ export function checkNativeSources(tree: SourceTree): Finding[] {
   const lines = (tree.get(LIST_PATH)?.text ?? "").split("\n").filter((line) => line !== "");
   const there = filesBelow(tree, "native", /\.cc$/)
     .map(({ path }) => path)
-    .filter((path) => !path.startsWith("native/test/"));
+    .filter((path) => !/^native\/(?:test|fuse)\//.test(path));
   return [
     ...lines.flatMap((line, index) => judgeLine(tree, lines, line, index)),
     ...there

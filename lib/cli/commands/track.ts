@@ -10,9 +10,12 @@ interface Options {
   readonly socket?: string;
   readonly listen?: string;
   readonly allowPlain?: boolean;
+  readonly tlsDir?: string;
+  readonly tlsAllow?: string[];
   readonly bitmap?: string;
   readonly tracking: boolean;
   readonly granularity?: string;
+  readonly direct?: boolean;
 }
 
 export function trackCommand(local: LocalCommands): Command {
@@ -20,13 +23,22 @@ export function trackCommand(local: LocalCommands): Command {
     .description("serve one disk over NBD and track its changes, without a host")
     .requiredOption("--disk <path|uri>", "a raw image, a block device, or an NBD URI")
     .option("--socket <path>", "serve on this Unix socket")
-    .option("--listen <address:port>", "serve on this address; loopback only, unless --allow-plain")
-    .option("--allow-plain", "serve unencrypted beyond loopback")
+    .option("--listen <address:port>", "serve on this address; beyond loopback with --tls-dir only")
+    .option(
+      "--tls-dir <dir>",
+      "require TLS and a certificate of the same CA: host.crt, host.key, ca.crt of `pki issue`; SIGHUP loads them anew",
+    )
+    .option(
+      "--tls-allow <name...>",
+      "let in only clients of these names; *.example.com for all under it",
+    )
+    .option("--allow-plain", "serve unencrypted beyond loopback all the same")
     .option(
       "--bitmap <path>",
       "the dirty bitmap's file (default: the disk's path with .tidemark appended; required for a URI)",
     )
     .option("--granularity <bytes>", "bytes a bit stands for, for a new bitmap")
+    .option("--direct", "past the page cache (O_DIRECT)")
     .option("--no-tracking", "serve the disk without tracking, for comparison")
     .action(async (options: Options, command: Command) => {
       const { json } = globalOptions(command);
@@ -39,8 +51,11 @@ export function trackCommand(local: LocalCommands): Command {
             listenHost: listen?.host ?? null,
             listenPort: listen?.port ?? 0,
             allowPlain: options.allowPlain ?? false,
+            tlsDirectory: options.tlsDir ?? null,
+            allowedClients: options.tlsAllow ?? [],
             bitmapPath: options.bitmap ?? null,
             tracking: options.tracking,
+            direct: options.direct ?? false,
             granularityBytes:
               options.granularity === undefined
                 ? null
@@ -48,6 +63,7 @@ export function trackCommand(local: LocalCommands): Command {
           },
           signal,
           (state) => (json ? printJson(state) : describe(state)),
+          (line) => process.stderr.write(`tidemark: ${line}\n`),
         ),
       );
     });

@@ -123,6 +123,14 @@ class PlainDevice implements NativeDevice {
     this.#file?.files.syncFile(this.#file.path);
   }
 
+  async lockImage(): Promise<void> {
+    // Nobody else has what is in memory.
+  }
+
+  async resize(sizeBytes: number): Promise<void> {
+    throw new Error(`nothing resizes a plain device to ${sizeBytes} bytes`);
+  }
+
   async trim(offsetBytes: number, lengthBytes: number): Promise<void> {
     await this.writeZeroes(offsetBytes, lengthBytes);
   }

@@ -1,0 +1,132 @@
+// Growing: a new file beside the old one takes over, and at every instant the
+// file that bears the name has every bit.
+//
+//   begin    the larger file is made, the new area pending; marks go to both
+//   (the caller waits until the marks that began before have returned)
+//   finish   what the old maps have is marked there too; that is made durable; the
+//            rename; only then marks go to the larger maps alone
+//
+// Killed before the rename, the next open finds the old map, all of it valid,
+// and a disk that is larger: it grows again. Killed after it, it finds the new.
+#include <cassert>
+
+#include "bitmap/dirty_bitmap_impl.h"
+#include "common/failpoint.h"
+
+namespace tidemark {
+
+namespace {
+
+Status cannot_grow(const std::string& path, const std::string& reason) {
+  return {ErrorCode::kInvalidArgument, "Cannot grow the bitmap " + path + ": because " + reason};
+}
+
+// The smallest that fits, from the present one on: 0 where none does.
+uint32_t granularity_for(uint64_t disk_size_bytes, uint32_t granularity_bytes) noexcept {
+  while (granularity_bytes != 0 && !BitmapLayout::is_valid(disk_size_bytes, granularity_bytes)) {
+    granularity_bytes *= 2;
+  }
+  return granularity_bytes;
+}
+
+// Both granularities are powers of two, the destination's is not the finer one.
+void copy_marks(const BlockMap& source, BlockMap& destination, uint32_t shift) noexcept {
+  uint64_t from = 0;
+  while (const auto run = source.next_run(from, UINT64_MAX)) {
+    from = run->first + run->count;
+    destination.mark(run->first >> shift, (from - 1) >> shift);
+  }
+}
+
+}  // namespace
+
+Result<std::unique_ptr<DirtyBitmap::Impl>> DirtyBitmap::Impl::make_larger(
+    uint64_t larger_size_bytes) const {
+  BitmapHeader header = file.header();
+  header.granularity_bytes = granularity_for(larger_size_bytes, header.granularity_bytes);
+  header.disk_size_bytes = larger_size_bytes;
+  header.clean = false;
+  if (header.granularity_bytes == 0) {
+    return cannot_grow(file.path(), "no disk has " + std::to_string(larger_size_bytes) + " bytes.");
+  }
+  BitmapFile::remove_grown(file.path());
+  Result<BitmapFile> made = BitmapFile::create(BitmapFile::grown_path(file.path()), header);
+  if (!made.is_ok()) return made.status();
+  made.value().store_heartbeat();
+  auto larger = std::make_unique<Impl>(std::move(made).value(), opened_clean);
+  for (uint32_t slot = 0; slot < kMaxTargets; ++slot) {
+    if (header.targets[slot].is_nil()) continue;
+    Status status = larger->file.allocate_slot(slot);
+    if (!status.is_ok()) return status;
+    larger->load_target(slot);
+  }
+  const auto grown = larger->touched_blocks(disk_size_bytes, larger_size_bytes - disk_size_bytes);
+  for (BlockMap* map : larger->merge_destinations()) {
+    map->mark(grown->first, grown->first + grown->count - 1);
+  }
+  return larger;
+}
+
+void DirtyBitmap::Impl::copy_marks_to(Impl& larger) noexcept {
+  const uint32_t shift = larger.granularity_shift - granularity_shift;
+  for (const BlockMap& map : live_maps) copy_marks(map, larger.live(), shift);
+  for (uint32_t slot = 0; slot < kMaxTargets; ++slot) {
+    if (slots[slot] == nullptr) continue;
+    copy_marks(slots[slot]->pending, larger.slots[slot]->pending, shift);
+    copy_marks(slots[slot]->in_flight, larger.slots[slot]->in_flight, shift);
+    copy_marks(slots[slot]->staged, larger.slots[slot]->staged, shift);
+  }
+}
+
+Status DirtyBitmap::begin_growth(uint64_t disk_size_bytes) {
+  Impl& smaller = impl();
+  if (!smaller.file.is_open()) return smaller.check_usable(0);
+  if (disk_size_bytes <= smaller.disk_size_bytes) {
+    return cannot_grow(smaller.file.path(), "the disk would not become larger.");
+  }
+  assert(smaller.successor.load() == nullptr);
+  auto larger = smaller.make_larger(disk_size_bytes);
+  if (!larger.is_ok()) {
+    BitmapFile::remove_grown(smaller.file.path());
+    return larger.status();
+  }
+  smaller.successor.store(&adopt(std::move(larger).value()), std::memory_order_release);
+  failpoint("bitmap.grow.begun");
+  return Status::ok();
+}
+
+Status DirtyBitmap::finish_growth() {
+  Impl& smaller = impl();
+  Impl* const larger = smaller.successor.load();
+  assert(larger != nullptr);
+  smaller.copy_marks_to(*larger);
+  Status status = larger->file.sync_everything();
+  failpoint("bitmap.grow.merged");
+  if (status.is_ok()) status = larger->file.replace(smaller.file.path());
+  if (!status.is_ok()) {
+    give_up_growth();
+    return status;
+  }
+  current_.store(larger, std::memory_order_release);
+  smaller.file.close();
+  failpoint("bitmap.grow.finished");
+  return Status::ok();
+}
+
+// The larger maps stay: somebody may be marking them still.
+void DirtyBitmap::give_up_growth() noexcept {
+  Impl& smaller = impl();
+  Impl* const larger = smaller.successor.exchange(nullptr);
+  if (larger == nullptr) return;
+  larger->file.close();
+  BitmapFile::remove_grown(smaller.file.path());
+}
+
+Status DirtyBitmap::grow_to(uint64_t disk_size_bytes) {
+  BitmapFile::remove_grown(impl().file.path());
+  if (disk_size_bytes == impl().disk_size_bytes) return Status::ok();
+  if (Status status = begin_growth(disk_size_bytes); !status.is_ok()) return status;
+  return finish_growth();
+}
+
+}  // namespace tidemark
