@@ -8,7 +8,9 @@ import { randomBytes } from "node:crypto";
 import { open, truncate, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import t, { type Test } from "tap";
+import { PrimaryVms } from "#lib/daemon/primary-vms.js";
 import { TrackedDisk } from "#lib/index.js";
+import { MemoryStateStore } from "#lib/model/memory-state-store.js";
 import { NbdClient } from "../support/nbd-client.js";
 import { missingTool, run, scratchDirectory, tidemark } from "../support/program.js";
 import { SeededRandom } from "../support/seeded-random.js";
@@ -325,3 +327,42 @@ void t.test("`track` takes a URI, and then a bitmap's path", async (t) => {
   t.equal(outcome.exitCode, 1);
   t.match(outcome.stderr, /--bitmap/);
 });
+
+void t.test(
+  "a VM with a disk behind a URI is served, and found again with its bitmap",
+  { skip: await skipWithout("nbdkit") },
+  async (t) => {
+    const socketPath = newPath(".up.sock");
+    const command = nbdkit(socketPath, "memory", String(SIZE));
+    const upstream = await UpstreamProgram.start(t, socketPath, "", command);
+    const store = new MemoryStateStore();
+    const at = newPath("");
+    const start = async () => {
+      const vms = new PrimaryVms({
+        store,
+        socketDirectory: `${at}.n`,
+        spillDirectory: `${at}.s`,
+        bitmapDirectory: `${at}.b`,
+        capture: { memoryBytes: MIB, spillBytes: MIB },
+        onNotice: (message) => t.fail(message),
+      });
+      await vms.start();
+      return vms;
+    };
+    const first = await start();
+    const added = await first.add({
+      name: "web",
+      disks: [{ name: "root", path: upstream.uri }],
+      replicaUrl: "https://localhost:1",
+      intervalMs: 5000,
+      compressionLevel: 1,
+    });
+    t.match(added.definition.disks[0], { name: "root", path: upstream.uri });
+    await first.close();
+    const again = await start();
+    const served = await again.served(added.definition.vmId);
+    t.equal(served.disks[0]?.openedClean, true);
+    t.equal(served.disks[0]?.upstream()?.isConnected, true);
+    await again.close();
+  },
+);
