@@ -64,6 +64,7 @@ export interface TargetStatus {
 
 /** Longer than the second for which a server that stops still sends replies. */
 const CLOSE_PATIENCE_MS = 2_000;
+const FLUSH_PATIENCE_MS = 30_000;
 
 /** What a reader over NBD would not get from a target of this name. */
 const LIVE_MAP = "live";
@@ -289,11 +290,28 @@ export class TrackedDisk implements AsyncDisposable {
     }
     this.#isClosed = true;
     for (const server of this.#servers) await closeServer(server, [this.#native]);
+    if (this.#native.upstream() !== null) await flushUpstream(this.#native);
     await rethrown(() => this.#native.close());
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
+  }
+}
+
+/**
+ * What the server behind an NBD backing has not made durable is kept by the device
+ * until it closes; here for the last time. A server that is away has had its chance.
+ */
+async function flushUpstream(device: NativeTrackedDevice): Promise<void> {
+  const givingUp = setTimeout(() => device.giveUp(), FLUSH_PATIENCE_MS);
+  try {
+    if (device.upstream()?.isConnected !== true) device.giveUp();
+    await device.flush();
+  } catch {
+    // The guest was told of it, or will find its disk's server gone.
+  } finally {
+    clearTimeout(givingUp);
   }
 }
 

@@ -200,6 +200,7 @@ void NbdClientLoop::finish(NbdClientOperation& operation) {
       has_own_flush_ = false;
       settle_flush(operation);
       if (error != 0) writeback_error_ = EIO;
+      if (is_replaying_) replay_next_ = replay_left_count_ = 0;
       break;
     case Kind::kReplay:
       --replay_left_count_;

@@ -66,6 +66,7 @@ class NbdClientLoop {
   Status check_successor(const NbdExportDescription& successor) const;
   void adopt(std::unique_ptr<NbdClientSession> session);
   void replay_more();
+  void flush_replayed();
   void expire();
   void retry_later() noexcept;
   Clock::time_point expiry_of(const NbdClientOperation& operation) const noexcept;
@@ -89,6 +90,7 @@ class NbdClientLoop {
   int writeback_error_ = 0;  // an answered write is lost: the next flush says so
 
   bool is_replaying_ = false;
+  bool is_replay_careful_ = false;  // the session before ended in the middle of it
   size_t replay_next_ = 0;
   size_t replay_left_count_ = 0;
   std::vector<IoRequest> replay_requests_;

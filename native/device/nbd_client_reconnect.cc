@@ -30,6 +30,7 @@ void NbdClientLoop::lose(const std::string& why, bool is_violation) {
   const std::string reason = why;  // the session's own text
   const bool was_good = attempt_count_ == 0 || Clock::now() - connected_at_ > kSettledTime;
   session_.reset();
+  is_replay_careful_ = is_replaying_;
   is_replaying_ = false;
   has_own_flush_ = false;
   running_write_bytes_ = 0;
@@ -116,9 +117,11 @@ void NbdClientLoop::adopt(std::unique_ptr<NbdClientSession> session) {
 }
 
 // One batch after another, each of writes that do not overlap: their order among
-// each other is the answers' order.
+// each other is the answers' order. Where the last server did not live to the end
+// of it, each batch is made durable, so that the next one has less to do.
 void NbdClientLoop::replay_more() {
   while (replay_left_count_ == 0) {
+    if (is_replay_careful_ && replay_next_ > 0) return flush_replayed();
     const size_t count = unflushed_.independent_count(replay_next_);
     is_replaying_ = count > 0;
     if (!is_replaying_) return;
@@ -140,6 +143,15 @@ void NbdClientLoop::replay_more() {
       start(waiting_.back(), waiting_);
     }
   }
+}
+
+void NbdClientLoop::flush_replayed() {
+  has_own_flush_ = true;
+  replay_left_count_ = 1;
+  add(Kind::kOwnFlush, &own_flush_request_);
+  NbdClientOperation& operation = waiting_.back();
+  start(operation, waiting_);
+  operation.flush_covers = unflushed_.number_of(replay_next_);
 }
 
 NbdClientLoop::Clock::time_point NbdClientLoop::expiry_of(

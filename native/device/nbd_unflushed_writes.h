@@ -44,6 +44,8 @@ class NbdUnflushedWrites {
   // What a flush that is sent now will cover.
   uint64_t next_number() const noexcept { return first_number_ + entries_.size(); }
   void drop_before(uint64_t number) noexcept;
+  // Of entry `index`.
+  uint64_t number_of(size_t index) const noexcept { return first_number_ + index; }
 
   bool is_empty() const noexcept { return entries_.empty(); }
   bool is_incomplete() const noexcept { return incomplete_before_ != 0; }

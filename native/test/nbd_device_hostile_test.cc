@@ -67,8 +67,8 @@ ReadOutcome read_through(int lie_count, const std::function<std::string(const Wi
 
 using Lie = std::function<std::string(const WireRequest&)>;
 
-const std::map<std::string, Lie>& lies() {
-  static const std::map<std::string, Lie> all = {
+std::map<std::string, Lie> lies_of_range() {
+  return {
       {"a wrong cookie",
        [](const WireRequest& r) {
          return data_chunk(r.cookie + 256, r.offset, std::string(r.length, 'x'), true);
@@ -94,6 +94,11 @@ const std::map<std::string, Lie>& lies() {
        [](const WireRequest& r) { return hole_chunk(r.cookie, r.offset, r.length + 1, true); }},
       {"a hole of no length",
        [](const WireRequest& r) { return hole_chunk(r.cookie, r.offset, 0, true); }},
+  };
+}
+
+std::map<std::string, Lie> lies_of_form() {
+  return {
       {"a chunk of no data",
        [](const WireRequest& r) { return data_chunk(r.cookie, r.offset, "", true); }},
       {"a simple reply where chunks were agreed on",
@@ -111,6 +116,11 @@ const std::map<std::string, Lie>& lies() {
                 u64(r.offset) + std::string(9000, 'x');
        }},
   };
+}
+
+std::map<std::string, Lie> lies() {
+  auto all = lies_of_range();
+  all.merge(lies_of_form());
   return all;
 }
 
