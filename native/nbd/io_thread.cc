@@ -105,14 +105,32 @@ void IoThread::call_after(std::chrono::milliseconds delay, std::function<void()>
 
 void IoThread::run() {
   loop_.mailbox.adopt_thread();
+  std::unique_ptr<LoopRing> ring = LoopRing::create();
+  RingHandler handler(ring.get());
+  // A ring that nobody looks at would keep its requests for ever.
+  if (ring != nullptr && !loop_.poller.add(ring->fd(), EPOLLIN | EPOLLET, handler)) ring.reset();
+  run_rounds(ring.get());
+  if (ring != nullptr) loop_.poller.remove(ring->fd());
+}
+
+void IoThread::run_rounds(LoopRing* ring) {
   while (!is_stopping_ || !connections_.empty()) {
     wait();
     finish_completions();
     run_tasks();
     run_timers();
     pump_dirty();
+    if (ring != nullptr) flush_ring(*ring);
     destroy_closed();
   }
+}
+
+// What ends while it is handed to the kernel makes connections dirty again.
+void IoThread::flush_ring(LoopRing& ring) {
+  do {
+    ring.flush();
+    pump_dirty();
+  } while (!loop_.dirty.empty() || ring.has_unflushed());
 }
 
 void IoThread::wait() {
