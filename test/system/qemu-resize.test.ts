@@ -4,7 +4,7 @@ import { once } from "node:events";
 import { createConnection, type Socket } from "node:net";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
-import t from "tap";
+import t, { type Test } from "tap";
 import { TrackedDisk } from "#lib/index.js";
 import { memoryDevice } from "#lib/testing.js";
 import { eventually } from "../support/loopback-host.js";
@@ -51,6 +51,29 @@ async function sizeSeen(monitor: Monitor): Promise<number> {
   return first?.inserted?.image["virtual-size"] ?? 0;
 }
 
+/** A machine that never runs, with the export as its disk d0. */
+async function startQemu(t: Test, socketPath: string): Promise<Monitor> {
+  const qmpPath = join(directory, "qmp.sock");
+  const nbd = `driver=nbd,node-name=d0,server.type=unix,server.path=${socketPath},reconnect-delay=30`;
+  const machine = "-accel tcg -M q35 -m 64 -nodefaults -nographic -S".split(" ");
+  const device = ["-blockdev", nbd, "-device", "virtio-blk-pci,drive=d0,id=disk0,share-rw=on"];
+  const qemu = spawn(QEMU, machine.concat(device, "-qmp", `unix:${qmpPath},server=on,wait=off`));
+  const ended = once(qemu, "exit");
+  t.teardown(async () => {
+    qemu.kill("SIGKILL");
+    await ended;
+  });
+  const monitor = await eventually("QEMU's monitor", async () => {
+    const socket = createConnection(qmpPath);
+    const isOpen = await new Promise((resolve) => {
+      socket.once("connect", () => resolve(true)).once("error", () => resolve(false));
+    });
+    return isOpen === true && new Monitor(socket);
+  });
+  await monitor.run("qmp_capabilities");
+  return monitor;
+}
+
 void t.test(
   "QEMU reconnects, is told by block_resize, and reaches the new space",
   {
@@ -63,26 +86,7 @@ void t.test(
     await disk.addTarget("replica", "nothing");
     const socketPath = join(directory, "nbd.sock");
     await disk.serve({ socketPath });
-    const qmpPath = join(directory, "qmp.sock");
-    const nbd = `driver=nbd,node-name=d0,server.type=unix,server.path=${socketPath},reconnect-delay=30`;
-    const qemu = spawn(QEMU, [
-      ...["-accel", "tcg", "-M", "q35", "-m", "64", "-nodefaults", "-nographic", "-S"],
-      ...["-blockdev", nbd, "-device", "virtio-blk-pci,drive=d0,id=disk0,share-rw=on"],
-      ...["-qmp", `unix:${qmpPath},server=on,wait=off`],
-    ]);
-    const ended = once(qemu, "exit");
-    t.teardown(async () => {
-      qemu.kill("SIGKILL");
-      await ended;
-    });
-    const monitor = await eventually("QEMU's monitor", async () => {
-      const socket = createConnection(qmpPath);
-      const isOpen = await new Promise((resolve) => {
-        socket.once("connect", () => resolve(true)).once("error", () => resolve(false));
-      });
-      return isOpen === true && new Monitor(socket);
-    });
-    await monitor.run("qmp_capabilities");
+    const monitor = await startQemu(t, socketPath);
     const io = (command: string) =>
       monitor.run("human-monitor-command", { "command-line": `qemu-io d0 "${command}"` });
 
