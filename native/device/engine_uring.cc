@@ -1,35 +1,25 @@
 #include "device/engine_uring.h"
 
-#include <liburing.h>
 #include <sys/eventfd.h>
 
-#include <algorithm>
-#include <array>
-#include <cerrno>
 #include <system_error>
 #include <thread>
 
 #include "common/fd.h"
 #include "common/io_flusher.h"
 #include "common/mutex.h"
+#include "device/loop_ring.h"
+#include "device/ring_queue.h"
 
 namespace tidemark {
 
 namespace {
 
-constexpr unsigned kRingEntries = 256;
-constexpr unsigned kReapBatch = 64;
-// One transfer's length is 32 bits in the ring, and MAX_RW_COUNT in the kernel.
-constexpr uint64_t kMaxPieceBytes = 1ULL << 30;
-
 // What submitters and the ring's thread share; each holds a reference, so that
 // the last device may go while one of them is still returning.
 class Ring {
  public:
-  explicit Ring(std::shared_ptr<IoEngine> blocking) : blocking_(std::move(blocking)) {}
-  ~Ring() {
-    if (is_open_) ::io_uring_queue_exit(&ring_);
-  }
+  explicit Ring(std::shared_ptr<IoEngine> blocking) : queue_(std::move(blocking)) {}
   Ring(const Ring&) = delete;
   Ring& operator=(const Ring&) = delete;
 
@@ -41,18 +31,11 @@ class Ring {
  private:
   void wake() noexcept;
   bool take_submitted(IoTaskQueue& taken) noexcept;
-  void arm_wakeup() noexcept;
-  void prepare(IoTask& task) noexcept;
-  io_uring_sqe* get_entry() noexcept;
-  void reap() noexcept;
-  void finish_step(IoTask& task, int result) noexcept;
 
-  const std::shared_ptr<IoEngine> blocking_;
   UniqueFd wakeup_;
 
   // Of the thread in run(), after open().
-  io_uring ring_{};
-  bool is_open_ = false;
+  RingQueue queue_;
   uint64_t wakeup_count_ = 0;
 
   Mutex mutex_;
@@ -63,16 +46,7 @@ class Ring {
 
 bool Ring::open() noexcept {
   wakeup_.reset(::eventfd(0, EFD_CLOEXEC));
-  if (!wakeup_.is_open()) return false;
-  // Disabled until run(): the ring's single issuer is the thread that enables it.
-  constexpr unsigned kSingleIssuer =
-      IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_R_DISABLED;
-  int error = ::io_uring_queue_init(kRingEntries, &ring_, kSingleIssuer);
-  if (error == -EINVAL) {
-    error = ::io_uring_queue_init(kRingEntries, &ring_, IORING_SETUP_R_DISABLED);
-  }
-  is_open_ = error == 0;
-  return is_open_;
+  return wakeup_.is_open() && queue_.open();
 }
 
 void Ring::submit(IoTask& task) noexcept {
@@ -107,72 +81,18 @@ bool Ring::take_submitted(IoTaskQueue& taken) noexcept {
 
 void Ring::run() noexcept {
   enter_io_thread("tidemark-uring");
-  ::io_uring_enable_rings(&ring_);
-  arm_wakeup();
+  queue_.enable();
+  queue_.prepare_wakeup(wakeup_.get(), wakeup_count_);
   for (IoTaskQueue taken; take_submitted(taken);) {
     follow_io_flushers();
-    while (IoTask* task = taken.pop()) prepare(*task);
-    ::io_uring_submit_and_wait(&ring_, 1);
+    while (IoTask* task = taken.pop()) queue_.prepare(*task);
+    queue_.submit_and_wait();
     {
       const MutexLock lock(mutex_);
       is_waiting_ = false;
     }
-    reap();
+    if (queue_.reap()) queue_.prepare_wakeup(wakeup_.get(), wakeup_count_);
   }
-}
-
-void Ring::arm_wakeup() noexcept {
-  io_uring_sqe* entry = get_entry();
-  ::io_uring_prep_read(entry, wakeup_.get(), &wakeup_count_, sizeof wakeup_count_, 0);
-  ::io_uring_sqe_set_data(entry, nullptr);
-}
-
-io_uring_sqe* Ring::get_entry() noexcept {
-  io_uring_sqe* entry = ::io_uring_get_sqe(&ring_);
-  while (entry == nullptr) {
-    ::io_uring_submit(&ring_);
-    entry = ::io_uring_get_sqe(&ring_);
-  }
-  return entry;
-}
-
-void Ring::prepare(IoTask& task) noexcept {
-  io_uring_sqe* entry = get_entry();
-  const auto length = static_cast<unsigned>(std::min(task.remaining_bytes, kMaxPieceBytes));
-  if (task.kind == IoTask::Kind::kRead) {
-    ::io_uring_prep_read(entry, task.fd, task.data, length, task.offset_bytes);
-  } else {
-    ::io_uring_prep_write(entry, task.fd, task.data, length, task.offset_bytes);
-  }
-  entry->rw_flags = task.rw_flags;
-  ::io_uring_sqe_set_data(entry, &task);
-}
-
-// Completions are taken off the ring before they are acted on: what they call may
-// take its time, and may submit again.
-void Ring::reap() noexcept {
-  std::array<io_uring_cqe*, kReapBatch> entries;
-  std::array<std::pair<IoTask*, int>, kReapBatch> results;
-  while (const unsigned count = ::io_uring_peek_batch_cqe(&ring_, entries.data(), kReapBatch)) {
-    for (unsigned i = 0; i < count; ++i) {
-      results[i] = {static_cast<IoTask*>(::io_uring_cqe_get_data(entries[i])), entries[i]->res};
-    }
-    ::io_uring_cq_advance(&ring_, count);
-    for (unsigned i = 0; i < count; ++i) {
-      if (results[i].first == nullptr) {
-        arm_wakeup();
-      } else {
-        finish_step(*results[i].first, results[i].second);
-      }
-    }
-  }
-}
-
-void Ring::finish_step(IoTask& task, int result) noexcept {
-  if (result == -EAGAIN) return blocking_->submit(task);  // the file cannot be had without waiting
-  int error = 0;
-  if (advance_io_task(task, result, error)) return prepare(task);
-  task.done(task, error);
 }
 
 class UringEngine final : public IoEngine {
@@ -196,6 +116,7 @@ class UringEngine final : public IoEngine {
 
   void submit(IoTask& task) noexcept override {
     if (task.kind == IoTask::Kind::kBlockingCall) return blocking_->submit(task);
+    if (LoopRing* own = LoopRing::of_this_thread()) return own->submit(task);
     const std::shared_ptr<Ring> ring = ring_;
     ring->submit(task);
   }

@@ -124,6 +124,15 @@ void IoThread::call_after(std::chrono::milliseconds delay, std::function<void()>
 void IoThread::run() {
   loop_.mailbox.adopt_thread();
   if (limits_.idle_limit.count() > 0) look_for_silence();
+  std::unique_ptr<LoopRing> ring = LoopRing::create();
+  RingHandler handler(ring.get());
+  // A ring that nobody looks at would keep its requests for ever.
+  if (ring != nullptr && !loop_.poller.add(ring->fd(), EPOLLIN | EPOLLET, handler)) ring.reset();
+  run_rounds(ring.get());
+  if (ring != nullptr) loop_.poller.remove(ring->fd());
+}
+
+void IoThread::run_rounds(LoopRing* ring) {
   while (!is_stopping_ || !connections_.empty()) {
     wait();
     follow_io_flushers();
@@ -132,6 +141,7 @@ void IoThread::run() {
     run_timers();
     pump_delivering();
     pump_dirty();
+    if (ring != nullptr) flush_ring(*ring);
     destroy_closed();
     const bool may_trim = limits_.buffer_keep_time.count() > 0 && !is_trim_due_;
     if (may_trim && loop_.chunks.cached_bytes() > 0) keep_buffers_for_a_while();
@@ -155,6 +165,14 @@ void IoThread::look_for_silence() {
   }
   const auto pause = std::max(limits_.idle_limit / kLooksAnIdleLimit, std::chrono::milliseconds(1));
   call_after(pause, [this] { look_for_silence(); });
+}
+
+// What ends while it is handed to the kernel makes connections dirty again.
+void IoThread::flush_ring(LoopRing& ring) {
+  do {
+    ring.flush();
+    pump_dirty();
+  } while (!loop_.dirty.empty() || ring.has_unflushed());
 }
 
 void IoThread::wait() {

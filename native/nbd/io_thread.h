@@ -15,6 +15,7 @@
 #include "common/fd.h"
 #include "common/mutex.h"
 #include "common/status.h"
+#include "device/loop_ring.h"
 #include "nbd/busy_poll.h"
 #include "nbd/connection.h"
 #include "nbd/export_registry.h"
@@ -67,9 +68,21 @@ class IoThread {
     WakeUp& wake_up_;
   };
 
+  // Finishes what the thread's own ring has done.
+  class RingHandler : public PollHandler {
+   public:
+    explicit RingHandler(LoopRing* ring) : ring_(ring) {}
+    void on_events(uint32_t) override { ring_->reap(); }
+
+   private:
+    LoopRing* const ring_;
+  };
+
   IoThread(const ExportRegistry& exports, TlsSettings* tls, const LoopLimits& limits);
 
   void run();
+  void run_rounds(LoopRing* ring);
+  void flush_ring(LoopRing& ring);
   void wait();
   bool poll_briefly();
   int timeout_ms() const;

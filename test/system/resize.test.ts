@@ -10,6 +10,7 @@ import {
   contentOfPoint,
   eventually,
   Guest,
+  type Pair,
   pointsOf,
   replicated,
   startPair,
@@ -18,6 +19,7 @@ import { scratchDirectory, tidemark } from "../support/program.js";
 
 const BLOCK = 4096;
 const MIB = 1 << 20;
+t.setTimeout(300_000);
 const directory = await scratchDirectory(t);
 
 void t.test("a disk grows, and what it grew by is changed for every target", async (t) => {
@@ -90,6 +92,22 @@ void t.test("a file that grew while nobody tracked it has its new area changed",
   await t.rejects(TrackedDisk.open({ path: guest.diskPath }), { code: "FOREIGN" });
 });
 
+/** All of it again from what is on the disks of both hosts. */
+async function survivesRestart(pair: Pair, guest: Guest, grown: Buffer): Promise<void> {
+  const { primary, replica } = pair;
+  const data = randomBytes(BLOCK);
+  await primary.stop();
+  await replica.stop();
+  await replica.start();
+  await primary.start();
+  const later = await NbdClient.connect(guest.uri);
+  await later.write(6 * MIB - BLOCK, data);
+  data.copy(grown, 6 * MIB - BLOCK);
+  later.close();
+  await replicated(primary, "vm");
+  t.ok((await contentOfPoint(replica, "vm")).equals(grown), "after a restart of both hosts");
+}
+
 void t.test(
   "the disk of a replicated VM grows: later points have it, earlier ones not",
   async (t) => {
@@ -123,18 +141,8 @@ void t.test(
     t.ok((await contentOfPoint(replica, "vm")).equals(grown), "the newest point is the grown disk");
     t.ok((await contentOfPoint(replica, "vm", before?.pointId)).equals(guest.content));
 
-    // All of it again from what is on the disks of both hosts.
     client.close();
-    await primary.stop();
-    await replica.stop();
-    await replica.start();
-    await primary.start();
-    const later = await NbdClient.connect(guest.uri);
-    await later.write(6 * MIB - BLOCK, data);
-    data.copy(grown, 6 * MIB - BLOCK);
-    later.close();
-    await replicated(primary, "vm");
-    t.ok((await contentOfPoint(replica, "vm")).equals(grown));
+    await survivesRestart(pair, guest, grown);
     const refused = await tidemark(...dir, "disk", "resize", "vm", "vda", "1MiB");
     t.equal(refused.exitCode, 1);
     t.match(refused.stderr, /a tracked disk only grows.*\[INVALID_ARGUMENT\]/s);
