@@ -2,6 +2,7 @@
  * `npm run test:nbd -- URI|DEVICE`: the conformance suite against any NBD server,
  * or the part of it about bytes against a file or block device.
  */
+import { resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { FLAG, nameOf } from "../client/wire.js";
 import { ALL_CHECKS } from "./all-checks.js";
@@ -153,7 +154,9 @@ async function main(): Promise<number> {
   const [place, ...more] = positionals;
   if (place === undefined || more.length > 0) throw new Refusal(USAGE);
   const isUri = /^nbds?(\+unix)?:/.test(place);
-  const results = await (isUri ? testServer(place, options) : testDevice(place, options));
+  const results = await (isUri
+    ? testServer(place, options)
+    : testDevice(resolve(process.env["INIT_CWD"] ?? "", place), options));
   if (results.length === 0) throw new Refusal(`no check is called anything like ${options.only}`);
   console.log(
     options.json ? JSON.stringify({ target: place, results }, null, 2) : `\n${reportOf(results)}`,

@@ -249,7 +249,7 @@ export class ScriptedTransmission {
       this.#has("writes-lost") ||
       (this.#has("writes-lost-in-structured") && isStructured) ||
       (this.#has("writes-lost-in-extended") && isExtended);
-    const isLost = loses && this.#writes % 50 === 0 && data.length % 2 === 1;
+    const isLost = loses && this.#writes % 10 === 0;
     if (!isLost) data.copy(this.#disk, at);
   }
 
