@@ -137,11 +137,17 @@ void t.test(
     const socket = join(directory, "qsd.sock");
     const ours = new URL(uri).searchParams.get("socket") ?? "";
     const daemon = run("setpriv", [
-      ...["--pdeathsig", "KILL", "qemu-storage-daemon"],
-      ...["--blockdev", `driver=nbd,node-name=n,server.type=unix,server.path=${ours},export=`],
-      ...["--nbd-server", `addr.type=unix,addr.path=${socket}`],
-      ...["--export", "type=nbd,id=e,node-name=n,name=,writable=on"],
-      ...["--pidfile", join(directory, "qsd.pid")],
+      "--pdeathsig",
+      "KILL",
+      "qemu-storage-daemon",
+      "--blockdev",
+      `driver=nbd,node-name=n,server.type=unix,server.path=${ours},export=`,
+      "--nbd-server",
+      `addr.type=unix,addr.path=${socket}`,
+      "--export",
+      "type=nbd,id=e,node-name=n,name=,writable=on",
+      "--pidfile",
+      join(directory, "qsd.pid"),
     ]);
     const over = `nbd+unix:///?socket=${socket}`;
     await until(
