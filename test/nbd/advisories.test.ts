@@ -4,14 +4,10 @@
  * there before and one that comes after must be served whatever happens.
  */
 import { randomBytes } from "node:crypto";
-import { createSocket } from "node:dgram";
-import { once } from "node:events";
-import { open } from "node:fs/promises";
-import { type AddressInfo, connect, createServer } from "node:net";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import t, { type Test } from "tap";
-import { type NbdServerOptions, NbdServer } from "#lib/index.js";
+import { NbdServer } from "#lib/index.js";
 import { faultDevice, memoryDevice } from "#lib/testing.js";
 import { SeededRandom } from "../support/seeded-random.js";
 import { scratchDirectory, tidemark } from "../support/program.js";
@@ -379,28 +375,3 @@ attack(
   },
   Number(6n * GIB),
 );
-
-interface WithHandle {
-  readonly _handle: { readonly fd: number };
-}
-
-void t.test("CVE-2025-40080: a descriptor that is no listening stream socket", async (t) => {
-  const datagram = createSocket("udp4");
-  await new Promise<void>((resolve) => {
-    datagram.bind(0, "127.0.0.1", resolve);
-  });
-  const file = await open("/dev/null", "r+");
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const stream = connect((server.address() as AddressInfo).port, "127.0.0.1");
-  await once(stream, "connect");
-  const fdOf = (socket: unknown) => (socket as WithHandle)._handle.fd;
-  for (const listenFd of [fdOf(datagram), fdOf(stream), file.fd, 999_999]) {
-    const started = NbdServer.start({ listenFd } as NbdServerOptions);
-    await t.rejects(started, { code: /./ }, "it is refused");
-  }
-  await file.close();
-  datagram.close();
-  stream.destroy();
-  server.close();
-});
