@@ -3,7 +3,13 @@ import { randomBytes } from "node:crypto";
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import t, { type Test } from "tap";
-import { missingTool, RunningProgram, run, scratchDirectory } from "../support/program.js";
+import {
+  missingTool,
+  type Outcome,
+  RunningProgram,
+  run,
+  scratchDirectory,
+} from "../support/program.js";
 import { until } from "../support/until.js";
 
 const SIZE_BYTES = 8 << 20;
@@ -127,6 +133,22 @@ h.shutdown()
   },
 );
 
+function storageDaemon(ours: string, socket: string): Promise<Outcome> {
+  return run("setpriv", [
+    "--pdeathsig",
+    "KILL",
+    "qemu-storage-daemon",
+    "--blockdev",
+    `driver=nbd,node-name=n,server.type=unix,server.path=${ours},export=`,
+    "--nbd-server",
+    `addr.type=unix,addr.path=${socket}`,
+    "--export",
+    "type=nbd,id=e,node-name=n,name=,writable=on",
+    "--pidfile",
+    join(directory, "qsd.pid"),
+  ]);
+}
+
 const noDaemon = await missingTool("qemu-storage-daemon");
 
 void t.test(
@@ -136,19 +158,7 @@ void t.test(
     const { uri, path } = await served(t);
     const socket = join(directory, "qsd.sock");
     const ours = new URL(uri).searchParams.get("socket") ?? "";
-    const daemon = run("setpriv", [
-      "--pdeathsig",
-      "KILL",
-      "qemu-storage-daemon",
-      "--blockdev",
-      `driver=nbd,node-name=n,server.type=unix,server.path=${ours},export=`,
-      "--nbd-server",
-      `addr.type=unix,addr.path=${socket}`,
-      "--export",
-      "type=nbd,id=e,node-name=n,name=,writable=on",
-      "--pidfile",
-      join(directory, "qsd.pid"),
-    ]);
+    const daemon = storageDaemon(ours, socket);
     const over = `nbd+unix:///?socket=${socket}`;
     await until(
       "the daemon",
