@@ -12,6 +12,7 @@ import { Target } from "./conformance/target.js";
 import { DEFECTS, type DefectName } from "./scripted/defects.js";
 import { type ScriptedSettings, ScriptedServer } from "./scripted/scripted-server.js";
 
+const SMALL_BYTES = 8 << 20;
 const SETTINGS = { seed: 1, operations: 150 };
 const directory = await scratchDirectory(t);
 const ca = join(directory, "ca");
@@ -65,25 +66,29 @@ void t.test("a server that does everything right passes", async (t) => {
 });
 
 void t.test("so does one that has TLS", async (t) => {
-  t.same(failures(await results({ tls }, null)), []);
+  t.same(failures(await results({ tls, sizeBytes: SMALL_BYTES }, null)), []);
 });
 
 void t.test("so does one that requires TLS", async (t) => {
-  t.same(failures(await results({ tls, isTlsRequired: true }, null, "nbds")), []);
+  t.same(
+    failures(await results({ tls, isTlsRequired: true, sizeBytes: SMALL_BYTES }, null, "nbds")),
+    [],
+  );
 });
 
 void t.test("so does one that is read-only", async (t) => {
-  t.same(failures(await results({ isReadOnly: true }, null)), []);
+  t.same(failures(await results({ isReadOnly: true, sizeBytes: SMALL_BYTES }, null)), []);
 });
 
 void t.test("so does one of 4 KiB blocks", async (t) => {
-  t.same(failures(await results({ minimumBlock: 4096 }, null)), []);
+  t.same(failures(await results({ minimumBlock: 4096, sizeBytes: SMALL_BYTES }, null)), []);
 });
 
 function settingsFor(defect: DefectName): Omit<ScriptedSettings, "socketPath"> {
   const { check } = DEFECTS[defect];
   return {
     defect,
+    sizeBytes: SMALL_BYTES,
     ...(check.startsWith("tls-") ? { tls } : {}),
     ...(check === "errors-read-only" ? { isReadOnly: true } : {}),
     ...(check === "errors-server-unaligned" ? { minimumBlock: 512 } : {}),

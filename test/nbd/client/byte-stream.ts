@@ -154,7 +154,7 @@ export class ByteStream {
   }
 
   #wake(): void {
-    for (const waker of [...this.#wakers]) waker();
+    for (const waker of this.#wakers) waker();
   }
 
   #cut(lengthBytes: number): Buffer {

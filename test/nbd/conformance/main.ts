@@ -2,6 +2,7 @@
  * `npm run test:nbd -- URI|DEVICE`: the conformance suite against any NBD server,
  * or the part of it about bytes against a file or block device.
  */
+import { resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { FLAG, nameOf } from "../client/wire.js";
 import { ALL_CHECKS } from "./all-checks.js";
@@ -36,6 +37,7 @@ client-key.pem) where they are needed. DEVICE is a file or block device.
 Exit status: 0 nothing violates the specification, 1 something does, 2 the suite
 could not run, 3 a check broke.`;
 
+const SCAN_BYTES = 4 << 20;
 const EXIT = { PASSED: 0, FAILED: 1, CANNOT_RUN: 2, BROKEN: 3 } as const;
 
 class Refusal extends Error {}
@@ -81,11 +83,16 @@ async function refuseDataOf(target: Target, options: Options): Promise<void> {
   if (target.isReadOnly || options["destroy-data"]) return;
   const handshake = await target.handshake();
   const client = await target.go(handshake);
-  const at = await firstData(target.sizeBytes, target.blockBytes, async (offset, length) => {
-    const { error, data } = await client.read(offset, length);
-    if (error !== 0) throw new Refusal(`the target cannot be read at byte ${offset}`);
-    return data;
-  });
+  const at = await firstData(
+    target.sizeBytes,
+    target.blockBytes,
+    target.maximumBytes,
+    async (offset, length) => {
+      const { error, data } = await client.read(offset, length);
+      if (error !== 0) throw new Refusal(`the target cannot be read at byte ${offset}`);
+      return data;
+    },
+  );
   client.destroy();
   refuseData(at, options);
 }
@@ -120,7 +127,7 @@ async function testDevice(path: string, options: Options): Promise<CheckResult[]
   const device = await openScratchDevice(path);
   try {
     const read = (at: bigint, length: number) => readDevice(device, Number(at), length);
-    refuseData(await firstData(BigInt(device.sizeBytes), 1, read), options);
+    refuseData(await firstData(BigInt(device.sizeBytes), 1, SCAN_BYTES, read), options);
     if (device.sizeBytes < 1 << 20) throw new Refusal("the device is smaller than 1 MiB");
     if (!options.json) console.log(`${path}: ${device.sizeBytes} bytes, as a device`);
     if (!options.json) console.log(`  not of devices: ${NOT_OF_DEVICES}\n`);
@@ -153,7 +160,9 @@ async function main(): Promise<number> {
   const [place, ...more] = positionals;
   if (place === undefined || more.length > 0) throw new Refusal(USAGE);
   const isUri = /^nbds?(\+unix)?:/.test(place);
-  const results = await (isUri ? testServer(place, options) : testDevice(place, options));
+  const results = await (isUri
+    ? testServer(place, options)
+    : testDevice(resolve(process.env["INIT_CWD"] ?? "", place), options));
   if (results.length === 0) throw new Refusal(`no check is called anything like ${options.only}`);
   console.log(
     options.json ? JSON.stringify({ target: place, results }, null, 2) : `\n${reportOf(results)}`,

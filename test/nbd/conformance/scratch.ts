@@ -6,12 +6,14 @@ const PIECE_BYTES = 4 << 20;
 export async function firstData(
   sizeBytes: bigint,
   blockBytes: number,
+  maximumBytes: number,
   read: (at: bigint, length: number) => Promise<Buffer>,
 ): Promise<bigint | null> {
+  const pieceBytes = Math.min(PIECE_BYTES, maximumBytes - (maximumBytes % blockBytes));
   const end = sizeBytes - (sizeBytes % BigInt(blockBytes));
-  for (let at = 0n; at < end; at += BigInt(PIECE_BYTES)) {
+  for (let at = 0n; at < end; at += BigInt(pieceBytes)) {
     const left = end - at;
-    const piece = await read(at, left < BigInt(PIECE_BYTES) ? Number(left) : PIECE_BYTES);
+    const piece = await read(at, left < BigInt(pieceBytes) ? Number(left) : pieceBytes);
     const index = firstNonZero(piece);
     if (index !== -1) return at + BigInt(index);
   }

@@ -105,12 +105,12 @@ export class ScriptedHandshake {
     const isKnown = data.toString() === NAME || this.#server.has("unknown-export-name-served");
     if (!isKnown || this.#agreed.isExtended) return "drop";
     const pads = !this.#hasNoZeroes || this.#server.has("no-zeroes-ignored");
-    this.stream.write(
-      u64(this.#server.sizeBytes),
-      u16(this.#flags()),
-      Buffer.alloc(pads ? 124 : 0),
-    );
+    this.stream.write(u64(this.#claimedBytes), u16(this.#flags()), Buffer.alloc(pads ? 124 : 0));
     return "go";
+  }
+
+  get #claimedBytes(): bigint {
+    return this.#server.settings.claimedBytes ?? BigInt(this.#server.sizeBytes);
   }
 
   #flags(): number {
@@ -141,7 +141,7 @@ export class ScriptedHandshake {
       option === OPT.GO && this.#infoCount > 1 && this.#server.has("go-differs-from-info");
     const flags = this.#flags() ^ (isOdd ? FLAG.ROTATIONAL : 0);
     if (!this.#server.has("info-without-export")) {
-      this.#reply(option, REP.INFO, u16(INFO.EXPORT), u64(this.#server.sizeBytes), u16(flags));
+      this.#reply(option, REP.INFO, u16(INFO.EXPORT), u64(this.#claimedBytes), u16(flags));
     }
     const preferred = this.#server.has("preferred-block-odd") ? 5000 : 65536;
     const minimum = this.#server.settings.minimumBlock ?? 1;

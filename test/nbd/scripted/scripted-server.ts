@@ -15,6 +15,10 @@ import { ScriptedTransmission } from "./scripted-transmission.js";
 export interface ScriptedSettings {
   readonly socketPath: string;
   readonly sizeBytes?: number;
+  /** What it says its size is. */
+  readonly claimedBytes?: bigint;
+  /** Every so many writes, one is refused with EIO. */
+  readonly failsEach?: number;
   readonly defect?: DefectName;
   readonly isReadOnly?: boolean;
   readonly minimumBlock?: number;

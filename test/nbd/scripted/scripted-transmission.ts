@@ -231,7 +231,12 @@ export class ScriptedTransmission {
   #change(request: Request): void {
     const { command, flags, payload } = request;
     const [at, length] = [Number(request.offset), Number(request.length)];
-    if (command === CMD.WRITE && payload !== null) this.#write(at, payload);
+    if (command === CMD.WRITE && payload !== null) {
+      this.#write(at, payload);
+      const { failsEach } = this.#server.settings;
+      if (failsEach !== undefined && this.#writes % failsEach === 0)
+        return this.#fail(request, ERR.EIO);
+    }
     if (command === CMD.TRIM) this.#trim(at, length);
     if (command === CMD.WRITE_ZEROES) {
       const isFast = (flags & CMD_FLAG.FAST_ZERO) !== 0;
@@ -249,7 +254,7 @@ export class ScriptedTransmission {
       this.#has("writes-lost") ||
       (this.#has("writes-lost-in-structured") && isStructured) ||
       (this.#has("writes-lost-in-extended") && isExtended);
-    const isLost = loses && this.#writes % 50 === 0 && data.length % 2 === 1;
+    const isLost = loses && this.#writes % 10 === 0;
     if (!isLost) data.copy(this.#disk, at);
   }
 

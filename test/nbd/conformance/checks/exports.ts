@@ -204,11 +204,12 @@ export const EXPORT_CHECKS: readonly Check[] = [
       if (c.target.blockBytes > 1)
         c.offered(false, "a minimum block of 1, which EXPORT_NAME implies");
       const told = await infoOf(c, await c.handshake());
+      if (told === null) return;
       for (const flags of [CLIENT_FLAG.FIXED_NEWSTYLE, undefined]) {
         const handshake = await c.handshake(flags);
         const info = await handshake.exportName(c.target.exportName);
-        c.must(info.sizeBytes === told?.sizeBytes, `EXPORT_NAME says ${info.sizeBytes} bytes`);
-        c.must(info.flags === told?.flags, `EXPORT_NAME says flags 0x${info.flags.toString(16)}`);
+        c.must(info.sizeBytes === told.sizeBytes, `EXPORT_NAME says ${info.sizeBytes} bytes`);
+        c.must(info.flags === told.flags, `EXPORT_NAME says flags 0x${info.flags.toString(16)}`);
         const client = new Transmission(handshake, info);
         await c.isServed(client, "EXPORT_NAME");
         client.destroy();
