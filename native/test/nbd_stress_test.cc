@@ -48,61 +48,77 @@ void work(RawClient client, uint64_t seed, std::atomic<uint64_t>& replies) {
   }
 }
 
+// A server with one tracked disk, and the threads that work on it.
+class Stress {
+ public:
+  explicit Stress(uint64_t round) : round_(round) {
+    parameters_.unix_path = directory_.path() + "/nbd.sock";
+    parameters_.thread_count = 3;
+    parameters_.buffer_keep_time = std::chrono::milliseconds(1);
+    parameters_.idle_limit = std::chrono::seconds(30);
+    server_ = start_server(parameters_);
+    REQUIRE(server_->add_export(entry_).is_ok());
+  }
+
+  void run() {
+    std::vector<std::thread> clients;
+    for (uint64_t i = 0; i < 8; ++i) clients.emplace_back([this, i] { connect_and_work(i); });
+    std::thread checkpoints([this] { take_checkpoints(); });
+    std::thread exports([this] { replace_export(); });
+    while (replies_ < 2000) std::this_thread::yield();
+    is_ending_ = true;
+    exports.join();
+    while (connecting_ > 0) std::this_thread::yield();
+    server_->stop();
+    for (std::thread& client : clients) client.join();
+    checkpoints.join();
+    CHECK(server_->statistics().connections_open == 0);
+  }
+
+ private:
+  // Those whose export went connect again, while there is a server.
+  void connect_and_work(uint64_t number) {
+    for (uint64_t seed = round_ * 1000 + number;; seed += 8) {
+      connecting_.fetch_add(1);
+      if (is_ending_) return connecting_.fetch_sub(1), void();
+      RawClient client("unix:" + parameters_.unix_path);
+      connecting_.fetch_sub(1);
+      work(std::move(client), seed, replies_);
+    }
+  }
+
+  void take_checkpoints() {
+    while (!is_ending_) {
+      const auto outcome = try_checkpoint(disk_.device, slot_);
+      if (!outcome.is_ok()) continue;  // writes did not end in time
+      outcome.value().captures.at(0)->close();
+      CHECK(disk_.device->commit(slot_).is_ok());
+    }
+  }
+
+  void replace_export() {
+    while (!is_ending_) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));
+      CHECK(server_->remove_export("disk").is_ok());
+      CHECK(server_->add_export(entry_).is_ok());
+    }
+  }
+
+  const uint64_t round_;
+  ScratchDirectory scratch_;
+  const Disk disk_ = make_disk(scratch_, make_memory_device(kDiskBytes));
+  const uint32_t slot_ = add_target(*disk_.device, Uuid::random());
+  const NbdExport entry_{"disk", "a tracked disk", false, disk_.device};
+  TemporaryDirectory directory_;
+  NbdServerParameters parameters_;
+  std::unique_ptr<NbdServer> server_;
+  std::atomic<uint64_t> replies_{0};
+  std::atomic<bool> is_ending_{false};
+  std::atomic<int> connecting_{0};
+};
+
 }  // namespace
 
 TEST_CASE("Eight connections, checkpoints, exports that go and a stop, all at once") {
-  for (uint64_t round = 0; round < 4; ++round) {
-    ScratchDirectory scratch;
-    const Disk disk = make_disk(scratch, make_memory_device(kDiskBytes));
-    const uint32_t slot = add_target(*disk.device, Uuid::random());
-    TemporaryDirectory directory;
-    NbdServerParameters parameters;
-    parameters.unix_path = directory.path() + "/nbd.sock";
-    parameters.thread_count = 3;
-    parameters.buffer_keep_time = std::chrono::milliseconds(1);
-    parameters.idle_limit = std::chrono::seconds(30);
-    auto server = start_server(parameters);
-    const NbdExport entry{"disk", "a tracked disk", false, disk.device};
-    REQUIRE(server->add_export(entry).is_ok());
-
-    std::atomic<uint64_t> replies{0};
-    std::atomic<bool> is_ending{false};
-    std::atomic<int> connecting{0};
-    std::vector<std::thread> threads;
-    for (uint64_t i = 0; i < 8; ++i) {
-      threads.emplace_back([&, i] {
-        // Those whose export went connect again, while there is a server.
-        for (uint64_t seed = round * 1000 + i;; seed += 8) {
-          connecting.fetch_add(1);
-          if (is_ending) return connecting.fetch_sub(1), void();
-          RawClient client("unix:" + parameters.unix_path);
-          connecting.fetch_sub(1);
-          work(std::move(client), seed, replies);
-        }
-      });
-    }
-    std::thread checkpoints([&] {
-      while (!is_ending) {
-        const auto outcome = try_checkpoint(disk.device, slot);
-        if (!outcome.is_ok()) continue;  // writes did not end in time
-        outcome.value().captures.at(0)->close();
-        CHECK(disk.device->commit(slot).is_ok());
-      }
-    });
-    std::thread exports([&] {
-      while (!is_ending) {
-        std::this_thread::sleep_for(std::chrono::milliseconds(20));
-        CHECK(server->remove_export("disk").is_ok());
-        CHECK(server->add_export(entry).is_ok());
-      }
-    });
-    while (replies < 2000) std::this_thread::yield();
-    is_ending = true;
-    exports.join();
-    while (connecting > 0) std::this_thread::yield();
-    server->stop();
-    for (std::thread& thread : threads) thread.join();
-    checkpoints.join();
-    CHECK(server->statistics().connections_open == 0);
-  }
+  for (uint64_t round = 0; round < 4; ++round) Stress(round).run();
 }
