@@ -75,6 +75,17 @@ function nativeSteps(): Step[] {
     }));
 }
 
+/** Seeded, a short run; the long ones are tools/fuzz. */
+function fuzzSteps(): Step[] {
+  return readdirSync("native/fuzz")
+    .filter((file) => file.endsWith("_fuzz.cc"))
+    .map((file) => file.replace(/\.cc$/, ""))
+    .map((target) => ({
+      name: `native ${target}`,
+      command: [join(NATIVE_BUILD, `${target}_run`), join("native/fuzz/corpus", target)],
+    }));
+}
+
 function scriptSteps(): Step[] {
   const folder = "test/native";
   if (!existsSync(folder)) return [];
@@ -121,6 +132,7 @@ function steps(): Step[] {
       ],
     },
     ...nativeSteps(),
+    ...fuzzSteps(),
     ...scriptSteps(),
     tapStep("unit tests", unit),
     tapStep(

@@ -196,52 +196,68 @@ TEST_CASE("A payload over the maximum, a compact header and a structured one end
   check_alive(disk);
 }
 
-TEST_CASE("BLOCK_STATUS answers for all chosen contexts, or for those that its payload names") {
+namespace {
+
+// A connection with the contexts "a:a" and "c:c" of three; ids as the server gave them.
+struct FilteredSession {
+  FilteredSession() : client(serve()) {
+    client.greet();
+    client.ask(OPT_EXTENDED_HEADERS);
+    ids = set_contexts(client, {"a:a", "c:c"});
+    REQUIRE(ids.size() == 2);
+    client.choose_and_go("", {});
+  }
+  RawClient serve() {
+    disk.device->set_extents("a:a", {{4096, 1}, {1 << 20, 0}});
+    disk.device->set_extents("b:b", {{8192, 2}, {1 << 20, 0}});
+    disk.device->set_extents("c:c", {{1 << 20, 3}});
+    return disk.serve().connect();
+  }
+  Reply ask(uint16_t flags, const std::string& payload) {
+    return client.call_extended(static_cast<uint16_t>(flags | FLAG_PAYLOAD_LEN), CMD_BLOCK_STATUS,
+                                0, payload.size(), payload);
+  }
+
   ServedDisk disk;
-  disk.device->set_extents("a:a", {{4096, 1}, {1 << 20, 0}});
-  disk.device->set_extents("b:b", {{8192, 2}, {1 << 20, 0}});
-  disk.device->set_extents("c:c", {{1 << 20, 3}});
-  disk.serve();
-  RawClient client = disk.connect();
-  client.greet();
-  client.ask(OPT_EXTENDED_HEADERS);
-  const auto ids = set_contexts(client, {"a:a", "c:c"});
-  REQUIRE(ids.size() == 2);
-  client.choose_and_go("", {});
-  const Reply first = client.call_extended(0, CMD_BLOCK_STATUS, 0, 65536);
+  RawClient client;
+  std::vector<uint64_t> ids;
+};
+
+}  // namespace
+
+TEST_CASE("BLOCK_STATUS answers for all chosen contexts, or for those that its payload names") {
+  FilteredSession session;
+  const std::vector<uint64_t>& ids = session.ids;
+  const Reply first = session.client.call_extended(0, CMD_BLOCK_STATUS, 0, 65536);
   CHECK(first.flags == 0);
   CHECK(first.payload == u32(ids[0]) + u32(2) + u64(4096) + u64(1) + u64(61440) + u64(0));
-  const Reply second = client.receive_extended();
+  const Reply second = session.client.receive_extended();
   CHECK(second.flags == 1);
   CHECK(second.cookie == first.cookie);
   CHECK(second.payload == u32(ids[1]) + u32(1) + u64(65536) + u64(3));
-
-  const auto ask = [&](uint16_t flags, const std::string& payload) {
-    return client.call_extended(static_cast<uint16_t>(flags | FLAG_PAYLOAD_LEN), CMD_BLOCK_STATUS,
-                                0, payload.size(), payload);
-  };
   for (const uint64_t id : ids) {
-    const Reply only = ask(0, filter(8192, {id}));
+    const Reply only = session.ask(0, filter(8192, {id}));
     CHECK(only.flags == 1);
     CHECK(only.payload.substr(0, 4) == u32(id));
   }
-  const Reply one = ask(FLAG_REQ_ONE, filter(8192, {ids[0]}));
+  const Reply one = session.ask(FLAG_REQ_ONE, filter(8192, {ids[0]}));
   CHECK(one.payload == u32(ids[0]) + u32(1) + u64(4096) + u64(1));
-  CHECK(ask(0, filter(8192, {ids[1], ids[0]})).payload.substr(0, 4) == u32(ids[1]));
-  CHECK(client.receive_extended().payload.substr(0, 4) == u32(ids[0]));
+  CHECK(session.ask(0, filter(8192, {ids[1], ids[0]})).payload.substr(0, 4) == u32(ids[1]));
+  CHECK(session.client.receive_extended().payload.substr(0, 4) == u32(ids[0]));
+}
 
-  CHECK(ask(0, filter(8192, {})).error == 22);
-  CHECK(ask(0, filter(0, {ids[0]})).error == 22);
-  CHECK(ask(0, filter(kEnd + 1, {ids[0]})).error == 22);
-  CHECK(ask(0, filter(~uint64_t{0}, {ids[0]})).error == 22);
-  CHECK(ask(0, filter(8192, {ids[0], ids[0]})).error == 22);
-  CHECK(ask(0, filter(8192, {99})).error == 22);
-  CHECK(ask(0, filter(8192, {ids[0], 99})).error == 22);
-  CHECK(ask(0, filter(8192, {ids[0], ids[1], ids[0]})).error == 22);
-  CHECK(ask(0, filter(8192, {ids[0]}) + "x").error == 22);
-  CHECK(ask(0, "short").error == 22);
-  CHECK(ask(FLAG_DF, filter(8192, {ids[0]})).error == 22);
-  CHECK(ask(0, filter(8192, {ids[0]})).error == 0);
+TEST_CASE("A BLOCK_STATUS payload that is no choice of the contexts is EINVAL") {
+  FilteredSession session;
+  const uint64_t a = session.ids[0];
+  const uint64_t c = session.ids[1];
+  for (const std::string& payload :
+       {filter(8192, {}), filter(0, {a}), filter(kEnd + 1, {a}), filter(~uint64_t{0}, {a}),
+        filter(8192, {a, a}), filter(8192, {99}), filter(8192, {a, 99}), filter(8192, {a, c, a}),
+        filter(8192, {a}) + "x", "short"s}) {
+    CHECK(session.ask(0, payload).error == 22);
+  }
+  CHECK(session.ask(FLAG_DF, filter(8192, {a})).error == 22);
+  CHECK(session.ask(0, filter(8192, {a})).error == 0);
 }
 
 TEST_CASE("Extended requests that come byte by byte are understood") {

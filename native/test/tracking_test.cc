@@ -330,6 +330,29 @@ TEST_CASE("a writer that asks while the maps are merged gets exactly the blocks 
   }
 }
 
+TEST_CASE("a target's dirty context has the target's name as well") {
+  ScratchDirectory scratch;
+  const Disk disk = make_disk(scratch, make_memory_device(16 * kBlock));
+  const Uuid id = Uuid::random();
+  add_target(*disk.device, id);
+  const std::string target = "qemu:dirty-bitmap:" + id.to_string();
+  const std::string live = "qemu:dirty-bitmap:live";
+
+  // The UUID that lib/tracking/target-id.ts and RFC 9562 give the name.
+  const uint32_t named =
+      add_target(*disk.device, *Uuid::parse("09a86ee3-8346-538e-a019-6ae2053a79d1"));
+  CHECK(disk.device->resolve_context("qemu:dirty-bitmap:backup") ==
+        "qemu:dirty-bitmap:09a86ee3-8346-538e-a019-6ae2053a79d1");
+  std::string upper_case = target;
+  std::transform(upper_case.begin() + 18, upper_case.end(), upper_case.begin() + 18, ::toupper);
+  CHECK(disk.device->resolve_context(upper_case) == target);
+  CHECK(disk.device->resolve_context("qemu:dirty-bitmap:other") == "");
+  CHECK(disk.device->resolve_context("backup") == "");
+  CHECK(disk.device->resolve_context(live) == live);
+  REQUIRE(disk.device->remove_target(named).is_ok());
+  CHECK(disk.device->resolve_context("qemu:dirty-bitmap:backup") == "");
+}
+
 TEST_CASE("the dirty contexts show what the next checkpoint adds, and what a target still lacks") {
   ScratchDirectory scratch;
   const Disk disk = make_disk(scratch, make_memory_device(16 * kBlock));
@@ -354,20 +377,6 @@ TEST_CASE("the dirty contexts show what the next checkpoint adds, and what a tar
   capture->close();
   REQUIRE(disk.device->give_back(slot).is_ok());
   CHECK(query(*disk.device, target, 0, 16 * kBlock) == "2c3d10c1d");
-
-  // The UUID that lib/tracking/target-id.ts and RFC 9562 give the name.
-  const uint32_t named =
-      add_target(*disk.device, *Uuid::parse("09a86ee3-8346-538e-a019-6ae2053a79d1"));
-  CHECK(disk.device->resolve_context("qemu:dirty-bitmap:backup") ==
-        "qemu:dirty-bitmap:09a86ee3-8346-538e-a019-6ae2053a79d1");
-  std::string upper_case = target;
-  std::transform(upper_case.begin() + 18, upper_case.end(), upper_case.begin() + 18, ::toupper);
-  CHECK(disk.device->resolve_context(upper_case) == target);
-  CHECK(disk.device->resolve_context("qemu:dirty-bitmap:other") == "");
-  CHECK(disk.device->resolve_context("backup") == "");
-  CHECK(disk.device->resolve_context(live) == live);
-  REQUIRE(disk.device->remove_target(named).is_ok());
-  CHECK(disk.device->resolve_context("qemu:dirty-bitmap:backup") == "");
 
   std::vector<DeviceExtent> extents;
   CHECK(disk.device->query_extents("qemu:dirty-bitmap:none", 0, kBlock, 1, extents).code() ==

@@ -8,7 +8,7 @@ export function checkNativeSources(tree: SourceTree): Finding[] {
   const lines = (tree.get(LIST_PATH)?.text ?? "").split("\n").filter((line) => line !== "");
   const there = filesBelow(tree, "native", /\.cc$/)
     .map(({ path }) => path)
-    .filter((path) => !/^native\/(?:test|fuse)\//.test(path));
+    .filter((path) => !/^native\/(?:test|fuse|fuzz)\//.test(path));
   return [
     ...lines.flatMap((line, index) => judgeLine(tree, lines, line, index)),
     ...there
