@@ -5,7 +5,8 @@ import { TidemarkError } from "../model/errors.js";
 import type { StateStore } from "../model/state-store.js";
 import type { VmEnableRequest } from "../management/schemas.js";
 import { NbdServer } from "../tracking/nbd-server.js";
-import { closeServer, type TrackedDisk } from "../tracking/tracked-disk.js";
+import { closeServer } from "../tracking/close-server.js";
+import type { TrackedDisk } from "../tracking/tracked-disk.js";
 import { type CaptureBudget, TrackedVm } from "../tracking/tracked-vm.js";
 import { openAll, openNewDisk, openVmDisks, type VmDefinition } from "./open-vm-disks.js";
 

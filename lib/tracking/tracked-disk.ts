@@ -12,6 +12,8 @@ import {
   type UpstreamStatus,
 } from "./disk-backing.js";
 import { type Checkpoint, type CheckpointOptions, takeCheckpoint } from "./checkpoint.js";
+import { closeServer } from "./close-server.js";
+import { flushUpstream } from "./flush-upstream.js";
 import { NbdServer, type NbdServerOptions } from "./nbd-server.js";
 import { targetIdOf } from "./target-id.js";
 
@@ -61,10 +63,6 @@ export interface TargetStatus {
   readonly inFlightBytes: number;
   readonly stagedBytes: number;
 }
-
-/** Longer than the second for which a server that stops still sends replies. */
-const CLOSE_PATIENCE_MS = 2_000;
-const FLUSH_PATIENCE_MS = 30_000;
 
 /** What a reader over NBD would not get from a target of this name. */
 const LIVE_MAP = "live";
@@ -296,41 +294,6 @@ export class TrackedDisk implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
-  }
-}
-
-/**
- * What the server behind an NBD backing has not made durable is kept by the device
- * until it closes; here for the last time. A server that is away has had its chance.
- */
-async function flushUpstream(device: NativeTrackedDevice): Promise<void> {
-  const givingUp = setTimeout(() => device.giveUp(), FLUSH_PATIENCE_MS);
-  try {
-    if (device.upstream()?.isConnected !== true) device.giveUp();
-    await device.flush();
-  } catch {
-    // The guest was told of it, or will find its disk's server gone.
-  } finally {
-    clearTimeout(givingUp);
-  }
-}
-
-/**
- * Closes a server of the disks. After a grace period it does not answer its
- * requests any more, and those that an upstream's absence holds up are ended then:
- * a guest sees a lost connection, not an error.
- */
-export async function closeServer(
-  server: NbdServer,
-  disks: readonly NativeTrackedDevice[],
-): Promise<void> {
-  const givingUp = setTimeout(() => {
-    for (const disk of disks) disk.giveUp();
-  }, CLOSE_PATIENCE_MS);
-  try {
-    await server.close();
-  } finally {
-    clearTimeout(givingUp);
   }
 }
 

@@ -76,9 +76,7 @@ async function startQemu(t: Test, socketPath: string): Promise<Monitor> {
 
 void t.test(
   "QEMU reconnects, is told by block_resize, and reaches the new space",
-  {
-    ...(missing === null ? {} : { skip: missing }),
-  },
+  missing === null ? {} : { skip: missing },
   async (t) => {
     await using disk = await TrackedDisk.track(memoryDevice(8 * MIB), {
       path: join(directory, "d"),

@@ -2,7 +2,7 @@
 import { randomBytes } from "node:crypto";
 import { stat, truncate } from "node:fs/promises";
 import { join } from "node:path";
-import t from "tap";
+import t, { type Test } from "tap";
 import { NbdClient } from "#lib/daemon/demo/nbd-client.js";
 import { TrackedDisk } from "#lib/index.js";
 import { memoryDevice } from "#lib/testing.js";
@@ -108,6 +108,14 @@ async function survivesRestart(pair: Pair, guest: Guest, grown: Buffer): Promise
   t.ok((await contentOfPoint(replica, "vm")).equals(grown), "after a restart of both hosts");
 }
 
+async function refusesNonsense(t: Test, dir: readonly string[]): Promise<void> {
+  const refused = await tidemark(...dir, "disk", "resize", "vm", "vda", "1MiB");
+  t.equal(refused.exitCode, 1);
+  t.match(refused.stderr, /a tracked disk only grows.*\[INVALID_ARGUMENT\]/s);
+  const missing = await tidemark(...dir, "disk", "resize", "vm", "vdz", "1MiB");
+  t.match(missing.stderr, /NOT_FOUND/);
+}
+
 void t.test(
   "the disk of a replicated VM grows: later points have it, earlier ones not",
   async (t) => {
@@ -143,11 +151,7 @@ void t.test(
 
     client.close();
     await survivesRestart(pair, guest, grown);
-    const refused = await tidemark(...dir, "disk", "resize", "vm", "vda", "1MiB");
-    t.equal(refused.exitCode, 1);
-    t.match(refused.stderr, /a tracked disk only grows.*\[INVALID_ARGUMENT\]/s);
-    const missing = await tidemark(...dir, "disk", "resize", "vm", "vdz", "1MiB");
-    t.match(missing.stderr, /NOT_FOUND/);
+    await refusesNonsense(t, dir);
     await primary.stop();
     await replica.stop();
   },
