@@ -4,10 +4,12 @@
 // A client that waits for each answer sends its next request some microseconds
 // after the reply. To fall asleep in between costs both sides more than that: a
 // wake-up is an interrupt to a halted core, and on a virtual machine an exit.
-// So the thread looks again for a short window, giving its core away each time.
+// So the thread looks again for a short window. It does not yield meanwhile: on a
+// busy core who yields waits for the time slices of others, where a sleeper that
+// wakes goes first; one slow disk's completions were late by milliseconds.
 // Representation: how many windows in a row ended with nothing. After a few of
-// them polling pauses for many waits, so that connections that are idle or slow
-// pay next to nothing. One I/O thread's own.
+// them polling pauses for many waits, so that connections that are idle or slow,
+// or whose client needs this very core, pay next to nothing. One I/O thread's own.
 #pragma once
 
 #include <chrono>

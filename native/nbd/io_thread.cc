@@ -1,7 +1,6 @@
 #include "nbd/io_thread.h"
 
 #include <pthread.h>
-#include <sched.h>
 #include <signal.h>
 
 #include <algorithm>
@@ -186,15 +185,12 @@ void IoThread::wait() {
 bool IoThread::poll_briefly() {
   if (connections_.empty() || !busy_poll_.is_worthwhile()) return false;
   const auto deadline = busy_poll_.deadline();
-  while (true) {
+  do {
     if (loop_.poller.dispatch(0) || !loop_.mailbox.is_empty()) {
       busy_poll_.found();
       return true;
     }
-    // After the core was away for long, there is one more look.
-    if (BusyPoll::Clock::now() >= deadline) break;
-    ::sched_yield();
-  }
+  } while (BusyPoll::Clock::now() < deadline);
   busy_poll_.found_nothing();
   return false;
 }
