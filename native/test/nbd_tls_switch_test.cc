@@ -238,12 +238,14 @@ TEST_CASE("A client may vanish at every byte of the TLS handshake") {
   disk.serve();
   const size_t whole = send_part_of_handshake(disk, SIZE_MAX);
   CHECK(whole > 1000);
+  // Signatures differ in length, so that now and then a handshake is whole before.
+  uint64_t cut_count = 0;
   for (size_t length = 0; length < whole; ++length) {
-    send_part_of_handshake(disk, length);
+    cut_count += send_part_of_handshake(disk, length) > length;
   }
   check_alive(disk);
   CHECK(disk.device->take_seen().size() == 1);
-  disk.wait_for_refusals(whole);
+  disk.wait_for_refusals(cut_count);
   CHECK(disk.last_refusal() ==
         "Cannot accept a local client: because it hung up in the TLS handshake (it may not accept "
         "the server's certificate).");
