@@ -107,10 +107,10 @@ function testFiles(folder: string): string[] {
     .sort();
 }
 
-function tapStep(name: string, files: readonly string[]): Step {
+function tapStep(name: string, files: readonly string[], ...options: readonly string[]): Step {
   return {
     name,
-    command: ["node_modules/.bin/tap", "run", "--reporter=tap", ...files],
+    command: ["node_modules/.bin/tap", "run", "--reporter=tap", ...options, ...files],
     count: countTap,
     isLong: true,
   };
@@ -118,7 +118,10 @@ function tapStep(name: string, files: readonly string[]): Step {
 
 function steps(): Step[] {
   const all = testFiles("test");
-  const unit = all.filter((file) => !file.startsWith("test/system/"));
+  const of = (folder: string) => all.filter((file) => file.startsWith(`test/${folder}/`));
+  const [nbd, system, guest] = [of("nbd"), of("system"), of("guest")];
+  const rest = new Set([...nbd, ...system, ...guest]);
+  const unit = all.filter((file) => !rest.has(file));
   if (filter !== undefined) return [tapStep(`tests matching ${filter}`, all)];
   if (isQuick) return [...CHECKS, tapStep("unit tests", unit)];
   return [
@@ -135,10 +138,10 @@ function steps(): Step[] {
     ...fuzzSteps(),
     ...scriptSteps(),
     tapStep("unit tests", unit),
-    tapStep(
-      "system tests",
-      all.filter((file) => file.startsWith("test/system/")),
-    ),
+    tapStep("NBD tests", nbd),
+    tapStep("system tests", system),
+    // A guest wants the machine for itself.
+    tapStep("guest tests", guest, "--jobs=1"),
   ];
 }
 
