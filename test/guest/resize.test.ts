@@ -1,5 +1,6 @@
 /** Disks that grow under a Linux that uses them all the while (docs/resize.md). */
 import { createHash, randomBytes } from "node:crypto";
+import { existsSync } from "node:fs";
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import t, { type Test } from "tap";
@@ -7,11 +8,12 @@ import { TrackedDisk } from "#lib/index.js";
 import { eventually } from "../support/loopback-host.js";
 import { run, scratchDirectory } from "../support/program.js";
 import { QemuMonitor } from "../support/qemu-monitor.js";
-import { Guest } from "./lab/guest.js";
+import { Guest, runGuest } from "./lab/guest.js";
 import { guestIsMissing } from "./lab/missing.js";
 import { TIDEMARK_SHELL } from "./lab/tidemark-shell.js";
 
 const skip = await guestIsMissing("mkfs.ext4", "resize2fs", "e2fsck", "debugfs");
+const hasFuse = existsSync(new URL("../../build/Release/tidemark-fuse", import.meta.url));
 const directory = await scratchDirectory(t);
 const MIB = 1 << 20;
 const BLOCK = 4096;
@@ -36,6 +38,22 @@ writer() {
     echo $n > /tmp/count$1
   done
 }
+start_writers() {
+  mkdir /tmp/sums
+  writers=
+  for w in 1 2 3; do
+    echo 0 > /tmp/count$w
+    writer $w &
+    writers="$writers $!"
+  done
+  has_written 3
+}
+stop_writers() {
+  has_written 3
+  touch /tmp/stop
+  wait $writers
+  [ ! -e /tmp/failed ] || fail "a write met an error"
+}
 has_written() { # MORE FILES, each of the writers
   for w in 1 2 3; do
     end=$(($(cat /tmp/count$w) + $1))
@@ -47,9 +65,7 @@ has_written() { # MORE FILES, each of the writers
 const GROWING_JOB = `${TIDEMARK_SHELL}${WRITERS}
 : > /tmp/attach.log
 mkfs.ext4 -q -b ${BLOCK} -E nodiscard /dev/vdb && mount /dev/vdb /mnt || fail "mount"
-mkdir /tmp/sums
-for w in 1 2 3; do echo 0 > /tmp/count$w; writer $w & done
-has_written 3
+start_writers
 before=$(cat /sys/block/vdb/size)
 echo "the load runs"
 while [ "$(cat /sys/block/vdb/size)" = $before ]; do usleep 20000; done
@@ -58,10 +74,7 @@ has_written 3
 resize2fs /dev/vdb || fail "resize2fs"
 dd if=/dev/urandom of=/tmp/big bs=1M count=32 2> /dev/null
 put /tmp/big big
-has_written 3
-touch /tmp/stop
-wait
-[ ! -e /tmp/failed ] || fail "a write met an error"
+stop_writers
 umount /mnt || fail "umount"
 no_errors
 for file in /tmp/sums/*; do echo "sum $(basename $file) $(cat $file)"; done
@@ -169,3 +182,87 @@ void t.test("a disk grows under a running guest", { skip }, async (t) => {
   );
   await filesAreWhole(t, imagePath, output);
 });
+
+/** A service whose disk grows by 40 MiB at a signal. */
+const GROWING_SERVICE = `
+import { TrackedDisk } from "/tidemark/dist/tracking/tracked-disk.js";
+
+const [kind] = process.argv.slice(2);
+const disk = await TrackedDisk.open({ path: "/srv/disk" });
+const attached = await disk.attach({ kind, requestLimitMs: 2000 });
+console.log("/srv/disk is " + attached.devicePath);
+const alive = setInterval(() => undefined, 1e6);
+process.once("SIGUSR2", () => disk.resize(disk.sizeBytes + 40 * ${MIB}));
+process.once("SIGTERM", async () => {
+  clearInterval(alive);
+  await attached.detach();
+  await disk.close();
+});
+`;
+
+const ATTACHED_JOB = `${TIDEMARK_SHELL}${WRITERS}
+size_is() { # MIB
+  tries=0
+  until [ "$(cat /sys/block/\${device#/dev/}/size)" = $(($1 * 2048)) ]; do
+    [ $tries -lt 600 ] || fail "the device has not $1 MiB"
+    tries=$((tries + 1))
+    usleep 100000
+  done
+}
+modprobe nbd
+truncate -s 24M /srv/disk
+start node growing.mjs nbd
+mkfs.ext4 -q -b ${BLOCK} $device && mount $device /mnt || fail "mount"
+start_writers
+kill -USR2 $service
+size_is 64
+resize2fs $device || fail "resize2fs"
+dd if=/dev/urandom of=/tmp/big bs=1M count=16 2> /dev/null
+put /tmp/big big
+kill -9 $service
+truncate -s 96M /srv/disk
+start node growing.mjs nbd
+size_is 96
+resize2fs $device || fail "resize2fs"
+stop_writers
+umount /mnt && mount $device /mnt || fail "mount"
+for file in /tmp/sums/*; do
+  [ "$(sha256sum < /mnt/$(basename $file))" = "$(cat $file)  -" ] || fail "$(basename $file)"
+done
+umount /mnt
+detach
+e2fsck -fn /srv/disk || fail "e2fsck"
+no_errors
+`;
+
+/** A loop device stays as it is, and has the new size when it is attached again. */
+const LOOP_JOB = `
+modprobe loop
+modprobe fuse
+start node growing.mjs loop
+kill -USR2 $service
+until [ $(stat -c %s /srv/disk) = $((136 * ${MIB})) ]; do usleep 100000; done
+dd if=/dev/zero of=$device bs=4k count=1 oflag=direct || fail "write"
+size_is 96
+detach
+start node growing.mjs loop
+size_is 136
+detach
+`;
+
+void t.test(
+  "a disk grows under its mounted /dev/nbdN, and by a service that comes back",
+  { skip },
+  async (t) => {
+    const { status, output } = await runGuest({
+      job: hasFuse ? ATTACHED_JOB + LOOP_JOB : ATTACHED_JOB,
+      files: { "growing.mjs": GROWING_SERVICE },
+      programs: ["mkfs.ext4", "resize2fs", "e2fsck"],
+      modules: ["nbd", "fuse", "loop"],
+      withProject: true,
+      memoryMib: 512,
+      limitMs: 300_000,
+    });
+    t.equal(status, 0, output);
+  },
+);
