@@ -37,13 +37,16 @@ export class AttachedDevice implements AsyncDisposable {
   readonly kind: AttachmentKind;
   /** Whether a former process had attached it and it was found again. */
   readonly isResumed: boolean;
+  readonly #disk: AttachedDisk;
   readonly #device: KernelDevice;
   readonly #server: NbdServer;
   readonly #place: AttachmentPlace;
   readonly #onEnd: (attached: AttachedDevice) => void;
+  #resizing: Promise<void> = Promise.resolve();
   #hasEnded = false;
 
   constructor(
+    disk: AttachedDisk,
     device: KernelDevice,
     server: NbdServer,
     place: AttachmentPlace,
@@ -53,10 +56,21 @@ export class AttachedDevice implements AsyncDisposable {
     this.devicePath = device.devicePath;
     this.kind = device.kind;
     this.isResumed = isResumed;
+    this.#disk = disk;
     this.#device = device;
     this.#server = server;
     this.#place = place;
     this.#onEnd = onEnd;
+  }
+
+  /** For the disk alone, which has grown: so does the device, if its kind can. */
+  async resized(): Promise<void> {
+    // One after another, each with the size of then: no older one may win.
+    const resizing = this.#resizing.then(async () => {
+      if (!this.#hasEnded) await this.#device.resize?.(this.#disk.native.sizeBytes);
+    });
+    this.#resizing = resizing.catch(() => undefined);
+    await resizing;
   }
 
   /** Flushes the device and takes it away. IN_USE while something is mounted on it. */
@@ -113,7 +127,7 @@ export async function attachDisk(
       const resumed = await resume(place, disk, settings, record);
       const device = resumed ?? (await connect(place, disk, settings, options.kind ?? "auto"));
       await place.write(await recordOf(disk, device));
-      return new AttachedDevice(device, server, place, resumed !== null, onEnd);
+      return new AttachedDevice(disk, device, server, place, resumed !== null, onEnd);
     } catch (thrown) {
       await server.close();
       throw thrown;

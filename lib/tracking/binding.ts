@@ -284,6 +284,8 @@ export interface NativeBinding {
   /** The number of the /dev/nbdN; `index` -1 takes any that is free. */
   connectKernelNbd(attachment: NativeNbdAttachment, index: number): Promise<number>;
   reconnectKernelNbd(attachment: NativeNbdAttachment, index: number): Promise<void>;
+  /** Of a connected device, mounted or not. */
+  resizeKernelNbd(attachment: NativeNbdAttachment, index: number, sizeBytes: number): Promise<void>;
   /** Flushes; IN_USE while it is mounted. */
   disconnectKernelNbd(index: number): Promise<void>;
   /** Without flushing or asking: what is not written is lost. */

@@ -69,6 +69,8 @@ function loopDevice(
     kind: "loop",
     devicePath,
     fuse,
+    // The FUSE process holds its file to the size that it found.
+    resize: null,
     async detach() {
       await binding.detachLoopDevice(devicePath).catch((thrown: unknown) => {
         throw toTidemarkError(thrown);

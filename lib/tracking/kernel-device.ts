@@ -18,6 +18,8 @@ export interface KernelDevice {
   readonly kind: AttachmentRecord["kind"];
   readonly devicePath: string;
   readonly fuse: ProcessIdentity | null;
+  /** It has that size from then on, mounted or not; null where it cannot grow. */
+  readonly resize: ((sizeBytes: number) => Promise<void>) | null;
   /** Flushes it and takes it away. IN_USE while it is mounted: then nothing has changed. */
   detach(): Promise<void>;
   /** Lets go of it: it stays, and waits for the next server at the same socket. */

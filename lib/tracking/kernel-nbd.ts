@@ -34,6 +34,11 @@ async function nbdDevice(attachment: NativeNbdAttachment, index: number): Promis
     kind: "nbd",
     devicePath: `/dev/nbd${index}`,
     fuse: null,
+    async resize(sizeBytes) {
+      await binding.resizeKernelNbd(attachment, index, sizeBytes).catch((thrown: unknown) => {
+        throw toTidemarkError(thrown);
+      });
+    },
     async detach() {
       await binding.disconnectKernelNbd(index).catch((thrown: unknown) => {
         throw toTidemarkError(thrown);

@@ -151,8 +151,8 @@ export class TrackedDisk implements AsyncDisposable {
    * have been, by its administrator. Open checkpoints are waited for (IN_USE when
    * they do not end in time), new ones wait for this.
    *
-   * New NBD connections see the new size; see docs/resize.md for what a running
-   * guest needs.
+   * New NBD connections see the new size, and so does an attached /dev/nbdN; see
+   * docs/resize.md for what a running guest needs.
    */
   async resize(sizeBytes: number, options: ResizeOptions = {}): Promise<void> {
     const { native } = this;
@@ -163,6 +163,7 @@ export class TrackedDisk implements AsyncDisposable {
     await resizing;
     this.#sizeBytes = native.sizeBytes;
     this.#granularityBytes = native.granularityBytes;
+    for (const attached of this.#attached) await attached.resized();
     if (options.reconnectClients !== true) return;
     for (const server of this.#servers) server.reconnectClients();
   }
@@ -254,6 +255,11 @@ export class TrackedDisk implements AsyncDisposable {
     const onEnd = (ended: AttachedDevice) => this.#attached.delete(ended);
     const attached = await attachDisk({ native, diskId, path }, options, onEnd);
     this.#attached.add(attached);
+    // What a former process has left is as large as the disk was then.
+    await attached.resized().catch(async (thrown: unknown) => {
+      await attached.release();
+      throw thrown;
+    });
     return attached;
   }
 

@@ -49,6 +49,15 @@ Napi::Value reconnect_kernel_nbd_js(const Napi::CallbackInfo& info) {
       info.Env(), [attachment, index] { return attach::reconnect_kernel_nbd(attachment, index); });
 }
 
+Napi::Value resize_kernel_nbd_js(const Napi::CallbackInfo& info) {
+  const auto attachment = attachment_argument(info, 0);
+  const uint32_t index = uint32_argument(info, 1);
+  const uint64_t size_bytes = bytes_argument(info, 2);
+  return run_status_task(info.Env(), [attachment, index, size_bytes] {
+    return attach::resize_kernel_nbd(attachment, index, size_bytes);
+  });
+}
+
 Napi::Value disconnect_kernel_nbd_js(const Napi::CallbackInfo& info) {
   return run_status_task(info.Env(), [index = uint32_argument(info, 0)] {
     return attach::disconnect_kernel_nbd(index);
@@ -128,6 +137,7 @@ void add_attach_functions(Napi::Env env, Napi::Object exports) {
   add("probeKernelNbd", probe_kernel_nbd_js);
   add("connectKernelNbd", connect_kernel_nbd_js);
   add("reconnectKernelNbd", reconnect_kernel_nbd_js);
+  add("resizeKernelNbd", resize_kernel_nbd_js);
   add("disconnectKernelNbd", disconnect_kernel_nbd_js);
   add("dropKernelNbd", drop_kernel_nbd_js);
   add("keepLinks", keep_links_js);

@@ -35,6 +35,13 @@ Status failure(const std::string& what, int error) {
   return Status::from_errno(what, error);
 }
 
+// The kernel changes a device only for the backend that connected it.
+void identify(NetlinkMessage& message, const GenericNetlink& netlink,
+              const NbdAttachment& attachment) {
+  if (netlink.maximum_attribute() < kBackendIdentifier) return;
+  message.add_string(kBackendIdentifier, attachment.backend_id);
+}
+
 // What CONNECT and RECONFIGURE have in common. The socket numbers are ours: the
 // kernel takes references of its own while it works on the message.
 void describe(NetlinkMessage& message, const GenericNetlink& netlink,
@@ -42,9 +49,7 @@ void describe(NetlinkMessage& message, const GenericNetlink& netlink,
   message.add<uint64_t>(NBD_ATTR_TIMEOUT, static_cast<uint64_t>(attachment.request_limit.count()));
   message.add<uint64_t>(NBD_ATTR_DEAD_CONN_TIMEOUT,
                         static_cast<uint64_t>(attachment.reconnect_limit.count()));
-  if (netlink.maximum_attribute() >= kBackendIdentifier) {
-    message.add_string(kBackendIdentifier, attachment.backend_id);
-  }
+  identify(message, netlink, attachment);
   const size_t list = message.begin_nested(NBD_ATTR_SOCKETS);
   for (const UniqueFd& fd : sockets.fds) {
     const size_t item = message.begin_nested(NBD_SOCK_ITEM);
@@ -114,6 +119,17 @@ Status reconnect_kernel_nbd(const NbdAttachment& attachment, uint32_t index) {
   describe(message, netlink.value(), attachment, sockets.value());
   const int error = netlink.value().transact(message);
   return error == 0 ? Status::ok() : failure("Cannot connect " + path_of(index) + " again", error);
+}
+
+Status resize_kernel_nbd(const NbdAttachment& attachment, uint32_t index, uint64_t size_bytes) {
+  auto netlink = GenericNetlink::open(NBD_GENL_FAMILY_NAME);
+  if (!netlink.is_ok()) return netlink.status();
+  NetlinkMessage message(netlink.value().family(), NBD_CMD_RECONFIGURE, NBD_GENL_VERSION);
+  message.add<uint32_t>(NBD_ATTR_INDEX, index);
+  message.add<uint64_t>(NBD_ATTR_SIZE_BYTES, size_bytes);
+  identify(message, netlink.value(), attachment);
+  const int error = netlink.value().transact(message);
+  return error == 0 ? Status::ok() : failure("Cannot resize " + path_of(index), error);
 }
 
 Status disconnect_kernel_nbd(uint32_t index) {

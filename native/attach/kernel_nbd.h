@@ -38,6 +38,9 @@ Result<uint32_t> connect_kernel_nbd(const NbdAttachment& attachment, int index);
 // Gives a device whose connections are dead fresh ones; those that live stay.
 Status reconnect_kernel_nbd(const NbdAttachment& attachment, uint32_t index);
 
+// The device grows to what its server has by now, mounted or not.
+Status resize_kernel_nbd(const NbdAttachment& attachment, uint32_t index, uint64_t size_bytes);
+
 // Refuses (kInUse) while something has the device open for itself, such as a
 // mounted file system; else flushes it and takes it away.
 Status disconnect_kernel_nbd(uint32_t index);

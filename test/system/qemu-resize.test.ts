@@ -1,58 +1,26 @@
 /** A real QEMU whose disk grows: what its user has to do, step by step (docs/resize.md). */
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { createConnection, type Socket } from "node:net";
 import { join } from "node:path";
-import { createInterface } from "node:readline";
 import t, { type Test } from "tap";
 import { TrackedDisk } from "#lib/index.js";
 import { memoryDevice } from "#lib/testing.js";
-import { eventually } from "../support/loopback-host.js";
 import { missingTool, scratchDirectory } from "../support/program.js";
+import { QemuMonitor } from "../support/qemu-monitor.js";
 
 const MIB = 1 << 20;
 const QEMU = "qemu-system-x86_64";
 const directory = await scratchDirectory(t);
 const missing = await missingTool(QEMU);
 
-interface Answer {
-  readonly return?: unknown;
-  readonly error?: { readonly desc: string };
-}
-
-/** QEMU's monitor: one command after another. */
-class Monitor {
-  readonly #socket: Socket;
-  readonly #lines: AsyncIterator<string>;
-
-  constructor(socket: Socket) {
-    this.#socket = socket;
-    this.#lines = createInterface({ input: socket })[Symbol.asyncIterator]();
-  }
-
-  async run(command: string, args: object = {}): Promise<Answer> {
-    this.#socket.write(`${JSON.stringify({ execute: command, arguments: args })}\n`);
-    for (;;) {
-      const { value, done } = await this.#lines.next();
-      if (done === true) throw new Error("QEMU has gone");
-      const answer = JSON.parse(String(value)) as Answer;
-      if ("return" in answer || "error" in answer) return answer;
-    }
-  }
-
-  end(): void {
-    this.#socket.end();
-  }
-}
-
-async function sizeSeen(monitor: Monitor): Promise<number> {
+async function sizeSeen(monitor: QemuMonitor): Promise<number> {
   const { return: devices } = await monitor.run("query-block");
   const [first] = devices as { inserted?: { image: { "virtual-size": number } } }[];
   return first?.inserted?.image["virtual-size"] ?? 0;
 }
 
 /** A machine that never runs, with the export as its disk d0. */
-async function startQemu(t: Test, socketPath: string): Promise<Monitor> {
+async function startQemu(t: Test, socketPath: string): Promise<QemuMonitor> {
   const qmpPath = join(directory, "qmp.sock");
   const nbd = `driver=nbd,node-name=d0,server.type=unix,server.path=${socketPath},reconnect-delay=30`;
   const machine = "-accel tcg -M q35 -m 64 -nodefaults -nographic -S".split(" ");
@@ -63,15 +31,7 @@ async function startQemu(t: Test, socketPath: string): Promise<Monitor> {
     qemu.kill("SIGKILL");
     await ended;
   });
-  const monitor = await eventually("QEMU's monitor", async () => {
-    const socket = createConnection(qmpPath);
-    const isOpen = await new Promise((resolve) => {
-      socket.once("connect", () => resolve(true)).once("error", () => resolve(false));
-    });
-    return isOpen === true && new Monitor(socket);
-  });
-  await monitor.run("qmp_capabilities");
-  return monitor;
+  return QemuMonitor.connect(qmpPath);
 }
 
 void t.test(
