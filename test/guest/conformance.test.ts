@@ -52,6 +52,19 @@ modprobe nbd
 attach /srv/disk
 holds_data /srv/disk
 suite --destroy-data $device || fail "$device"
+
+mkdir /tmp/forgetful
+cat > /tmp/forgetful/blockdev <<'END'
+#!/bin/sh
+/usr/bin/blockdev "$@" || exit
+[ "$1" = --flushbufs ] || exit 0
+for at in 2000 210000 420000 630000 840000; do
+  printf wrong | dd of=/srv/disk bs=1 seek=$at conv=notrunc 2> /dev/null
+done
+END
+chmod +x /tmp/forgetful/blockdev
+(PATH=/tmp/forgetful:$PATH; suite --destroy-data $device)
+[ $? = 1 ] || fail "a device that holds something else was not found out"
 detach
 no_errors
 `;
@@ -82,8 +95,11 @@ void t.test(
       qemu: blank.qemu,
     });
     t.equal(status, 0, output);
-    t.comment(output);
-    for (const name of DEVICE_CHECK_NAMES) t.match(output, name);
+    for (const name of DEVICE_CHECK_NAMES) {
+      const passed = output.match(new RegExp(`^${name} +ok$`, "gm")) ?? [];
+      t.ok(passed.length >= (hasFuse ? 3 : 2), name);
+    }
+    t.match(output, /device-data-integrity +VIOLATES/);
     t.match(output, /the target holds data \(at byte 512000\)/);
   },
 );
