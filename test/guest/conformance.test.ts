@@ -20,13 +20,14 @@ t.setTimeout(600_000);
 /** The suite as JavaScript, by the name of each file: a guest has no compiler. */
 async function compiledSuite(): Promise<Record<string, string>> {
   const main = join(PROJECT, "test/nbd/conformance/main.ts");
-  const { exitCode, stdout } = await run(process.execPath, [
-    join(PROJECT, "node_modules/typescript/bin/tsc"),
-    "--ignoreConfig",
-    ...["--outDir", directory, "--rootDir", join(PROJECT, "test"), main],
-    ...["--module", "nodenext", "--target", "es2022", "--lib", "es2023,esnext.disposable"],
-    ...["--types", "node", "--typeRoots", join(PROJECT, "node_modules/@types"), "--skipLibCheck"],
-  ]);
+  const options =
+    "--ignoreConfig --module nodenext --target es2022 --lib es2023,esnext.disposable --types node --skipLibCheck";
+  const places = ["--outDir", directory, "--rootDir", join(PROJECT, "test")].concat(
+    "--typeRoots",
+    join(PROJECT, "node_modules/@types"),
+  );
+  const compiler = [join(PROJECT, "node_modules/typescript/bin/tsc"), ...options.split(" ")];
+  const { exitCode, stdout } = await run(process.execPath, compiler.concat(places, main));
   if (exitCode !== 0) throw new Error(`Cannot compile the suite: ${stdout}`);
   const files: Record<string, string> = { "suite/package.json": '{"type":"module"}' };
   for (const name of await readdir(directory, { recursive: true })) {
