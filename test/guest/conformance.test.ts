@@ -20,13 +20,14 @@ t.setTimeout(600_000);
 /** The suite as JavaScript, by the name of each file: a guest has no compiler. */
 async function compiledSuite(): Promise<Record<string, string>> {
   const main = join(PROJECT, "test/nbd/conformance/main.ts");
-  const { exitCode, stdout } = await run(process.execPath, [
-    join(PROJECT, "node_modules/typescript/bin/tsc"),
-    "--ignoreConfig",
-    ...["--outDir", directory, "--rootDir", join(PROJECT, "test"), main],
-    ...["--module", "nodenext", "--target", "es2022", "--lib", "es2023,esnext.disposable"],
-    ...["--types", "node", "--typeRoots", join(PROJECT, "node_modules/@types"), "--skipLibCheck"],
-  ]);
+  const options =
+    "--ignoreConfig --module nodenext --target es2022 --lib es2023,esnext.disposable --types node --skipLibCheck";
+  const places = ["--outDir", directory, "--rootDir", join(PROJECT, "test")].concat(
+    "--typeRoots",
+    join(PROJECT, "node_modules/@types"),
+  );
+  const compiler = [join(PROJECT, "node_modules/typescript/bin/tsc"), ...options.split(" ")];
+  const { exitCode, stdout } = await run(process.execPath, compiler.concat(places, main));
   if (exitCode !== 0) throw new Error(`Cannot compile the suite: ${stdout}`);
   const files: Record<string, string> = { "suite/package.json": '{"type":"module"}' };
   for (const name of await readdir(directory, { recursive: true })) {
@@ -52,6 +53,19 @@ modprobe nbd
 attach /srv/disk
 holds_data /srv/disk
 suite --destroy-data $device || fail "$device"
+
+mkdir /tmp/forgetful
+cat > /tmp/forgetful/blockdev <<'END'
+#!/bin/sh
+/usr/bin/blockdev "$@" || exit
+[ "$1" = --flushbufs ] || exit 0
+for at in 2000 210000 420000 630000 840000; do
+  printf wrong | dd of=/srv/disk bs=1 seek=$at conv=notrunc 2> /dev/null
+done
+END
+chmod +x /tmp/forgetful/blockdev
+(PATH=/tmp/forgetful:$PATH; suite --destroy-data $device)
+[ $? = 1 ] || fail "a device that holds something else was not found out"
 detach
 no_errors
 `;
@@ -82,8 +96,11 @@ void t.test(
       qemu: blank.qemu,
     });
     t.equal(status, 0, output);
-    t.comment(output);
-    for (const name of DEVICE_CHECK_NAMES) t.match(output, name);
+    for (const name of DEVICE_CHECK_NAMES) {
+      const passed = output.match(new RegExp(`^${name} +ok$`, "gm")) ?? [];
+      t.ok(passed.length >= (hasFuse ? 3 : 2), name);
+    }
+    t.match(output, /device-data-integrity +VIOLATES/);
     t.match(output, /the target holds data \(at byte 512000\)/);
   },
 );

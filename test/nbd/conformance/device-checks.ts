@@ -54,6 +54,13 @@ async function writeDevice(device: ScratchDevice, at: number, data: Buffer): Pro
   if (bytesWritten !== data.length) throw new Violation(`a write at ${at} is short`);
 }
 
+/** What is read next comes from the device, and not from what this machine remembers of it. */
+async function flush(device: ScratchDevice): Promise<void> {
+  await device.file.datasync();
+  if (!device.isBlockDevice || (await succeeds("blockdev", "--flushbufs", device.path))) return;
+  throw new Violation("its buffers cannot be flushed");
+}
+
 /** Programs of util-linux do what Node cannot: fallocate and the discard ioctls. */
 async function succeeds(program: string, ...args: readonly (string | number)[]): Promise<boolean> {
   const child = spawn(program, args.map(String), { stdio: "ignore" });
@@ -92,7 +99,7 @@ function storeOver(device: ScratchDevice): ByteStore {
     zero: (at, length) => zeroRange(device, at, length),
     // A hole punched into a file is zero; what a device gives after a discard is not known.
     trim: (at, length) => discard(device, at, length),
-    flush: () => device.file.datasync(),
+    flush: () => flush(device),
     zeroes: null,
   };
 }
@@ -105,6 +112,7 @@ const DEVICE_CHECKS: readonly DeviceCheck[] = [
       const data = pattern(SECTOR_BYTES, seed);
       const at = device.sizeBytes - SECTOR_BYTES;
       await writeDevice(device, at, data);
+      await flush(device);
       const read = await readDevice(device, at, SECTOR_BYTES);
       if (!read.equals(data)) throw new Violation("the last bytes are not what was written");
       return null;
@@ -132,6 +140,7 @@ const DEVICE_CHECKS: readonly DeviceCheck[] = [
       const data = pattern(3 * 65536, seed);
       await writeDevice(device, 0, data);
       if (!(await zeroRange(device, 65536, 65536))) return "zeroing a range";
+      await flush(device);
       data.fill(0, 65536, 2 * 65536);
       const read = await readDevice(device, 0, data.length);
       if (!read.equals(data)) throw new Violation("zeroing a range went wrong");
@@ -145,6 +154,7 @@ const DEVICE_CHECKS: readonly DeviceCheck[] = [
       const data = pattern(3 * 65536, seed + 1);
       await writeDevice(device, 0, data);
       if (!(await discard(device, 65536, 65536))) return "discard";
+      await flush(device);
       const read = await readDevice(device, 0, data.length);
       read.copy(data, 65536, 65536, 2 * 65536);
       if (!read.equals(data)) throw new Violation("a discard changed bytes beside its range");
