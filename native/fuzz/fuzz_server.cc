@@ -94,7 +94,8 @@ FuzzServer::FuzzServer(const Options& options) : options_(options) {
   demand(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends) == 0,
          "no socket pair");
   client_fd_.reset(ends[0]);
-  connection_ = std::make_unique<nbd::Connection>(1, UniqueFd(ends[1]), loop(), exports_, nullptr);
+  connection_ =
+      std::make_unique<nbd::Connection>(1, UniqueFd(ends[1]), loop(), exports_, options.tls);
   connection_->start();
 }
 

@@ -15,6 +15,7 @@
 #include "nbd/connection.h"
 #include "nbd/export_registry.h"
 #include "nbd/loop_context.h"
+#include "nbd/tls_settings.h"
 
 namespace tidemark::fuzz {
 
@@ -47,7 +48,8 @@ class FuzzServer {
     bool is_late = false;
     bool is_read_only = false;
     uint32_t minimum_block_bytes = 1;
-    size_t piece_bytes = 1 << 20;  // a client's sends are cut into
+    size_t piece_bytes = 1 << 20;     // a client's sends are cut into
+    nbd::TlsSettings* tls = nullptr;  // set: required
   };
   explicit FuzzServer(const Options& options);
 

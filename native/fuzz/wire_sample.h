@@ -27,6 +27,39 @@ inline std::string option(uint32_t number, const std::string& payload = {}) {
 
 inline std::string named(const std::string& name) { return be(name.size(), 4) + name; }
 
+inline std::string random_name(std::mt19937_64& random) {
+  switch (random() % 6) {
+    case 0:
+      return "disk";
+    case 1:
+      return "\xc3\xa9";
+    case 2:
+      return std::string(random() % 5000, 'n');
+    case 3:
+      return std::string(random() % 8, static_cast<char>(random()));
+    default:
+      return {};
+  }
+}
+
+inline std::string random_option(std::mt19937_64& random) {
+  const uint32_t number = random() % 12 == 0 ? static_cast<uint32_t>(random()) : random() % 12;
+  const std::string name = random_name(random);
+  std::string payload;
+  if (number == 1) payload = name;
+  if (number == 6 || number == 7) {
+    payload = named(name);
+    const uint64_t count = random() % 5;
+    payload += be(count, 2);
+    for (uint64_t i = 0; i < count; ++i) payload += be(i, 2);
+  }
+  if (number == 9 || number == 10) {
+    payload = named(name) + be(3, 4) + named("base:allocation") + named("qemu:dirty-bitmap:") +
+              named("qemu:dirty-bitmap:a");
+  }
+  return option(number, payload);
+}
+
 // Mostly valid; about one in eight is far out.
 inline std::string random_request(std::mt19937_64& random, bool extended) {
   const auto command = static_cast<uint16_t>(random() % 16 == 0 ? random() : random() % 8);

@@ -279,10 +279,10 @@ TEST_CASE("T3: killed at any named place of a write or a cut, no mark is lost") 
 
 TEST_CASE("T18: no cut of two disks holds the second of two dependent writes without the first") {
   DependentWrites load;
-  load.run(400);
+  load.run(400, 100);
   CHECK(load.violations == 0);
-  CHECK(load.checkpoints == 400);
-  CHECK(load.with_writes_in_flight > 100);
+  CHECK(load.checkpoints >= 400);
+  CHECK(load.with_writes_in_flight >= 100);
 }
 
 TEST_CASE("G2: under load each target's replica equals the disks at every cut (inline backing)") {

@@ -138,6 +138,8 @@ class RawClient {
       connect_tcp(address);
     }
   }
+  // A socket of the test's own, connected or not.
+  explicit RawClient(int fd) : fd_(fd) {}
   RawClient(RawClient&& other) noexcept
       : fd_(std::exchange(other.fd_, -1)), inner_(std::move(other.inner_)) {}
   RawClient(const RawClient&) = delete;

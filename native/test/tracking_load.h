@@ -63,14 +63,18 @@ class DependentWrites {
   int with_writes_in_flight = 0;
   int violations = 0;
 
-  void run(int count) {
+  // At least `count` checkpoints, and so many with writes in flight.
+  void run(int count, int busy_count) {
     std::vector<std::thread> writers;
     for (uint64_t pair = 0; pair < kPairs; ++pair) {
       writers.emplace_back([this, pair] { write(pair); });
     }
     wait_until([this] { return writes_.load() > 10; });
     std::array<std::array<uint64_t, kPairs>, 2> replica{};
-    while (checkpoints < count && violations == 0) take_one(replica);
+    const auto is_enough = [&] {
+      return checkpoints >= count && with_writes_in_flight >= busy_count;
+    };
+    while (!is_enough() && checkpoints < 20 * count && violations == 0) take_one(replica);
     is_ending_.store(true);
     for (std::thread& writer : writers) writer.join();
   }
