@@ -27,8 +27,10 @@ async function compiledSuite(): Promise<Record<string, string>> {
     join(PROJECT, "node_modules/@types"),
   );
   const compiler = [join(PROJECT, "node_modules/typescript/bin/tsc"), ...options.split(" ")];
-  const { exitCode, stdout } = await run(process.execPath, compiler.concat(places, main));
-  if (exitCode !== 0) throw new Error(`Cannot compile the suite: ${stdout}`);
+  // The compiler cannot be loaded with the hooks that tap passes on.
+  const command = ["-u", "NODE_OPTIONS", process.execPath, ...compiler, ...places, main];
+  const { exitCode, stdout, stderr } = await run("env", command);
+  if (exitCode !== 0) throw new Error(`Cannot compile the suite: ${stdout}${stderr}`);
   const files: Record<string, string> = { "suite/package.json": '{"type":"module"}' };
   for (const name of await readdir(directory, { recursive: true })) {
     if (!name.endsWith(".js")) continue;

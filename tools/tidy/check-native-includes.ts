@@ -14,7 +14,7 @@ const MAY_INCLUDE: Readonly<Record<string, readonly string[]>> = {
   attach: ["common", "device"],
   /** A program of its own, built where libfuse3 is. */
   fuse: ["common", "device"],
-  fuzz: ["common", "device", "nbd"],
+  fuzz: ["common", "device", "nbd", "test"],
   addon: ["common", "bitmap", "device", "tracking", "layers", "nbd", "attach"],
   test: ["common", "bitmap", "device", "tracking", "layers", "nbd", "attach"],
 };
