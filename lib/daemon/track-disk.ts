@@ -63,9 +63,10 @@ async function servePlain(
   const device = await openBacking(
     backing.kind === "file" ? { ...backing, direct: options.direct } : backing,
   );
-  await using server = await NbdServer.start(place);
+  await using server = await NbdServer.start({ ...place, acceptsAtOnce: false });
   checkReach(server, options);
   server.addExport("", device, { description: options.diskPath });
+  server.accept();
   const { sizeBytes, engine } = device;
   onReady({
     uri: server.uriOf(""),

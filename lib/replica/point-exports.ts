@@ -163,12 +163,13 @@ export class PointExports implements AsyncDisposable {
     devices: readonly NativeDevice[],
   ): Promise<OpenExport> {
     const socketPath = join(this.#options.socketDirectory, `${exportId.slice(0, 8)}.sock`);
-    const server = await NbdServer.start({ socketPath });
+    const server = await NbdServer.start({ socketPath, acceptsAtOnce: false });
     const description = `recovery point ${point.point.sequence}`;
     try {
       for (const [index, device] of devices.entries()) {
         server.addExport(point.disks[index]?.geometry.name ?? "", device, { description });
       }
+      server.accept();
     } catch (thrown) {
       await server.close();
       throw thrown;

@@ -120,9 +120,14 @@ export async function attachDisk(
   const place = new AttachmentPlace(options.directory ?? ATTACHMENTS_DIRECTORY, disk.diskId);
   try {
     await place.create();
-    const server = await NbdServer.start({ socketPath: place.socket, forKernelClient: true });
+    const server = await NbdServer.start({
+      socketPath: place.socket,
+      forKernelClient: true,
+      acceptsAtOnce: false,
+    });
     try {
       server.addExport("", disk.native, { description: disk.path });
+      server.accept();
       const record = await place.read();
       const resumed = await resume(place, disk, settings, record);
       const device = resumed ?? (await connect(place, disk, settings, options.kind ?? "auto"));

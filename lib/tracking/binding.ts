@@ -159,6 +159,8 @@ export interface NativeNbdServerOptions {
   readonly idleLimitMs: number;
   readonly threadCount: number;
   readonly maxConnections: number;
+  /** False: nobody is let in before accept(). */
+  readonly acceptsAtOnce: boolean;
   readonly tls: NativeNbdTls | null;
   /** Its client is this machine's kernel: nothing that serves it may wait for memory. */
   readonly forKernelClient?: boolean;
@@ -168,6 +170,7 @@ export interface NativeNbdServer {
   readonly address: string;
   addExport(name: string, device: NativeDevice, description: string, readOnly: boolean): void;
   removeExport(name: string): Promise<void>;
+  accept(): void;
   setTls(tls: NativeNbdTls): void;
   /** Ends its connections after what is in flight; who comes back is served again. */
   reconnectClients(name: string): void;

@@ -22,6 +22,11 @@ export interface NbdServerOptions {
   readonly threadCount?: number;
   /** Default 256. */
   readonly maxConnections?: number;
+  /**
+   * False: connections wait until accept(), so that nobody comes before the exports
+   * are there. Default true.
+   */
+  readonly acceptsAtOnce?: boolean;
   /** With it every client must use TLS; without it none can. */
   readonly tls?: NbdTlsOptions;
   /**
@@ -98,6 +103,7 @@ export class NbdServer implements AsyncDisposable {
           idleLimitMs: options.idleLimitMs ?? 0,
           threadCount: options.threadCount ?? 0,
           maxConnections: options.maxConnections ?? 256,
+          acceptsAtOnce: options.acceptsAtOnce ?? true,
           tls: options.tls === undefined ? null : nativeTls(options.tls),
           forKernelClient: options.forKernelClient ?? false,
         }),
@@ -106,6 +112,11 @@ export class NbdServer implements AsyncDisposable {
     } catch (thrown) {
       throw toTidemarkError(thrown);
     }
+  }
+
+  /** Lets connections in, if that was put off. Idempotent. */
+  accept(): void {
+    typed(() => this.#native.accept());
   }
 
   addExport(name: string, device: NativeDevice, options: NbdExportOptions = {}): void {

@@ -72,6 +72,7 @@ Napi::Function NbdServerObject::define(Napi::Env env) {
                          InstanceAccessor("address", &Self::address, nullptr),
                          InstanceMethod("addExport", &Self::add_export),
                          InstanceMethod("removeExport", &Self::remove_export),
+                         InstanceMethod("accept", &Self::accept),
                          InstanceMethod("setTls", &Self::set_tls),
                          InstanceMethod("reconnectClients", &Self::reconnect_clients),
                          InstanceMethod("statistics", &Self::statistics),
@@ -103,6 +104,11 @@ Napi::Value NbdServerObject::remove_export(const Napi::CallbackInfo& info) {
   return run_status_task(info.Env(), [server = handle_.lease(info.Env()), name] {
     return server->remove_export(name);
   });
+}
+
+Napi::Value NbdServerObject::accept(const Napi::CallbackInfo& info) {
+  handle_.get(info.Env()).accept();
+  return info.Env().Undefined();
 }
 
 Napi::Value NbdServerObject::set_tls(const Napi::CallbackInfo& info) {
@@ -145,12 +151,12 @@ Napi::Value start_nbd_server_js(const Napi::CallbackInfo& info) {
   parameters.idle_limit =
       std::chrono::milliseconds(options.Get("idleLimitMs").As<Napi::Number>().Uint32Value());
   parameters.thread_count = options.Get("threadCount").As<Napi::Number>().Uint32Value();
+  parameters.accepts_at_once = options.Get("acceptsAtOnce").ToBoolean().Value();
   parameters.max_connections = options.Get("maxConnections").As<Napi::Number>().Uint32Value();
   if (const Napi::Value tls = options.Get("tls"); tls.IsObject()) {
     parameters.tls = tls_parameters_of(tls.As<Napi::Object>());
   }
-  parameters.for_kernel_client =
-      options.Get("forKernelClient").ToBoolean().Value();
+  parameters.for_kernel_client = options.Get("forKernelClient").ToBoolean().Value();
   using Server = std::shared_ptr<NbdServer>;
   return AsyncTask<Server>::run(
       info.Env(),

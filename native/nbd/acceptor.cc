@@ -13,12 +13,16 @@ constexpr std::chrono::milliseconds kPause{100};
 
 }  // namespace
 
-void Acceptor::start() { threads_[0]->poller().add(listening_socket_.fd(), EPOLLIN, *this); }
+void Acceptor::start() {
+  if (is_started_ || is_stopped_) return;
+  is_started_ = true;
+  threads_[0]->poller().add(listening_socket_.fd(), EPOLLIN, *this);
+}
 
 void Acceptor::stop() {
   if (is_stopped_) return;
   is_stopped_ = true;
-  threads_[0]->poller().remove(listening_socket_.fd());
+  if (is_started_) threads_[0]->poller().remove(listening_socket_.fd());
   listening_socket_.close();
 }
 

@@ -20,7 +20,7 @@ class Acceptor : public PollHandler {
   Acceptor(ListeningSocket& listening_socket, const Threads& threads, uint32_t max_connections)
       : listening_socket_(listening_socket), threads_(threads), max_connections_(max_connections) {}
 
-  // On the I/O thread.
+  // On the I/O thread. start() is idempotent.
   void start();
   void stop();
   void on_events(uint32_t events) override;
@@ -34,6 +34,7 @@ class Acceptor : public PollHandler {
   ListeningSocket& listening_socket_;
   const Threads& threads_;
   const uint32_t max_connections_;
+  bool is_started_ = false;
   bool is_stopped_ = false;
   std::atomic<uint64_t> connections_total_{0};
 };

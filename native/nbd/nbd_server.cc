@@ -23,6 +23,9 @@ class NbdServer::Impl {
         acceptor_(listening_socket_, threads_, max_connections) {}
 
   Status start_threads(const NbdServerParameters& parameters);
+  void accept() {
+    threads_[0]->post([this] { acceptor_.start(); });
+  }
   Status add_export(NbdExport entry) { return exports_.add(std::move(entry)); }
   Status remove_export(const std::string& name);
   Status set_tls(const NbdTlsParameters& parameters);
@@ -58,7 +61,7 @@ Status NbdServer::Impl::start_threads(const NbdServerParameters& parameters) {
   if (parameters.for_kernel_client) {
     for (const auto& thread : threads_) thread->reserve_buffers();
   }
-  threads_[0]->post([this] { acceptor_.start(); });
+  if (parameters.accepts_at_once) accept();
   return Status::ok();
 }
 
@@ -146,6 +149,8 @@ Result<std::unique_ptr<NbdServer>> NbdServer::start(const NbdServerParameters& p
   if (Status status = impl->start_threads(parameters); !status.is_ok()) return status;
   return std::unique_ptr<NbdServer>(new NbdServer(std::move(impl)));
 }
+
+void NbdServer::accept() { impl_->accept(); }
 
 Status NbdServer::add_export(NbdExport entry) { return impl_->add_export(std::move(entry)); }
 

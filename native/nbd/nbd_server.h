@@ -37,6 +37,9 @@ struct NbdServerParameters {
   int listen_fd = -1;            // ... or a stream socket that listens already; taken over
   uint32_t thread_count = 0;     // 0: one for each core, at least 2
   uint32_t max_connections = 256;
+  // False: connections wait in the socket's queue until accept(), so that nobody
+  // comes before the exports are there.
+  bool accepts_at_once = true;
   std::chrono::milliseconds handshake_limit{10'000};  // the TLS handshake included
   // The client is this machine's kernel: nothing on the data path may wait for
   // memory (common/io_flusher.h). Needs root.
@@ -72,6 +75,9 @@ class NbdServer {
   // process; a stale Unix socket (nobody answers) is replaced.
   static Result<std::unique_ptr<NbdServer>> start(const NbdServerParameters& parameters);
   ~NbdServer();  // stop()
+
+  // Lets connections in, if that was put off. Idempotent.
+  void accept();
 
   Status add_export(NbdExport entry);           // kAlreadyExists
   // Its connections end after what is in flight. Blocks until they have: then

@@ -5,7 +5,7 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { access, truncate, writeFile } from "node:fs/promises";
-import { createServer } from "node:net";
+import { connect, createServer } from "node:net";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import t, { type Test } from "tap";
@@ -128,6 +128,22 @@ void t.test("activatedSockets() takes what is for this process, once", (t) => {
 void t.test("a descriptor that is no listening socket is refused", async (t) => {
   await t.rejects(NbdServer.start({ listenFd: 1_000_000 }), { code: "INVALID_ARGUMENT" });
   await t.rejects(NbdServer.start({ listenFd: 0, host: "::1" }), { code: "INVALID_ARGUMENT" });
+});
+
+void t.test("nobody is let in before accept(): connections wait for the exports", async (t) => {
+  const socketPath = join(directory, "waiting.sock");
+  await using server = await NbdServer.start({ socketPath, acceptsAtOnce: false });
+  const socket = connect({ path: socketPath });
+  t.teardown(() => socket.destroy());
+  let isGreeted = false;
+  socket.once("data", () => (isGreeted = true));
+  await once(socket, "connect");
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  t.same([isGreeted, server.statistics().connectionsTotal], [false, 0]);
+  server.accept();
+  server.accept();
+  while (!isGreeted) await new Promise((resolve) => setTimeout(resolve, 5));
+  t.equal(server.statistics().connectionsTotal, 1);
 });
 
 void t.test(
