@@ -8,24 +8,14 @@ import { access, copyFile, mkdir, readFile, truncate, writeFile } from "node:fs/
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import t, { type Test } from "tap";
-import { missingTool, run, RunningProgram, scratchDirectory } from "../support/program.js";
+import { run, RunningProgram, scratchDirectory } from "../support/program.js";
+import { skipWithout, succeeds } from "../support/foreign-tools.js";
 
 const BLOCK = 4096;
 const MIB = 1 << 20;
 const SIZE = 32 * MIB;
 const CONTEXT = "qemu:dirty-bitmap:live";
 const directory = await scratchDirectory(t);
-
-async function skipWithout(...tools: readonly string[]): Promise<string | false> {
-  const name = await missingTool(...tools);
-  return name === null ? false : `${name} is not installed`;
-}
-
-async function succeeds(t: Test, program: string, ...args: readonly string[]): Promise<string> {
-  const { exitCode, stdout, stderr } = await run(program, args);
-  t.equal(exitCode, 0, `${program} ${args.join(" ")}\n${stderr}`);
-  return stdout;
-}
 
 interface Extent {
   readonly offset: number;

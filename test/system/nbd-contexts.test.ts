@@ -10,23 +10,13 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import t, { type Test } from "tap";
 import { activatedSockets, NbdServer, TrackedDisk } from "#lib/index.js";
-import { missingTool, run, scratchDirectory } from "../support/program.js";
+import { run, scratchDirectory } from "../support/program.js";
+import { skipWithout, succeeds } from "../support/foreign-tools.js";
 
 const PROGRAM = fileURLToPath(new URL("../../bin/tidemark.js", import.meta.url));
 const BLOCK = 4096;
 const SIZE = 16 * 1024 * 1024;
 const directory = await scratchDirectory(t);
-
-async function skipWithout(...tools: readonly string[]): Promise<string | false> {
-  const name = await missingTool(...tools);
-  return name === null ? false : `${name} is not installed`;
-}
-
-async function succeeds(t: Test, program: string, ...args: readonly string[]): Promise<string> {
-  const { exitCode, stdout, stderr } = await run(program, args);
-  t.equal(exitCode, 0, `${program} ${args.join(" ")}\n${stderr}`);
-  return stdout;
-}
 
 async function newDisk(name: string): Promise<string> {
   const path = join(directory, name);

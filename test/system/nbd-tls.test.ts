@@ -10,33 +10,17 @@ import t, { type Test } from "tap";
 import { NbdServer } from "#lib/index.js";
 import { memoryDevice } from "#lib/testing.js";
 import { eventually } from "../support/loopback-host.js";
-import {
-  missingTool,
-  run,
-  RunningProgram,
-  scratchDirectory,
-  tidemark,
-} from "../support/program.js";
+import { run, RunningProgram, scratchDirectory, tidemark } from "../support/program.js";
+import { skipWithout, succeeds } from "../support/foreign-tools.js";
 
 const MIB = 1 << 20;
 const directory = await scratchDirectory(t);
 const place = (name: string) => join(directory, name);
 
-async function succeeds(t: Test, program: string, ...args: readonly string[]): Promise<string> {
-  const { exitCode, stdout, stderr } = await run(program, args);
-  t.equal(exitCode, 0, `${program} ${args.join(" ")}\n${stderr}`);
-  return stdout;
-}
-
 async function fails(t: Test, why: RegExp, program: string, ...args: readonly string[]) {
   const { exitCode, stderr } = await run(program, args);
   t.not(exitCode, 0, `${program} ${args.join(" ")}`);
   t.match(stderr, why);
-}
-
-async function skipWithout(...tools: readonly string[]): Promise<string | false> {
-  const name = await missingTool(...tools);
-  return name === null ? false : `${name} is not installed`;
 }
 
 async function issue(ca: string, out: string, ...names: readonly string[]): Promise<string> {

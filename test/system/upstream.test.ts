@@ -12,7 +12,8 @@ import { PrimaryVms } from "#lib/daemon/primary-vms.js";
 import { TrackedDisk } from "#lib/index.js";
 import { MemoryStateStore } from "#lib/model/memory-state-store.js";
 import { NbdClient } from "../support/nbd-client.js";
-import { missingTool, run, scratchDirectory, tidemark } from "../support/program.js";
+import { scratchDirectory, tidemark } from "../support/program.js";
+import { skipWithout, succeeds } from "../support/foreign-tools.js";
 import { SeededRandom } from "../support/seeded-random.js";
 import { nbdkit, storageDaemon, UpstreamProgram } from "../support/upstream-program.js";
 
@@ -25,17 +26,6 @@ let fileCount = 0;
 function newPath(suffix: string): string {
   fileCount += 1;
   return join(directory, `${fileCount}${suffix}`);
-}
-
-async function skipWithout(...tools: readonly string[]): Promise<string | false> {
-  const name = await missingTool(...tools);
-  return name === null ? false : `${name} is not installed`;
-}
-
-async function succeeds(t: Test, program: string, ...args: readonly string[]): Promise<string> {
-  const { exitCode, stdout, stderr } = await run(program, args);
-  t.equal(exitCode, 0, `${program} ${args.join(" ")}\n${stdout}${stderr}`);
-  return stdout;
 }
 
 async function formattedUpstream(t: Test, format: string) {
