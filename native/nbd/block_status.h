@@ -1,5 +1,4 @@
-// BlockStatusQuery: answers BLOCK_STATUS for the contexts asked for, one chunk a
-// context.
+// BlockStatusWriter: queues the reply to a BLOCK_STATUS, one chunk a context.
 #pragma once
 
 #include <cstdint>
@@ -13,30 +12,22 @@
 
 namespace tidemark::nbd {
 
-class BlockStatusQuery {
+class BlockStatusWriter {
  public:
-  // `extents` is scratch memory.
-  BlockStatusQuery(BlockDevice& device, const ReplyFormat& format,
-                   std::vector<DeviceExtent>& extents, OutputQueue& output)
-      : device_(device), format_(format), extents_(extents), output_(output) {}
+  BlockStatusWriter(const ReplyFormat& format, OutputQueue& output)
+      : format_(format), output_(output) {}
 
-  // kNone, or the error that ends the reply (chunks of earlier contexts may be
-  // queued already: they stay valid).
-  WireError answer(std::span<const MetaContext* const> contexts, const ClientRequest& request);
+  // False without memory. Chunks of earlier contexts stay valid when an error
+  // ends the reply instead of the last one.
+  bool write(const ClientRequest& request, uint32_t context_id,
+             const std::vector<DeviceExtent>& extents, bool is_last);
 
  private:
-  static constexpr size_t kMaximumExtents = 16384;  // a context and reply: 256 KiB at most
-  static constexpr size_t kExtentsForOne = 64;      // neighbours that may be one extent
+  size_t payload_bytes(size_t extent_count) const noexcept;
+  void put_extents(std::byte* at, uint32_t context_id,
+                   const std::vector<DeviceExtent>& extents) const noexcept;
 
-  bool collect(const MetaContext& context, const ClientRequest& request);
-  void normalize(const ClientRequest& request);
-  bool queue_chunk(const ClientRequest& request, uint32_t context_id, bool is_last);
-  void put_extents(std::byte* at, uint32_t context_id) const noexcept;
-  size_t payload_bytes() const noexcept;
-
-  BlockDevice& device_;
   const ReplyFormat& format_;
-  std::vector<DeviceExtent>& extents_;
   OutputQueue& output_;
 };
 

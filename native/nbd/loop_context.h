@@ -13,6 +13,7 @@
 #include "device/block_device.h"
 #include "nbd/chunk.h"
 #include "nbd/completion_mailbox.h"
+#include "nbd/extent_worker.h"
 #include "nbd/poller.h"
 #include "nbd/request.h"
 #include "nbd/wake_up.h"
@@ -41,12 +42,13 @@ struct LoopContext {
   RequestPool requests;
   WakeUp wake_up;
   CompletionMailbox mailbox{wake_up};
+  ExtentWorker extent_worker{mailbox};
   Poller poller;
   std::vector<DeviceExtent> extents;  // scratch of one query; kept for its memory
   std::multimap<Clock::time_point, std::function<void()>> timers;
-  std::vector<Connection*> dirty;   // have output or room that came outside their events
+  std::vector<Connection*> dirty;       // have output or room that came outside their events
   std::vector<Connection*> delivering;  // wait for the peer's kernel to have their last bytes
-  std::vector<Connection*> closed;  // to be destroyed at the end of the round
+  std::vector<Connection*> closed;      // to be destroyed at the end of the round
   Counter requests_total;
   Counter errors_total;
 };

@@ -31,11 +31,11 @@ struct NbdTlsParameters {
 };
 
 struct NbdServerParameters {
-  std::string unix_path;         // either this ...
-  std::string host;              // ... or a numeric address
-  uint16_t port = 0;             // 0: any; see address()
-  int listen_fd = -1;            // ... or a stream socket that listens already; taken over
-  uint32_t thread_count = 0;     // 0: one for each core, at least 2
+  std::string unix_path;      // either this ...
+  std::string host;           // ... or a numeric address
+  uint16_t port = 0;          // 0: any; see address()
+  int listen_fd = -1;         // ... or a stream socket that listens already; taken over
+  uint32_t thread_count = 0;  // 0: one for each core, at least 2
   uint32_t max_connections = 256;
   // False: connections wait in the socket's queue until accept(), so that nobody
   // comes before the exports are there.
@@ -45,7 +45,7 @@ struct NbdServerParameters {
   // memory (common/io_flusher.h). Needs root.
   bool for_kernel_client = false;
   std::chrono::microseconds busy_poll{50};  // how long a thread looks for more before it sleeps
-  std::optional<NbdTlsParameters> tls;  // set: required of every client; else refused
+  std::optional<NbdTlsParameters> tls;      // set: required of every client; else refused
   // A client that neither sends nor reads for so long, with nothing in flight, is
   // closed; 0: never, for a guest may be idle for days.
   std::chrono::milliseconds idle_limit{0};
@@ -54,7 +54,7 @@ struct NbdServerParameters {
 };
 
 struct NbdExport {
-  std::string name;              // UTF-8, at most 4096 bytes; "" is the default export
+  std::string name;  // UTF-8, at most 4096 bytes; "" is the default export
   std::string description;
   bool read_only = false;
   std::shared_ptr<BlockDevice> device;
@@ -64,7 +64,7 @@ struct NbdServerStatistics {
   uint64_t connections_open = 0;
   uint64_t connections_total = 0;
   uint64_t requests_total = 0;
-  uint64_t errors_total = 0;     // requests answered with an error
+  uint64_t errors_total = 0;        // requests answered with an error
   uint64_t tls_refusals_total = 0;  // clients that did not get through the TLS handshake
   std::string last_tls_refusal;     // why, a sentence; "" while there is none
 };
@@ -79,7 +79,7 @@ class NbdServer {
   // Lets connections in, if that was put off. Idempotent.
   void accept();
 
-  Status add_export(NbdExport entry);           // kAlreadyExists
+  Status add_export(NbdExport entry);  // kAlreadyExists
   // Its connections end after what is in flight. Blocks until they have: then
   // the server has no request on the device any more. A client that does not read
   // its replies delays that by at most a second.
@@ -92,7 +92,7 @@ class NbdServer {
   // is served, and learns the disk's present size. Returns at once. kNotFound.
   Status reconnect_clients(const std::string& name);
 
-  std::string address() const;                  // "unix:PATH" or "HOST:PORT"
+  std::string address() const;  // "unix:PATH" or "HOST:PORT"
   NbdServerStatistics statistics() const;
 
   // Stops accepting, finishes what is in flight, closes the sockets, joins the

@@ -10,6 +10,7 @@
 #include "device/io_request.h"
 #include "nbd/chunk.h"
 #include "nbd/reply_format.h"
+#include "nbd/status_query.h"
 
 namespace tidemark::nbd {
 
@@ -21,7 +22,8 @@ struct NbdRequest : IoRequest {
   ChunkRef chunk;              // holds a write's payload, or a read's reply
   std::byte* reply = nullptr;  // read: the reply's header, the data behind it
   ReplyTo reply_to{};
-  SparseRead* sparse = nullptr;  // read: the one that this is a part of, if any
+  SparseRead* sparse = nullptr;         // read: the one that this is a part of, if any
+  std::unique_ptr<StatusQuery> status;  // BLOCK_STATUS, while the extent worker has it
   Command command = Command::kRead;
   int error = 0;  // 0 or an errno, set by the completion
 };

@@ -2,7 +2,6 @@
 
 #include <cassert>
 
-#include "nbd/block_status.h"
 #include "nbd/wire_error.h"
 
 namespace tidemark::nbd {
@@ -164,7 +163,9 @@ void Transmission::on_done(IoRequest& request, void* context, uint64_t, int erro
 }
 
 void Transmission::finish(NbdRequest& request) noexcept {
-  if (request.sparse != nullptr) {
+  if (request.status != nullptr) {
+    finish_status_query(request);
+  } else if (request.sparse != nullptr) {
     finish_part(request);
   } else {
     channel_.loop.requests_total.increment();
@@ -186,16 +187,6 @@ void Transmission::reply(const NbdRequest& request) {
   } else {
     replies_.done(request.reply_to);
   }
-}
-
-void Transmission::answer_block_status(const ClientRequest& request,
-                                       std::span<const MetaContext* const> contexts) {
-  BlockStatusQuery query(device_, replies_.format(), channel_.loop.extents, channel_.output);
-  const WireError error = query.answer(contexts, request);
-  if (error != WireError::kNone) {
-    return answer_error(request, {error, "the disk's extents cannot be read"});
-  }
-  channel_.loop.requests_total.increment();
 }
 
 void Transmission::answer_error(const ClientRequest& request, const Refusal& refusal) {

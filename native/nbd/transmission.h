@@ -92,6 +92,11 @@ class Transmission {
   void submit(NbdRequest& request, const ClientRequest& from, IoOp op);
   void answer_block_status(const ClientRequest& request,
                            std::span<const MetaContext* const> contexts);
+  bool may_take_a_while(std::span<const MetaContext* const> contexts) const noexcept;
+  void submit_status_query(const ClientRequest& request,
+                           std::span<const MetaContext* const> contexts);
+  void finish_status_query(NbdRequest& request);
+  void answer_no_extents(const ClientRequest& request);
   void answer_error(const ClientRequest& request, const Refusal& refusal);
   void reply(const NbdRequest& request);
   RequestRules current_rules() const noexcept;

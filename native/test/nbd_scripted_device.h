@@ -78,6 +78,7 @@ class ScriptedDevice : public tidemark::BlockDevice {
                        size_t max_extents, std::vector<DeviceExtent>& extents) override {
     extent_query_count_.fetch_add(1);
     MutexLock lock(mutex_);
+    lock.wait(changed_, [this]() NO_THREAD_SAFETY_ANALYSIS { return !is_holding_extents_; });
     const auto found = extents_.find(std::string(context));
     if (found == extents_.end()) {
       return BlockDevice::query_extents(context, offset_bytes, length_bytes, max_extents, extents);
@@ -93,6 +94,12 @@ class ScriptedDevice : public tidemark::BlockDevice {
   void hold(bool is_holding) {
     MutexLock lock(mutex_);
     is_holding_ = is_holding;
+  }
+  // Extent queries wait, too.
+  void hold_extents(bool is_holding) {
+    MutexLock lock(mutex_);
+    is_holding_extents_ = is_holding;
+    changed_.notify_all();
   }
   void wait_for_held(size_t count) {
     MutexLock lock(mutex_);
@@ -162,6 +169,7 @@ class ScriptedDevice : public tidemark::BlockDevice {
   Mutex mutex_;
   std::condition_variable changed_;
   bool is_holding_ GUARDED_BY(mutex_) = false;
+  bool is_holding_extents_ GUARDED_BY(mutex_) = false;
   std::vector<IoRequest*> held_ GUARDED_BY(mutex_);
   std::vector<SeenRequest> seen_ GUARDED_BY(mutex_);
 };

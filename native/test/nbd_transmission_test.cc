@@ -331,6 +331,43 @@ TEST_CASE("A held read does not hold up the requests behind it") {
   CHECK(client.receive_reply(4096).cookie == 1);
 }
 
+TEST_CASE("Extents that take their time hold up no read, of no connection") {
+  ServedDisk disk;
+  disk.device->set_extents("base:allocation", {{1 << 20, 0}});
+  disk.device->set_extents("qemu:dirty-bitmap:x", {{1 << 20, 1}});
+  disk.serve();
+  RawClient client = disk.go(true, {"base:allocation", "qemu:dirty-bitmap:x"});
+  RawClient others[] = {disk.go(), disk.go(), disk.go(), disk.go()};  // more than threads
+  disk.device->hold_extents(true);
+  for (uint64_t cookie = 1; cookie <= 3; ++cookie) {
+    client.send(request(0, CMD_BLOCK_STATUS, cookie, 0, 4096));
+  }
+  for (int i = 0; i < 100; ++i) {
+    CHECK(client.call(0, CMD_READ, 4096, 4096).error == 0);
+    for (RawClient& other : others) CHECK(other.call(0, CMD_READ, 4096, 4096).error == 0);
+  }
+  disk.device->hold_extents(false);
+  for (uint64_t cookie = 1; cookie <= 3; ++cookie) {
+    CHECK(client.receive_reply().cookie == cookie);
+    CHECK(client.receive_reply().payload.substr(4) == u32(4096) + u32(1));
+  }
+}
+
+TEST_CASE("A client may vanish, and a server end, while extents take their time") {
+  ServedDisk disk;
+  disk.device->set_extents("base:allocation", {{1 << 20, 0}});
+  disk.serve();
+  {
+    RawClient client = disk.go(true, {"base:allocation"});
+    disk.device->hold_extents(true);
+    client.send(request(0, CMD_BLOCK_STATUS, 1, 0, 4096));
+    while (disk.device->extent_query_count() == 0) std::this_thread::yield();
+  }
+  std::thread ending([&] { disk.server->stop(); });
+  disk.device->hold_extents(false);
+  ending.join();
+}
+
 TEST_CASE("Writes of any size arrive whole however the bytes are cut") {
   ServedDisk disk;
   disk.serve();
