@@ -114,6 +114,27 @@ export function serverWithoutDisk(): ServerKind | null {
   };
 }
 
+/**
+ * Our server, untracked, as where the kernel refuses io_uring (seccomp, a sysctl). Null when its
+ * program is not built.
+ */
+export function serverWithoutIoUring(): ServerKind | null {
+  const tool = nativeTool("nbd_server_tool");
+  if (tool === null) return null;
+  return {
+    subject: "tidemark without io_uring",
+    needs: tool,
+    command: ({ diskPath, listen, isDirect }) => [
+      tool,
+      "--without-io-uring",
+      "--file",
+      diskPath,
+      ...("port" in listen ? ["--tcp", `${HOST}:${listen.port}`] : ["--unix", listen.socketPath]),
+      ...(isDirect ? ["--direct"] : []),
+    ],
+  };
+}
+
 /** Splits the peers into those that are here and a line for each that is not. */
 export function installedPeers(): { readonly peers: ServerKind[]; readonly skipped: string[] } {
   const peers = PEERS.filter((peer) => isInstalled(peer.needs));

@@ -9,6 +9,7 @@ import {
   installedPeers,
   type ServerKind,
   serverWithoutDisk,
+  serverWithoutIoUring,
   trackedServer,
   UNTRACKED,
 } from "../servers.js";
@@ -59,9 +60,10 @@ function groupOf(
   client: NbdClient,
 ): Trial[] {
   const isSerial = job.queueDepth === 1 && job.connections === 1;
+  const withoutIoUring = access.cache !== "warm" && serverWithoutIoUring();
   const isBare = access.cache === "warm" && job.writesPerFlush === undefined;
   const withoutDisk = isBare && !isSerial && job.blockBytes === SMALL_BYTES && serverWithoutDisk();
-  const all = withoutDisk ? [...servers, withoutDisk] : servers;
+  const all = [...servers, withoutDisk, withoutIoUring].filter((server) => !!server);
   const trials = all.map((server) => nbdTrial(job, server, context, access, client));
   return isBare && access === WARM && isSerial ? [...trials, rawTrial(job, context)] : trials;
 }

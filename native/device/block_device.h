@@ -74,9 +74,10 @@ class BlockDevice {
   virtual std::string resolve_context(std::string_view name) const;
 
   // Appends at most `max_extents` extents that cover [offset, offset + length)
-  // or a prefix of it; neighbours of equal flags may stay apart. May block
-  // shortly (lseek); never waits for requests. The default answer for
-  // base:allocation is "all data", which is always true enough.
+  // or a prefix of it; neighbours of equal flags may stay apart. Any thread; never
+  // waits for requests. Where traits().cheap_extents is false base:allocation may
+  // take as long as a disk or another server does: not on an I/O thread. Its
+  // default answer is "all data", which is always true enough.
   virtual Status query_extents(std::string_view context, uint64_t offset_bytes,
                                uint64_t length_bytes, size_t max_extents,
                                std::vector<DeviceExtent>& extents);

@@ -21,7 +21,7 @@ using namespace tidemark;
 constexpr const char* kUsage =
     "usage: nbd_server_tool (--unix PATH | --tcp HOST:PORT) (--file F | --memory SIZE)\n"
     "                       [--read-only] [--direct] [--export NAME] [--description TEXT]\n"
-    "                       [--threads N] [--busy-poll MICROSECONDS]\n"
+    "                       [--threads N] [--busy-poll MICROSECONDS] [--without-io-uring]\n"
     "                       [--tls-dir DIR]: host.crt, host.key, ca.crt\n"
     "SIZE is in bytes, or with a suffix K, M, G.\n";
 
@@ -87,6 +87,8 @@ bool parse(int argc, char** argv, Arguments& arguments) {
       arguments.entry.read_only = arguments.file.read_only = true;
     } else if (name == "--direct") {
       arguments.file.direct = true;
+    } else if (name == "--without-io-uring") {
+      arguments.file.engine = IoEngineKind::kThreads;
     } else if (i + 1 == argc || !take_value(name, argv[++i], arguments)) {
       return false;
     }
