@@ -107,6 +107,7 @@ async function measureIn(
   };
   for (const workload of workloads) {
     const { rows, derived, skipped, failed } = await runWorkload(workload, context, showProgress);
+    await place.forgetScratch();
     results.rows.push(...rows.map((row) => structuredClone(row) as Results["rows"][number]));
     results.derived.push(...derived);
     results.skipped.push(...skipped);

@@ -59,6 +59,13 @@ export class Place {
     return this.#scratch;
   }
 
+  /** The next one to ask gets a file whose pages no earlier load has shaped. */
+  async forgetScratch(): Promise<void> {
+    const scratch = await this.#scratch?.catch(() => null);
+    this.#scratch = null;
+    if (this.#target === null && scratch) await rm(scratch.path, { force: true });
+  }
+
   async #makeFile(sizeBytes: number): Promise<Scratch> {
     const { bavail, bsize } = await statfs(this.directory);
     if (bavail * bsize < sizeBytes + RESERVE_BYTES) {
