@@ -167,11 +167,16 @@ export class PrimaryVms {
     const socketPath = join(this.#options.socketDirectory, `${definition.name}.sock`);
     requireSocketPath(socketPath);
     const server = await NbdServer.start({ socketPath, acceptsAtOnce: false });
-    for (const [index, disk] of disks.entries()) {
-      const { name } = definition.disks[index] ?? { name: diskName(index) };
-      server.addExport(name, disk.native, { description: `${definition.name}/${name}` });
+    try {
+      for (const [index, disk] of disks.entries()) {
+        const { name } = definition.disks[index] ?? { name: diskName(index) };
+        server.addExport(name, disk.native, { description: `${definition.name}/${name}` });
+      }
+      server.accept();
+    } catch (thrown) {
+      await server.close();
+      throw thrown;
     }
-    server.accept();
     const names = definition.disks.map((disk) => disk.name);
     const tracker = new TrackedVm(disks, names, this.#captureBudget(definition));
     return { definition, disks, server, tracker };

@@ -236,8 +236,13 @@ export class TrackedDisk implements AsyncDisposable {
   /** Serves the disk over NBD, as the default export too. Closed with the disk. */
   async serve(options: NbdServerOptions & { readonly exportName?: string }): Promise<NbdServer> {
     const server = await NbdServer.start({ ...options, acceptsAtOnce: false });
-    server.addExport(options.exportName ?? "", this.native, { description: this.path });
-    server.accept();
+    try {
+      server.addExport(options.exportName ?? "", this.native, { description: this.path });
+      server.accept();
+    } catch (thrown) {
+      await server.close();
+      throw thrown;
+    }
     this.#servers.add(server);
     return server;
   }

@@ -57,6 +57,15 @@ const IN_FLIGHT = `
   const writes = Array.from({ length: 32 }, (_, i) => disk.write((i % 4) << 20, data));
   for (const write of writes) write.catch(() => undefined);`;
 
+void t.test("a name that no export can have leaves no server behind", async (t) => {
+  await using disk = await memoryDisk();
+  const socketPath = join(directory, "named.sock");
+  const exportName = "x".repeat(4097);
+  await t.rejects(disk.serve({ socketPath, exportName }), { code: "INVALID_ARGUMENT" });
+  const server = await disk.serve({ socketPath });
+  t.equal(server.statistics().connectionsTotal, 0, "the socket's path was free again");
+});
+
 void t.test("a process ends while its writes are in flight", async (t) => {
   await endsWell(t, `${IN_FLIGHT} process.exit(0);`);
   await endsWell(t, `${IN_FLIGHT} await writes[3]; process.exit(0);`);
