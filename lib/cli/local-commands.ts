@@ -1,3 +1,5 @@
+import type { SuspicionCause } from "../model/suspicion.js";
+
 /** What the CLI does in its own process, without a running host; the daemon provides it. */
 export interface LocalCommands {
   initHost(options: InitHostOptions): Promise<HostFiles>;
@@ -105,6 +107,8 @@ export interface TrackState {
   readonly bitmapPath: string | null;
   readonly granularityBytes: number | null;
   readonly ioEngine: string;
+  /** Why everything is suspect for every target; none when nothing is. */
+  readonly foundCauses: readonly SuspicionCause[];
 }
 
 export interface DemoOptions {

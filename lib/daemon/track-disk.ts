@@ -49,6 +49,7 @@ async function serveTracked(
     bitmapPath,
     granularityBytes: disk.granularityBytes,
     ioEngine: disk.native.engine,
+    foundCauses: disk.foundCauses,
   });
   await untilEnd(server);
 }
@@ -74,6 +75,7 @@ async function servePlain(
     bitmapPath: null,
     granularityBytes: null,
     ioEngine: engine,
+    foundCauses: [],
   });
   await untilEnd(server);
 }

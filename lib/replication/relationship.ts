@@ -9,6 +9,7 @@
 import { TidemarkError, toTidemarkError } from "../model/errors.js";
 import type {
   CycleReport,
+  HealingReport,
   RelationshipError,
   RelationshipState,
   RelationshipStatus,
@@ -21,6 +22,7 @@ import { CycleSchedule } from "./cycle-schedule.js";
 import { type DrainTotals, drainToStaging, totalOf } from "./drain-to-staging.js";
 import { CheckpointMissed, GateTimeBox } from "./gate-time-box.js";
 import { endOrphans } from "./give-back.js";
+import { healSuspects } from "./heal-suspects.js";
 import { judgeHealth } from "./health.js";
 import { type PointOutcome, runPointCycle } from "./point-cycle.js";
 import { reconcile } from "./reconcile.js";
@@ -57,6 +59,7 @@ export class Relationship {
   /** The last capture did not hold. */
   #drainFirst = false;
   #validUntilMs: number | null = null;
+  #lastHealing: HealingReport | null = null;
   #progress: { sentBytes: number; totalBytes: number } | null = null;
 
   constructor(
@@ -165,6 +168,9 @@ export class Relationship {
       cycleCount: this.#history.cycleCount,
       missedCycleCount: this.#history.missedCount,
       pendingBytes: progress?.pendingBytes ?? 0,
+      suspectBytes: progress?.suspectBytes ?? 0,
+      suspicionCauses: progress?.suspicionCauses ?? [],
+      lastHealing: this.#lastHealing,
       lagMs,
       lastCycle: this.#history.last,
       lastError: this.#lastError,
@@ -217,6 +223,7 @@ export class Relationship {
       this.#announceState();
     }
     await markAllocatedOnce(context);
+    await addLostTarget(context);
     const head = await reconcile(context, signal);
     this.#takeHead(head);
     this.#mustAsk = false;
@@ -228,6 +235,7 @@ export class Relationship {
     const startedAtMs = this.#ports.clock.nowMs();
     const startedMs = this.#ports.clock.monotonicMs();
     const { headPointId } = this.#journal.record;
+    const healing = await healSuspects(context, signal);
     const drained = (await this.#needsDrain(context))
       ? await drainToStaging(context, signal)
       : { changedBytes: 0, sentBytes: 0 };
@@ -241,6 +249,7 @@ export class Relationship {
       kind: headPointId === null ? "initial" : "cycle",
       startedAtMs,
       durationMs,
+      healing,
     });
   }
 
@@ -253,7 +262,7 @@ export class Relationship {
   #report(
     { point, isNew, changes, sentBytes }: PointOutcome,
     drained: DrainTotals,
-    times: Pick<CycleReport, "kind" | "startedAtMs" | "durationMs">,
+    times: Pick<CycleReport, "kind" | "startedAtMs" | "durationMs" | "healing">,
   ): void {
     const report: CycleReport = {
       ...times,
@@ -399,6 +408,10 @@ export class Relationship {
       timeBox: this.#timeBox,
       orphans: new Set(),
       onRetry: (error) => this.#setError(error, null),
+      onHealing: (report) => {
+        this.#lastHealing = report;
+        this.#emit({ type: "healing", vmId: this.vmId, report });
+      },
       onStagingProgress: (sentBytes, totalBytes) => {
         this.#progress = { sentBytes, totalBytes };
         this.#emit({ type: "initial-progress", vmId: this.vmId, sentBytes, totalBytes });
@@ -414,7 +427,7 @@ function reasonOf(thrown: unknown): string {
 
 /**
  * The target's first bits. Never again after it was noted: a target that has
- * lost its bits since must be found missing, not added anew without them.
+ * lost its bits since is addLostTarget()'s.
  */
 async function markAllocatedOnce(context: RelationshipContext): Promise<void> {
   const { tracker, targetId, journal } = context;
@@ -424,4 +437,18 @@ async function markAllocatedOnce(context: RelationshipContext): Promise<void> {
   await journal.update({ allocationMarked: true });
   const progress = await tracker.progress(targetId);
   context.onStagingProgress(0, totalOf(progress));
+}
+
+/**
+ * A disk whose bitmap is gone (it was damaged and set aside, say): what the target
+ * lacks of it is not known, so everything is suspect. What is staged is not known
+ * either any more, and would hide the head that is compared with: the session goes
+ * first, while the missing target still tells that it must; reconcile() then returns
+ * the other disks' staged bits to pending.
+ */
+async function addLostTarget(context: RelationshipContext): Promise<void> {
+  const { tracker, targetId, journal } = context;
+  if (await tracker.hasTarget(targetId)) return;
+  if (journal.record.stagingSessionId !== null) await journal.update({ stagingSessionId: null });
+  await tracker.addTarget(targetId, "suspect");
 }

@@ -2,6 +2,7 @@ import { randomUUID } from "node:crypto";
 import { access } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
 import { TidemarkError, toTidemarkError } from "../model/errors.js";
+import { type SuspicionCause, suspicionCausesOf } from "../model/suspicion.js";
 import { type AttachedDevice, attachDisk, type AttachOptions } from "./attach-disk.js";
 import { binding, type ImageLock, type NativeDevice, type NativeTrackedDevice } from "./binding.js";
 import {
@@ -55,13 +56,18 @@ export type TargetStart =
   /** What is not known to be zero: for a target that holds nothing yet. */
   | "allocated"
   /** Nothing: the target holds exactly what the disk holds now. */
-  | "nothing";
+  | "nothing"
+  /** Everything is suspect: the target holds an earlier state, which may be compared with. */
+  | "suspect";
 
 export interface TargetStatus {
   readonly targetId: string;
   readonly pendingBytes: number;
   readonly inFlightBytes: number;
   readonly stagedBytes: number;
+  /** Of which nobody knows whether the target has it; the next checkpoint takes it along. */
+  readonly suspectBytes: number;
+  readonly suspicionCauses: readonly SuspicionCause[];
 }
 
 /** What a reader over NBD would not get from a target of this name. */
@@ -83,6 +89,8 @@ export class TrackedDisk implements AsyncDisposable {
   readonly bitmapPath: string;
   /** False when the bitmap was new, or not closed the last time. */
   readonly openedClean: boolean;
+  /** What spoke against the backing being as it was left; everything is suspect then. */
+  readonly foundCauses: readonly SuspicionCause[];
   readonly #native: NativeTrackedDevice;
   readonly #servers = new Set<NbdServer>();
   readonly #checkpoints = new Set<Checkpoint>();
@@ -100,6 +108,7 @@ export class TrackedDisk implements AsyncDisposable {
     this.#sizeBytes = native.sizeBytes;
     this.#granularityBytes = native.granularityBytes;
     this.openedClean = native.openedClean;
+    this.foundCauses = suspicionCausesOf(native.foundCauses);
   }
 
   /** Opens the disk and its bitmap; makes the bitmap when there is none. */
@@ -209,6 +218,8 @@ export class TrackedDisk implements AsyncDisposable {
       pendingBytes: bytes(target.pendingBlocks),
       inFlightBytes: bytes(target.inFlightBlocks),
       stagedBytes: bytes(target.stagedBlocks),
+      suspectBytes: bytes(target.suspectBlocks),
+      suspicionCauses: suspicionCausesOf(target.suspicionCauses),
     }));
   }
 

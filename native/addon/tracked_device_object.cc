@@ -5,6 +5,7 @@
 #include "addon/capture_object.h"
 #include "tracking/allocated_extents.h"
 #include "tracking/checkpoint.h"
+#include "tracking/fingerprint.h"
 
 namespace tidemark {
 
@@ -38,6 +39,7 @@ TargetStart start_argument(const Napi::CallbackInfo& info, size_t index) {
   if (name == "nothing") return TargetStart::kNothing;
   if (name == "allocated") return TargetStart::kAllocated;
   if (name == "all") return TargetStart::kAll;
+  if (name == "suspect") return TargetStart::kSuspect;
   throw to_js_error(info.Env(), Status(ErrorCode::kInvalidArgument,
                                        "Cannot use " + name + ": because it is no start."));
 }
@@ -45,6 +47,7 @@ TargetStart start_argument(const Napi::CallbackInfo& info, size_t index) {
 struct Tracked {
   std::shared_ptr<TrackedDevice> device;
   std::shared_ptr<DirtyBitmap> bitmap;
+  SuspicionCauses causes = 0;  // found at the opening
 };
 
 Result<Tracked> track(std::shared_ptr<BlockDevice> backing, const std::string& bitmap_path,
@@ -55,6 +58,10 @@ Result<Tracked> track(std::shared_ptr<BlockDevice> backing, const std::string& b
   if (!bitmap.is_ok()) return bitmap.status();
   Tracked tracked;
   tracked.bitmap = std::move(bitmap).value();
+  // A new bitmap's targets are yet to come: nothing of theirs can be suspect.
+  const auto causes = settle_fingerprint(*backing, *tracked.bitmap);
+  if (!causes.is_ok()) return causes.status();
+  if (!create) tracked.causes = causes.value();
   tracked.device = std::make_shared<TrackedDevice>(std::move(backing), tracked.bitmap);
   return tracked;
 }
@@ -80,6 +87,7 @@ Napi::Object to_js_target(Napi::Env env, const DirtyBitmap& bitmap,
   object.Set("inFlightBlocks", count(MapId::in_flight(target.slot)));
   object.Set("stagedBlocks", count(MapId::staged(target.slot)));
   object.Set("suspectBlocks", count(MapId::suspect(target.slot)));
+  object.Set("suspicionCauses", bitmap.suspicion_causes(target.slot));
   return object;
 }
 
@@ -97,6 +105,9 @@ Napi::Function TrackedDeviceObject::define(Napi::Env env) {
   properties.push_back(InstanceMethod("liveBlocks", &Self::live_blocks));
   properties.push_back(InstanceMethod("markPending", &Self::mark_pending));
   properties.push_back(InstanceMethod("markAllocated", &Self::mark_allocated));
+  properties.push_back(InstanceMethod("beginComparison", &Self::begin_comparison));
+  properties.push_back(InstanceMethod("settleComparison", &Self::settle_comparison));
+  properties.push_back(InstanceMethod("markAllSuspect", &Self::mark_all_suspect));
   properties.push_back(InstanceMethod("dirtyExtents", &Self::dirty_extents));
   properties.push_back(InstanceMethod("commit", &Self::commit));
   properties.push_back(InstanceMethod("giveBack", &Self::give_back));
@@ -197,6 +208,38 @@ Napi::Value TrackedDeviceObject::dirty_extents(const Napi::CallbackInfo& info) {
   return to_js_extents(info.Env(), extents);
 }
 
+Napi::Value TrackedDeviceObject::begin_comparison(const Napi::CallbackInfo& info) {
+  const uint32_t slot = slot_argument(info, 0);
+  return AsyncTask<uint64_t>::run(
+      info.Env(),
+      [device = handle_.lease(info.Env()), slot] { return device->begin_comparison(slot); },
+      [](Napi::Env env, uint64_t& count) -> Napi::Value {
+        return Napi::Number::New(env, static_cast<double>(count));
+      });
+}
+
+Napi::Value TrackedDeviceObject::settle_comparison(const Napi::CallbackInfo& info) {
+  const uint32_t slot = slot_argument(info, 0);
+  const uint64_t count = bytes_argument(info, 1);
+  return AsyncTask<bool>::run(
+      info.Env(),
+      [device = handle_.lease(info.Env()), slot, count, equal = extents_argument(info, 2),
+       different = extents_argument(info, 3)] {
+        return device->settle_comparison(slot, count, equal, different);
+      },
+      [](Napi::Env env, bool& is_settled) -> Napi::Value {
+        return Napi::Boolean::New(env, is_settled);
+      });
+}
+
+Napi::Value TrackedDeviceObject::mark_all_suspect(const Napi::CallbackInfo& info) {
+  const uint32_t slot = slot_argument(info, 0);
+  const auto causes = static_cast<SuspicionCauses>(uint32_argument(info, 1));
+  return run_status_task(info.Env(), [device = handle_.lease(info.Env()), slot, causes] {
+    return device->mark_suspect(slot, 0, device->size_bytes(), causes);
+  });
+}
+
 Napi::Value TrackedDeviceObject::move_bits(const Napi::CallbackInfo& info,
                                            Status (TrackedDevice::*move)(uint32_t)) {
   const uint32_t slot = slot_argument(info, 0);
@@ -228,6 +271,8 @@ Napi::Value TrackedDeviceObject::close(const Napi::CallbackInfo& info) {
                   "Cannot close the tracked disk cleanly: it is still exported or captured. "
                   "Remove its exports and close its captures first."};
         }
+        // Without a fingerprint the bitmap is still right: the next open suspects all.
+        (void)keep_fingerprint(device->backing(), *bitmap);
         return bitmap->close();
       });
 }
@@ -243,6 +288,7 @@ Napi::Value track_device_js(const Napi::CallbackInfo& info) {
       [](Napi::Env env, Tracked& tracked) -> Napi::Value {
         Napi::Object object = wrap_new(env, AddonData::of(env).tracked_device, tracked.device);
         TrackedDeviceObject::Unwrap(object)->set_bitmap(tracked.bitmap);
+        object.Set("foundCauses", tracked.causes);
         return object;
       });
 }

@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <span>
 
+#include "bitmap/backing_fingerprint.h"
 #include "bitmap/dirty_bitmap.h"
 #include "bitmap/suspicion.h"
 #include "common/status.h"
@@ -34,6 +35,7 @@ struct BitmapHeader {
   uint64_t sequence = 0;                  // counts the writes of this sector
   std::array<Uuid, kMaxTargets> targets;  // nil: the slot is free
   std::array<SuspicionCauses, kMaxTargets> suspicion_causes{};
+  BackingFingerprint fingerprint;
 
   Sector encode() const noexcept;
 

@@ -10,17 +10,16 @@
 
 namespace tidemark {
 
-Status DirtyBitmap::Impl::note_cause(uint32_t slot, SuspicionCause cause) {
+Status DirtyBitmap::Impl::note_causes(uint32_t slot, SuspicionCauses more) {
   BitmapHeader header = file.header();
-  const auto causes = static_cast<SuspicionCauses>(header.suspicion_causes[slot] |
-                                                   static_cast<SuspicionCauses>(cause));
+  const auto causes = static_cast<SuspicionCauses>(header.suspicion_causes[slot] | more);
   if (causes == header.suspicion_causes[slot]) return Status::ok();
   header.suspicion_causes[slot] = causes;
   return file.write_header(header);
 }
 
 Status DirtyBitmap::mark_suspect(uint32_t slot, uint64_t offset_bytes, uint64_t length_bytes,
-                                 SuspicionCause cause) {
+                                 SuspicionCauses causes) {
   Impl& state = impl();
   if (Status status = state.check_usable(slot); !status.is_ok()) return status;
   const auto blocks = state.touched_blocks(offset_bytes, length_bytes);
@@ -32,14 +31,14 @@ Status DirtyBitmap::mark_suspect(uint32_t slot, uint64_t offset_bytes, uint64_t 
   // The cause after the bits: it may fail, they may not.
   Status status = state.file.sync(maps.suspect, touched);
   failpoint("bitmap.suspect");
-  const Status noted = state.note_cause(slot, cause);
+  const Status noted = state.note_causes(slot, causes);
   return status.is_ok() ? noted : status;
 }
 
-Status DirtyBitmap::mark_all_suspect(SuspicionCause cause) {
+Status DirtyBitmap::mark_all_suspect(SuspicionCauses causes) {
   Status first;
   for (const Target& target : targets()) {
-    Status status = mark_suspect(target.slot, 0, disk_size_bytes(), cause);
+    Status status = mark_suspect(target.slot, 0, disk_size_bytes(), causes);
     if (first.is_ok()) first = std::move(status);
   }
   return first;
@@ -92,6 +91,37 @@ Status DirtyBitmap::end_suspicion(uint32_t slot) {
 
 SuspicionCauses DirtyBitmap::suspicion_causes(uint32_t slot) const noexcept {
   return slot < kMaxTargets ? impl().file.header().suspicion_causes[slot] : SuspicionCauses{0};
+}
+
+const BackingFingerprint& DirtyBitmap::fingerprint() const noexcept {
+  return impl().file.header().fingerprint;
+}
+
+Status DirtyBitmap::settle_fingerprint(SuspicionCauses causes, const BackingFingerprint& now) {
+  if (causes != 0) {
+    if (Status status = mark_all_suspect(causes); !status.is_ok()) return status;
+  }
+  failpoint("bitmap.fingerprint");
+  return keep_fingerprint(now);
+}
+
+Status DirtyBitmap::keep_fingerprint(const BackingFingerprint& closed) {
+  BitmapHeader header = impl().file.header();
+  if (header.fingerprint == closed) return Status::ok();
+  header.fingerprint = closed;
+  return impl().file.write_header(header);
+}
+
+Status DirtyBitmap::suspect_staged_to_pending(uint32_t slot) {
+  Impl& state = impl();
+  if (Status status = state.check_usable(slot); !status.is_ok()) return status;
+  uint64_t from = 0;
+  while (const auto run = next_extent(MapId::staged(slot), from, UINT64_MAX)) {
+    from = run->offset_bytes + run->length_bytes;
+    Status status = suspect_to_pending(slot, run->offset_bytes, run->length_bytes);
+    if (!status.is_ok()) return status;
+  }
+  return Status::ok();
 }
 
 uint64_t DirtyBitmap::suspicion_count(uint32_t slot) const noexcept {

@@ -43,6 +43,7 @@
 #include <string>
 #include <vector>
 
+#include "bitmap/backing_fingerprint.h"
 #include "bitmap/bitmap_storage.h"
 #include "bitmap/suspicion.h"
 #include "common/status.h"
@@ -155,18 +156,37 @@ class DirtyBitmap {
   // -- Suspicion ----------------------------------------------------------
   // Rounds out; durable on return. On failure the bits are set all the same.
   Status mark_suspect(uint32_t slot, uint64_t offset_bytes, uint64_t length_bytes,
-                      SuspicionCause cause);
-  Status mark_all_suspect(SuspicionCause cause);  // of every target
+                      SuspicionCauses causes);
+  Status mark_suspect(uint32_t slot, uint64_t offset_bytes, uint64_t length_bytes,
+                      SuspicionCause cause) {
+    return mark_suspect(slot, offset_bytes, length_bytes, static_cast<SuspicionCauses>(cause));
+  }
+  Status mark_all_suspect(SuspicionCauses causes);  // of every target
+  Status mark_all_suspect(SuspicionCause cause) {
+    return mark_all_suspect(static_cast<SuspicionCauses>(cause));
+  }
   // Rounds in. Only for what was read since `suspicion_count()` last changed, and
   // compared equal with the target's head.
   void clear_suspect(uint32_t slot, uint64_t offset_bytes, uint64_t length_bytes) noexcept;
   // Of the range, rounded out: what is suspect there is durably pending before it is not.
   Status suspect_to_pending(uint32_t slot, uint64_t offset_bytes, uint64_t length_bytes);
+  // What is staged as well: the replica's session holds other content than its head,
+  // with which a comparison compares. It travels again.
+  Status suspect_staged_to_pending(uint32_t slot);
   // Forgets the causes, once no block is suspect (else kInUse).
   Status end_suspicion(uint32_t slot);
   SuspicionCauses suspicion_causes(uint32_t slot) const noexcept;
   // Changes with every mark_suspect(): a comparison that began before one proves nothing.
   uint64_t suspicion_count(uint32_t slot) const noexcept;
+
+  // -- The backing's fingerprint ------------------------------------------
+  // Durable until settled: a crash in between has it looked at again.
+  const BackingFingerprint& fingerprint() const noexcept;
+  // What came of looking at it, before anything may be written: with causes, every
+  // block of every target is suspect; then `now` takes its place.
+  Status settle_fingerprint(SuspicionCauses causes, const BackingFingerprint& now);
+  // For a close() that follows: as of then nothing writes any more.
+  Status keep_fingerprint(const BackingFingerprint& closed);
 
   // -- Growth -------------------------------------------------------------
   // Makes the larger map's file, all of the new area pending; from here on marks

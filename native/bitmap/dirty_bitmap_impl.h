@@ -57,7 +57,7 @@ class DirtyBitmap::Impl {
   // target they wait in the current live map.
   std::vector<BlockMap*> merge_destinations() noexcept;
 
-  Status note_cause(uint32_t slot, SuspicionCause cause);
+  Status note_causes(uint32_t slot, SuspicionCauses more);
   void load_target(uint32_t slot);
   // The larger maps' state: its file exists, only the new area is marked.
   Result<std::unique_ptr<Impl>> make_larger(uint64_t larger_size_bytes) const;

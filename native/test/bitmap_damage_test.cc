@@ -48,12 +48,13 @@ struct NamedField {
 
 // The table of docs/formats/bitmap.md; the last two are outside of the checksum.
 constexpr NamedField kFields[] = {
-    {"magic", 0, 8},         {"version", 8, 4},      {"flags", 12, 4},
-    {"disk", 16, 16},        {"disk size", 32, 8},   {"block count", 40, 8},
-    {"map bytes", 48, 8},    {"maps offset", 56, 8}, {"granularity", 64, 4},
-    {"target limit", 68, 4}, {"lineage", 72, 16},    {"boot", 88, 16},
-    {"sequence", 104, 8},    {"targets", 112, 256},  {"suspicion causes", 368, 32},
-    {"reserved", 400, 108},  {"checksum", 508, 4},   {"live index", 512, 8},
+    {"magic", 0, 8},          {"version", 8, 4},      {"flags", 12, 4},
+    {"disk", 16, 16},         {"disk size", 32, 8},   {"block count", 40, 8},
+    {"map bytes", 48, 8},     {"maps offset", 56, 8}, {"granularity", 64, 4},
+    {"target limit", 68, 4},  {"lineage", 72, 16},    {"boot", 88, 16},
+    {"sequence", 104, 8},     {"targets", 112, 256},  {"suspicion causes", 368, 32},
+    {"fingerprint", 400, 76}, {"reserved", 476, 32},  {"checksum", 508, 4},
+    {"live index", 512, 8},
 };
 
 }  // namespace
@@ -196,6 +197,13 @@ TEST_CASE("a bitmap of format version 2 from the past opens with all its content
     CHECK(blocks_of(*bitmap, MapId::suspect(1)).empty());
     CHECK(bitmap->suspicion_causes(0) == static_cast<SuspicionCauses>(SuspicionCause::kModified));
     CHECK(bitmap->suspicion_causes(1) == 0);
+    CHECK(bitmap->fingerprint().state == BackingFingerprint::State::kClosed);
+    CHECK(bitmap->fingerprint().identity[19] == 0xa1);
+    CHECK(bitmap->fingerprint().size_bytes == 1'000'000);
+    CHECK(bitmap->fingerprint().modified_ns == 1'700'000'000'123'456'789);
+    CHECK(bitmap->fingerprint().sample_seed == 0x0123456789abcdef);
+    CHECK(bitmap->fingerprint().sample_count == 40);
+    CHECK(bitmap->fingerprint().samples[19] == 0xb2);
     if (clean) {
       CHECK(blocks_of(*bitmap, MapId::live()) == std::set<uint64_t>{122});
       CHECK(blocks_of(*bitmap, MapId::pending(0)) == std::set<uint64_t>{3, 4, 5});

@@ -32,7 +32,15 @@ bool fill(DirtyBitmap& bitmap) {
   bitmap.flip();
   ok = ok && bitmap.merge_closed().is_ok();
   bitmap.mark(999'999, 1);
-  return ok;
+  BackingFingerprint closed;
+  closed.state = BackingFingerprint::State::kClosed;
+  closed.identity.fill(0xa1);
+  closed.size_bytes = 1'000'000;
+  closed.modified_ns = 1'700'000'000'123'456'789;
+  closed.sample_seed = 0x0123456789abcdef;
+  closed.sample_count = 40;
+  closed.samples.fill(0xb2);
+  return ok && bitmap.keep_fingerprint(closed).is_ok();
 }
 
 // A boot that no reader's kernel is in.

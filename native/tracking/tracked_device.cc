@@ -92,6 +92,11 @@ Result<uint32_t> TrackedDevice::add_target(const Uuid& id, TargetStart start) {
     pending = std::move(allocated).value();
   }
   Result<uint32_t> slot = impl_->bitmap().add_target(id, pending);
+  if (slot.is_ok() && start == TargetStart::kSuspect) {
+    Status status =
+        impl_->bitmap().mark_suspect(slot.value(), 0, size_bytes(), SuspicionCause::kMapLost);
+    if (!status.is_ok()) return status;
+  }
   impl_->refresh_targets();
   return slot;
 }

@@ -13,6 +13,7 @@
 #pragma once
 
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -26,6 +27,7 @@ enum class TargetStart : uint8_t {
   kNothing,    // it holds what the disk holds
   kAllocated,  // it holds zeroes: what is not known to be zero
   kAll,        // who knows what it holds
+  kSuspect,    // it holds an earlier state, to be compared with
 };
 
 class TrackedDevice final : public BlockDevice {
@@ -73,15 +75,25 @@ class TrackedDevice final : public BlockDevice {
   // A checkpoint makes pending what is suspect still: every cut is whole, compared
   // or not. What becomes suspect after the cut stays so through the commit.
   Status mark_suspect(uint32_t slot, uint64_t offset_bytes, uint64_t length_bytes,
-                      SuspicionCause cause);
-  Status mark_all_suspect(SuspicionCause cause);
-  // To be read before the content that is compared.
-  uint64_t suspicion_count(uint32_t slot);
-  // False, and nothing is cleared, when the count is another by now: what was read
-  // may have been lost since.
-  bool clear_suspect(uint32_t slot, uint64_t offset_bytes, uint64_t length_bytes,
-                     uint64_t suspicion_count);
-  Status suspect_to_pending(uint32_t slot, uint64_t offset_bytes, uint64_t length_bytes);
+                      SuspicionCauses causes);
+  Status mark_all_suspect(SuspicionCauses causes);
+  // Before the content is read that is compared with the target's head. Answers what
+  // settle_comparison() wants to know. Why comparing a disk that is written to is right:
+  //  - A write marks its blocks before it is submitted, and marks do not matter to
+  //    suspicion: whatever is written after, or while, a block is read travels anyway.
+  //  - So "equal" has to be true at one instant only: from then on the marks account
+  //    for every difference to the head, until the next commit makes another head.
+  //    Cycles of a target do not overlap, so there is none before the settling.
+  //  - What is staged would replace the head's content at the next commit: it is not
+  //    compared but pending again.
+  //  - Content that was read may be lost later (an upstream without its cache): who
+  //    finds that out marks it suspect, the count changes, and nothing is settled.
+  Result<uint64_t> begin_comparison(uint32_t slot);
+  // `equal` is not suspect any more, `different` is durably pending instead. False, and
+  // nothing has changed, when blocks became suspect since begin_comparison().
+  Result<bool> settle_comparison(uint32_t slot, uint64_t suspicion_count,
+                                 std::span<const ByteExtent> equal,
+                                 std::span<const ByteExtent> different);
 
   // For the parts of this folder.
   class Impl;

@@ -4,33 +4,40 @@
 namespace tidemark {
 
 Status TrackedDevice::mark_suspect(uint32_t slot, uint64_t offset_bytes, uint64_t length_bytes,
-                                   SuspicionCause cause) {
+                                   SuspicionCauses causes) {
   const MutexLock lock(impl_->maps_mutex());
-  return impl_->bitmap().mark_suspect(slot, offset_bytes, length_bytes, cause);
+  return impl_->bitmap().mark_suspect(slot, offset_bytes, length_bytes, causes);
 }
 
-Status TrackedDevice::mark_all_suspect(SuspicionCause cause) {
+Status TrackedDevice::mark_all_suspect(SuspicionCauses causes) {
   const MutexLock lock(impl_->maps_mutex());
-  return impl_->bitmap().mark_all_suspect(cause);
+  return impl_->bitmap().mark_all_suspect(causes);
 }
 
-uint64_t TrackedDevice::suspicion_count(uint32_t slot) {
+Result<uint64_t> TrackedDevice::begin_comparison(uint32_t slot) {
   const MutexLock lock(impl_->maps_mutex());
+  Status status = impl_->bitmap().suspect_staged_to_pending(slot);
+  if (!status.is_ok()) return status;
   return impl_->bitmap().suspicion_count(slot);
 }
 
-bool TrackedDevice::clear_suspect(uint32_t slot, uint64_t offset_bytes, uint64_t length_bytes,
-                                  uint64_t suspicion_count) {
+Result<bool> TrackedDevice::settle_comparison(uint32_t slot, uint64_t suspicion_count,
+                                              std::span<const ByteExtent> equal,
+                                              std::span<const ByteExtent> different) {
   const MutexLock lock(impl_->maps_mutex());
-  if (impl_->bitmap().suspicion_count(slot) != suspicion_count) return false;
-  impl_->bitmap().clear_suspect(slot, offset_bytes, length_bytes);
+  DirtyBitmap& bitmap = impl_->bitmap();
+  if (bitmap.suspicion_count(slot) != suspicion_count) return false;
+  for (const ByteExtent& extent : different) {
+    Status status = bitmap.suspect_to_pending(slot, extent.offset_bytes, extent.length_bytes);
+    if (!status.is_ok()) return status;
+  }
+  for (const ByteExtent& extent : equal) {
+    bitmap.clear_suspect(slot, extent.offset_bytes, extent.length_bytes);
+  }
+  if (bitmap.dirty_block_count(MapId::suspect(slot)) == 0) {
+    if (Status status = bitmap.end_suspicion(slot); !status.is_ok()) return status;
+  }
   return true;
-}
-
-Status TrackedDevice::suspect_to_pending(uint32_t slot, uint64_t offset_bytes,
-                                         uint64_t length_bytes) {
-  const MutexLock lock(impl_->maps_mutex());
-  return impl_->bitmap().suspect_to_pending(slot, offset_bytes, length_bytes);
 }
 
 }  // namespace tidemark

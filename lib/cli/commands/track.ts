@@ -81,7 +81,11 @@ function describe(state: TrackState): void {
     state.bitmapPath === null
       ? "not tracked"
       : `changes marked in ${state.bitmapPath} (${formatBytes(state.granularityBytes ?? 0)} a block)`;
+  const suspicion =
+    state.foundCauses.length === 0
+      ? ""
+      : `The disk was changed out of sight (${state.foundCauses.join(", ")}): everything counts as changed until it was compared.\n`;
   process.stdout.write(
-    `Serving ${formatBytes(state.sizeBytes)} at ${state.uri}\n${tracking}; I/O by ${state.ioEngine}. Ctrl-C stops.\n`,
+    `Serving ${formatBytes(state.sizeBytes)} at ${state.uri}\n${suspicion}${tracking}; I/O by ${state.ioEngine}. Ctrl-C stops.\n`,
   );
 }
