@@ -151,12 +151,13 @@ class Simulation {
   }
 
   /** Changed by somebody else, or lost by the storage; what notices that tells the tracker at once. */
-  #changeUnseen(): void {
+  async #changeUnseen(): Promise<void> {
     this.#count("unseen change");
     const diskIndex = this.#random.below(DISKS.length);
     const size = DISKS[diskIndex]?.sizeBytes ?? 0;
     const begin = this.#random.below(size);
     const length = 1 + this.#random.below(size - begin);
+    if (this.#random.chance(0.5)) await this.#bringBack(diskIndex, begin, length);
     for (let change = this.#random.below(4); change > 0; change -= 1) {
       const offset = begin + this.#random.below(length);
       const data = Buffer.alloc(1 + this.#random.below(begin + length - offset), this.#counter);
@@ -164,6 +165,15 @@ class Simulation {
       this.#counter += 1;
     }
     this.#tracker.suspect(diskIndex, begin, length, "lost writes");
+  }
+
+  /** Content that the disk had at a recovery point: writes that were lost, or a backup's. */
+  async #bringBack(diskIndex: number, begin: number, length: number): Promise<void> {
+    const points = await this.#replica.points(VM_ID).catch(() => []);
+    const point = this.#random.chance(0.5) ? points.at(-1) : points[this.#random.below(points.length)];
+    if (point === undefined) return;
+    const content = this.#replica.contentOf(VM_ID, point.pointId, diskIndex);
+    this.#tracker.writeUnseen(diskIndex, begin, content.subarray(begin, begin + length));
   }
 
   #write(): void {
@@ -185,7 +195,7 @@ class Simulation {
     else if (dice < 20) this.#crashReplica();
     else if (dice < 22) this.#loseStaging();
     else if (dice < 26) this.#suspendAndResume();
-    else if (dice < 34) this.#changeUnseen();
+    else if (dice < 34) await this.#changeUnseen();
     else if (dice < 36) await this.#loseBitmap();
     else if (dice < 50) this.#weather.isReplicaDown = !this.#weather.isReplicaDown;
     else if (this.#weather.isReplicaDown && dice < 90) this.#weather.isReplicaDown = false;
@@ -206,7 +216,7 @@ class Simulation {
     this.life.kill();
     this.#tracker.crash();
     await this.#tracker.removeTarget(TARGET_ID);
-    if (this.#random.chance(0.5)) this.#changeUnseen();
+    if (this.#random.chance(0.5)) await this.#changeUnseen();
     this.#engine = this.#newEngine();
     await this.#engine.start();
   }
@@ -260,9 +270,15 @@ class Simulation {
   async #calmDown(): Promise<void> {
     Object.assign(this.#weather, CALM);
     this.#engine.resume(VM_ID).catch(() => {});
-    const calmFromMs = this.#clock.monotonicMs();
+    let calmFromMs = this.#clock.monotonicMs();
     await settle();
     while (!(await this.#checker.isSettled())) {
+      // A dead process's note of a suspension may arrive even now.
+      if ((await this.#engine.status(VM_ID)).state === "suspended") {
+        this.#engine.resume(VM_ID).catch(() => {});
+        calmFromMs = this.#clock.monotonicMs();
+        await settle();
+      }
       if (!this.#clock.step() || this.#clock.monotonicMs() > calmFromMs + 200_000) {
         const status = await this.#engine.status(VM_ID);
         this.#checker.fail(`stuck: ${JSON.stringify(status)}`);
