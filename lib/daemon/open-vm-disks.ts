@@ -24,7 +24,7 @@ export async function openVmDisks(
   vm: VmDefinition,
   onNotice: (message: string) => void,
 ): Promise<TrackedDisk[]> {
-  return openAll(vm.disks, (disk) => reopenDisk(disk, vm.targetId, onNotice));
+  return openAll(vm.disks, (disk) => reopenDisk(disk, onNotice));
 }
 
 /** Opens one after another; when one fails, the ones before it are closed again. */
@@ -42,13 +42,16 @@ export async function openAll<Item>(
   }
 }
 
+/** Intact ones of another disk (FOREIGN) are somebody's mistake, and stay. */
+const REPLACED_CODES: ReadonlySet<string> = new Set(["CORRUPT", "TRUNCATED", "VERSION_UNKNOWN"]);
+
 /**
- * A bitmap that is gone or damaged is never "nothing changed": a new one is
- * made in which the whole disk counts as changed for the target.
+ * A bitmap that is gone or refused is never "nothing changed": a new one is made
+ * without the target, and the engine, which finds it missing, takes everything for
+ * suspect.
  */
 async function reopenDisk(
   disk: VmDiskDefinition,
-  targetId: string,
   onNotice: (message: string) => void,
 ): Promise<TrackedDisk> {
   const options = { path: disk.path, bitmapPath: disk.bitmapPath, diskId: disk.diskId };
@@ -58,14 +61,15 @@ async function reopenDisk(
       return await TrackedDisk.open(options);
     } catch (thrown) {
       const error = toTidemarkError(thrown);
-      if (error.code !== "CORRUPT" && error.code !== "TRUNCATED") throw error;
-      await rename(disk.bitmapPath, `${disk.bitmapPath}.damaged-${Date.now()}`);
-      why = "was damaged and is set aside";
+      if (!REPLACED_CODES.has(error.code)) throw error;
+      await rename(disk.bitmapPath, `${disk.bitmapPath}.refused-${Date.now()}`);
+      why = `cannot be used (${error.code}) and is set aside`;
     }
   }
   const opened = await TrackedDisk.open(options);
-  await opened.addTarget(targetId, "all");
-  onNotice(`The bitmap ${disk.bitmapPath} ${why}: all of disk ${disk.path} is sent again.`);
+  onNotice(
+    `The bitmap ${disk.bitmapPath} ${why}: all of disk ${disk.path} is compared with its replica.`,
+  );
   return opened;
 }
 

@@ -115,7 +115,10 @@ async function compareOnce(
   const different: number[] = [];
   let at = 0;
   eachBlock(extents, blockBytes, (offset, length) => {
-    const same = Buffer.compare(own.subarray(at, at + HASH_BYTES), other.subarray(at, at + HASH_BYTES));
+    const same = Buffer.compare(
+      own.subarray(at, at + HASH_BYTES),
+      other.subarray(at, at + HASH_BYTES),
+    );
     append(same === 0 ? equal : different, offset, length);
     at += HASH_BYTES;
   });

@@ -219,7 +219,8 @@ export class MemoryReplica implements ReplicaEndpoint, SegmentReceiver {
       throw refusal("PARENT_MISMATCH", "hash blocks", "the point is not the replica's head");
     }
     const content = head.disks[request.diskIndex];
-    if (content === undefined) throw refusal("INVALID_ARGUMENT", "hash blocks", "there is no such disk");
+    if (content === undefined)
+      throw refusal("INVALID_ARGUMENT", "hash blocks", "there is no such disk");
     return hashContent(content, request.extents, request.blockBytes);
   }
 

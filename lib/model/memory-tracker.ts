@@ -120,7 +120,12 @@ export class MemoryVmTracker implements VmTracker {
   }
 
   /** Somebody else may have changed the range: it is suspect for every target. Rounds out. */
-  suspect(diskIndex: number, offsetBytes: number, lengthBytes: number, cause: SuspicionCause): void {
+  suspect(
+    diskIndex: number,
+    offsetBytes: number,
+    lengthBytes: number,
+    cause: SuspicionCause,
+  ): void {
     const { granularityBytes } = at(this.disks, diskIndex);
     const last = Math.floor((offsetBytes + lengthBytes - 1) / granularityBytes);
     for (const target of this.#targets.values()) {

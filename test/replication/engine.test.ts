@@ -397,20 +397,23 @@ void t.test("an interrupted removal never trusts bits that are gone", async (t) 
   t.same(await bench.store.list(""), []);
 });
 
-void t.test("T12: a target whose bits are gone is compared as a whole, and what differs travels", async (t) => {
-  const bench = await Bench.replicating();
-  await bench.tracker.removeTarget(TARGET_ID);
-  bench.tracker.writeUnseen(0, 3 * GRANULARITY, Buffer.alloc(GRANULARITY, 0x33));
-  await bench.crash();
-  await bench.cycles(3);
-  t.ok(await bench.isReplicaEqual());
-  t.equal(await bench.pointCount(), 2);
-  const allBytes = DISKS.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
-  const { lastHealing, suspectBytes } = await bench.status();
-  t.match(lastHealing, { causes: ["bitmap lost"], comparedBytes: allBytes });
-  t.equal(lastHealing?.differingBytes, GRANULARITY, "nothing but what differs");
-  t.equal(suspectBytes, 0);
-});
+void t.test(
+  "T12: a target whose bits are gone is compared as a whole, and what differs travels",
+  async (t) => {
+    const bench = await Bench.replicating();
+    await bench.tracker.removeTarget(TARGET_ID);
+    bench.tracker.writeUnseen(0, 3 * GRANULARITY, Buffer.alloc(GRANULARITY, 0x33));
+    await bench.crash();
+    await bench.cycles(3);
+    t.ok(await bench.isReplicaEqual());
+    t.equal(await bench.pointCount(), 2);
+    const allBytes = DISKS.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
+    const { lastHealing, suspectBytes } = await bench.status();
+    t.match(lastHealing, { causes: ["bitmap lost"], comparedBytes: allBytes });
+    t.equal(lastHealing?.differingBytes, GRANULARITY, "nothing but what differs");
+    t.equal(suspectBytes, 0);
+  },
+);
 
 void t.test("T16: suspect blocks that are as the replica has them do not travel", async (t) => {
   const bench = await Bench.replicating();
@@ -439,22 +442,25 @@ void t.test("no point is made while the replica does not answer for what is susp
   t.equal(await bench.pointCount(), 2);
 });
 
-void t.test("a comparison that new suspicion overtakes again and again ends with all of it in the cut", async (t) => {
-  const bench = await Bench.replicating();
-  bench.tracker.suspect(0, 0, 4 * GRANULARITY, "lost writes");
-  let asked = 0;
-  bench.endpointParts.blockHashes = async (request) => {
-    asked += 1;
-    const hashes = await bench.replica.blockHashes(request);
-    bench.tracker.writeUnseen(0, 0, Buffer.alloc(GRANULARITY, asked));
-    bench.tracker.suspect(0, 0, 1, "lost writes");
-    return hashes;
-  };
-  await bench.cycles(2);
-  t.ok(asked >= 10);
-  t.ok(await bench.isReplicaEqual());
-  t.equal(await bench.pointCount(), 2);
-});
+void t.test(
+  "a comparison that new suspicion overtakes again and again ends with all of it in the cut",
+  async (t) => {
+    const bench = await Bench.replicating();
+    bench.tracker.suspect(0, 0, 4 * GRANULARITY, "lost writes");
+    let asked = 0;
+    bench.endpointParts.blockHashes = async (request) => {
+      asked += 1;
+      const hashes = await bench.replica.blockHashes(request);
+      bench.tracker.writeUnseen(0, 0, Buffer.alloc(GRANULARITY, asked));
+      bench.tracker.suspect(0, 0, 1, "lost writes");
+      return hashes;
+    };
+    await bench.cycles(2);
+    t.ok(asked >= 10);
+    t.ok(await bench.isReplicaEqual());
+    t.equal(await bench.pointCount(), 2);
+  },
+);
 
 void t.test("a VM is replicated once, with settings that make sense", async (t) => {
   const bench = await Bench.replicating();

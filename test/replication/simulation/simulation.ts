@@ -170,7 +170,9 @@ class Simulation {
   /** Content that the disk had at a recovery point: writes that were lost, or a backup's. */
   async #bringBack(diskIndex: number, begin: number, length: number): Promise<void> {
     const points = await this.#replica.points(VM_ID).catch(() => []);
-    const point = this.#random.chance(0.5) ? points.at(-1) : points[this.#random.below(points.length)];
+    const point = this.#random.chance(0.5)
+      ? points.at(-1)
+      : points[this.#random.below(points.length)];
     if (point === undefined) return;
     const content = this.#replica.contentOf(VM_ID, point.pointId, diskIndex);
     this.#tracker.writeUnseen(diskIndex, begin, content.subarray(begin, begin + length));
