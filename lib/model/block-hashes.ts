@@ -93,6 +93,8 @@ export async function compareBlocks(
   ours: HashBlocks,
   theirs: HashBlocks,
 ): Promise<Comparison> {
+  // No question may be that large: what is suspect travels.
+  if (granularityBytes > MAX_HASHED_BYTES) return { equal: [], different: extents };
   const coarseBytes = Math.max(granularityBytes, COARSE_BLOCK_BYTES);
   const first = await compareOnce(extents, coarseBytes, ours, theirs);
   if (first.different.length === 0 || coarseBytes === granularityBytes) return first;

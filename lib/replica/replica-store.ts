@@ -66,6 +66,8 @@ export class ReplicaStore implements ReplicaEndpoint, SegmentReceiver {
   readonly #openSink: OpenSegmentSink;
   readonly #unlock: () => void;
   readonly #enabling = new AsyncLock();
+  /** One at a time: hashing must not take the threads that commits need. */
+  readonly #hashing = new AsyncLock();
   readonly #vms = new Map<string, VmReplica>();
   readonly #unreadable = new Map<string, TidemarkError>();
   readonly #slots = new Map<string, OpenDelta>();
@@ -204,7 +206,7 @@ export class ReplicaStore implements ReplicaEndpoint, SegmentReceiver {
       return openedPoint(replica, request.pointId);
     });
     try {
-      return await hashOpenedPoint(this.#tools.native, point, request);
+      return await this.#hashing.run(() => hashOpenedPoint(this.#tools.native, point, request));
     } catch (thrown) {
       throw toTidemarkError(thrown);
     } finally {
