@@ -49,8 +49,9 @@ Result<std::unique_ptr<DirtyBitmap::Impl>> DirtyBitmap::Impl::make_larger(
   if (header.granularity_bytes == 0) {
     return cannot_grow(file.path(), "no disk has " + std::to_string(larger_size_bytes) + " bytes.");
   }
-  BitmapFile::remove_grown(file.path());
-  Result<BitmapFile> made = BitmapFile::create(BitmapFile::grown_path(file.path()), header);
+  file.remove_grown();
+  Result<BitmapFile> made =
+      BitmapFile::create(file.storage(), BitmapFile::grown_path(file.path()), header);
   if (!made.is_ok()) return made.status();
   made.value().store_heartbeat();
   auto larger = std::make_unique<Impl>(std::move(made).value(), opened_clean);
@@ -87,7 +88,7 @@ Status DirtyBitmap::begin_growth(uint64_t disk_size_bytes) {
   assert(smaller.successor.load() == nullptr);
   auto larger = smaller.make_larger(disk_size_bytes);
   if (!larger.is_ok()) {
-    BitmapFile::remove_grown(smaller.file.path());
+    smaller.file.remove_grown();
     return larger.status();
   }
   smaller.successor.store(&adopt(std::move(larger).value()), std::memory_order_release);
@@ -119,11 +120,11 @@ void DirtyBitmap::give_up_growth() noexcept {
   Impl* const larger = smaller.successor.exchange(nullptr);
   if (larger == nullptr) return;
   larger->file.close();
-  BitmapFile::remove_grown(smaller.file.path());
+  smaller.file.remove_grown();
 }
 
 Status DirtyBitmap::grow_to(uint64_t disk_size_bytes) {
-  BitmapFile::remove_grown(impl().file.path());
+  impl().file.remove_grown();
   if (disk_size_bytes == impl().disk_size_bytes) return Status::ok();
   if (Status status = begin_growth(disk_size_bytes); !status.is_ok()) return status;
   return finish_growth();

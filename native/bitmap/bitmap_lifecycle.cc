@@ -1,21 +1,10 @@
 // Creating, opening, recovering and closing a bitmap.
-#include <fcntl.h>
-#include <unistd.h>
-
 #include "bitmap/dirty_bitmap_impl.h"
 #include "common/failpoint.h"
 
 namespace tidemark {
 
 namespace {
-
-// Nil when the kernel does not say, and nil is never the same boot.
-Uuid this_boot() {
-  const UniqueFd fd(::open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC));
-  char text[36];
-  if (!fd.is_open() || ::read(fd.get(), text, sizeof text) != sizeof text) return {};
-  return Uuid::parse({text, sizeof text}).value_or(Uuid{});
-}
 
 Status invalid(const std::string& path, const std::string& reason) {
   return {ErrorCode::kInvalidArgument, "Cannot create the bitmap " + path + ": because " + reason};
@@ -100,7 +89,7 @@ Status DirtyBitmap::Impl::recover(bool same_boot) {
 
 Status DirtyBitmap::Impl::begin() {
   BitmapHeader header = file.header();
-  const Uuid boot = this_boot();
+  const Uuid boot = file.storage().boot();
   if (opened_clean) {
     // A close between flip and merge left it: the next flip needs it empty.
     const std::vector<BlockMap*> destinations = merge_destinations();
@@ -116,14 +105,15 @@ Status DirtyBitmap::Impl::begin() {
 }
 
 Result<std::unique_ptr<DirtyBitmap>> DirtyBitmap::create(const std::string& path,
-                                                         const Parameters& parameters) {
+                                                         const Parameters& parameters,
+                                                         BitmapStorage& storage) {
   BitmapHeader header;
   header.disk = parameters.disk;
   header.disk_size_bytes = parameters.disk_size_bytes;
   header.granularity_bytes = parameters.granularity_bytes != 0
                                  ? parameters.granularity_bytes
                                  : default_granularity_bytes(parameters.disk_size_bytes);
-  header.boot = this_boot();
+  header.boot = storage.boot();
   if (header.disk.is_nil()) return invalid(path, "the disk's UUID is nil.");
   if (!BitmapLayout::is_valid(header.disk_size_bytes, header.granularity_bytes)) {
     return invalid(path, "a disk of " + std::to_string(header.disk_size_bytes) +
@@ -132,7 +122,7 @@ Result<std::unique_ptr<DirtyBitmap>> DirtyBitmap::create(const std::string& path
                              ". Take a power of two from 4096 for which a map has at most " +
                              std::to_string(kMaxMapBytes) + " bytes.");
   }
-  Result<BitmapFile> file = BitmapFile::create(path, header);
+  Result<BitmapFile> file = BitmapFile::create(storage, path, header);
   if (!file.is_ok()) return file.status();
   file.value().store_heartbeat();
   auto impl = std::make_unique<Impl>(std::move(file).value(), true);
@@ -140,8 +130,9 @@ Result<std::unique_ptr<DirtyBitmap>> DirtyBitmap::create(const std::string& path
 }
 
 Result<std::unique_ptr<DirtyBitmap>> DirtyBitmap::open(const std::string& path, const Uuid& disk,
-                                                       uint64_t disk_size_bytes) {
-  Result<BitmapFile> file = BitmapFile::open(path);
+                                                       uint64_t disk_size_bytes,
+                                                       BitmapStorage& storage) {
+  Result<BitmapFile> file = BitmapFile::open(storage, path);
   if (!file.is_ok()) return file.status();
   if (Status status = check_belongs(file.value(), disk, disk_size_bytes); !status.is_ok()) {
     return status;

@@ -37,6 +37,7 @@
 #include <string>
 #include <vector>
 
+#include "bitmap/bitmap_storage.h"
 #include "common/status.h"
 #include "common/uuid.h"
 
@@ -80,8 +81,10 @@ class DirtyBitmap {
   };
 
   // Fails with kAlreadyExists when the file is there: never overwrites.
-  static Result<std::unique_ptr<DirtyBitmap>> create(const std::string& path,
-                                                     const Parameters& parameters);
+  // `storage` outlives the bitmap.
+  static Result<std::unique_ptr<DirtyBitmap>> create(
+      const std::string& path, const Parameters& parameters,
+      BitmapStorage& storage = file_bitmap_storage());
 
   // Errors, each its own: kNotFound, kTruncated, kCorrupt (magic, checksum,
   // impossible numbers), kVersion, kForeign (another disk, or one that was cut),
@@ -93,7 +96,8 @@ class DirtyBitmap {
   // The closed map is empty after any open. A disk that is larger than the map
   // has grown: what lies past the map's end is pending for every target.
   static Result<std::unique_ptr<DirtyBitmap>> open(const std::string& path, const Uuid& disk,
-                                                   uint64_t disk_size_bytes);
+                                                   uint64_t disk_size_bytes,
+                                                   BitmapStorage& storage = file_bitmap_storage());
 
   ~DirtyBitmap();  // without close(): as after a crash
   DirtyBitmap(const DirtyBitmap&) = delete;
