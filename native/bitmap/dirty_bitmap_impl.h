@@ -14,6 +14,7 @@
 #include "bitmap/bitmap_file.h"
 #include "bitmap/block_map.h"
 #include "bitmap/dirty_bitmap.h"
+#include "bitmap/intent_log.h"
 
 namespace tidemark {
 
@@ -25,7 +26,7 @@ class DirtyBitmap::Impl {
     BlockMap staged;
   };
 
-  Impl(BitmapFile bitmap_file, bool was_clean);
+  Impl(BitmapFile bitmap_file, bool was_clean, Durability durability);
 
   BlockMap& live() noexcept { return live_maps[live_index.load(std::memory_order_acquire)]; }
   BlockMap& closed() noexcept { return live_maps[1 - live_index.load(std::memory_order_acquire)]; }
@@ -41,6 +42,15 @@ class DirtyBitmap::Impl {
   // Blocks [first, last] that the bytes touch; nothing outside of the disk.
   std::optional<BlockRun> touched_blocks(uint64_t offset_bytes,
                                          uint64_t length_bytes) const noexcept;
+
+  static IntentPage known_page(const BitmapFile& file);
+  // file.sync(); one that fails makes everything suspect at the next unclean start.
+  Status sync(const BlockMap& map, WordRange words);
+  Status write_header(const BitmapHeader& header);
+  // Both live maps, where they hold these blocks.
+  Status sync_live(uint64_t offset_bytes, uint64_t length_bytes);
+  // For every target, durably. Without a target it waits in the live map.
+  Status suspect(uint64_t offset_bytes, uint64_t length_bytes);
 
   // kClosed after close(), kNotFound for a slot without target.
   Status check_usable(uint32_t slot) const;
@@ -58,10 +68,13 @@ class DirtyBitmap::Impl {
   void copy_marks_to(Impl& larger) noexcept;
   Status begin_target(uint32_t slot, std::span<const ByteExtent> pending);
   Status load();                   // kCorrupt: a map holds bits past the last block
-  Status recover(bool same_boot);  // after an unclean end
+  Status recover();                // after an unclean end
+  // What the end of a boot may have taken back, by what the intent log says.
+  Status suspect_what_was_marked();
   Status begin();                  // recovers where needed, then takes the clean flag down
 
   BitmapFile file;
+  IntentLog intents;
   const uint64_t disk_size_bytes;
   const uint32_t granularity_shift;
   const bool opened_clean;

@@ -86,8 +86,8 @@ class IntentLog {
   IntentLog(const IntentLog&) = delete;
   IntentLog& operator=(const IntentLog&) = delete;
 
-  // Before the first write, by the owner: the page as this mode needs it. What it
-  // said before has been acted on.
+  // Before the first write, by the owner: the page as this mode needs it, to be made
+  // durable by the caller. What it said before has been acted on.
   Status begin();
   // The log's thread, which else starts with the first waiter. Any thread.
   void start();
@@ -115,13 +115,18 @@ class IntentLog {
   // Nobody writes any more: the page says exactly what it must. With `is_flushed` the
   // backing is durable, which is all that the mode kProcessSafe needs to know.
   Status finish(bool is_flushed);
-  // Something of the file was not made durable. Any thread.
+  // Another log, of the file that took this one's name, answers from now on: whoever
+  // still comes here is let go at once. The file is not used any more.
+  void retire();
+  // Something of the file was not made durable. Blocks until that was written down, or
+  // could not be. Not on a thread of the data path.
   void distrust(const Status& reason);
   bool is_in_trouble() const noexcept { return is_in_trouble_.load(std::memory_order_acquire); }
   IntentStatus status() const;
 
+  Durability durability() const noexcept { return durability_; }
   const RegionLayout& layout() const noexcept { return layout_; }
-  std::vector<uint32_t> marked() const;
+  std::vector<uint32_t> marked() const;  // not quiet
 
  private:
   enum State : uint8_t { kQuiet, kMarked, kCooling };
@@ -129,8 +134,14 @@ class IntentLog {
   bool keep(uint64_t region) noexcept;
   void mark_all() noexcept;
   void run() noexcept;
-  bool take_work(IntentWaiter*& first);
-  void commit(IntentWaiter* first) noexcept;
+  struct Work {
+    IntentWaiter* first_waiter = nullptr;
+    bool has_clears = false;
+    bool must_distrust = false;
+  };
+  bool take_work(Work& work);
+  void answer_distrust();
+  void commit(const Work& work) noexcept;
   IntentPage page_of_states() const noexcept;
   bool add_waiters(const IntentWaiter* first, IntentPage& page) const noexcept;
   void resume(IntentWaiter* first) noexcept;
@@ -141,6 +152,7 @@ class IntentLog {
   void persist_distrust() noexcept;
   void stop();
 
+  const Uuid disk_;
   const RegionLayout layout_;
   const Durability durability_;
   const std::unique_ptr<std::atomic<uint8_t>[]> states_;
@@ -160,7 +172,9 @@ class IntentLog {
   IntentWaiter** last_waiter_ GUARDED_BY(mutex_) = &first_waiter_;
   bool has_clears_ GUARDED_BY(mutex_) = false;
   bool must_distrust_ GUARDED_BY(mutex_) = false;
+  std::condition_variable distrusted_;
   bool is_ending_ GUARDED_BY(mutex_) = false;
+  bool is_retired_ GUARDED_BY(mutex_) = false;
   std::string trouble_ GUARDED_BY(mutex_);
   std::thread thread_ GUARDED_BY(mutex_);
 };

@@ -48,6 +48,7 @@ class IntentPage {
   static Result<IntentPage> decode(std::span<const std::byte, kIntentPageBytes> bytes,
                                    const Uuid& disk, RegionLayout layout);
 
+  const Uuid& disk() const noexcept { return disk_; }
   const RegionLayout& layout() const noexcept { return layout_; }
   bool is_exact() const noexcept { return is_exact_; }
   // Syncs failed: whatever the maps say, nothing of it may be believed after an unclean end.
