@@ -48,7 +48,7 @@ Status DirtyBitmap::Impl::load() {
     if (file.header().targets[slot].is_nil()) continue;
     load_target(slot);
     TargetMaps& maps = *slots[slot];
-    for (BlockMap* map : {&maps.pending, &maps.in_flight, &maps.staged}) {
+    for (BlockMap* map : {&maps.pending, &maps.in_flight, &maps.staged, &maps.suspect}) {
       holds = map->load_summary() && holds;
     }
   }
@@ -94,9 +94,6 @@ Status DirtyBitmap::Impl::begin() {
   } else if (Status status = recover(); !status.is_ok()) {
     return status;
   }
-  // Durable before the boot's id is: from then on the page speaks of this boot.
-  if (Status status = suspect_what_was_marked(); !status.is_ok()) return status;
-  failpoint("bitmap.suspect");
   if (Status status = intents.begin(); !status.is_ok()) return status;
   header.clean = false;
   header.boot = file.storage().boot();
@@ -141,8 +138,11 @@ Result<std::unique_ptr<DirtyBitmap>> DirtyBitmap::open(const std::string& path, 
   const bool was_clean = file.value().header().clean;
   auto impl = std::make_unique<Impl>(std::move(file).value(), was_clean, durability);
   if (Status status = impl->load(); !status.is_ok()) return status;
-  if (Status status = impl->begin(); !status.is_ok()) return status;
   std::unique_ptr<DirtyBitmap> bitmap(new DirtyBitmap(std::move(impl)));
+  // Durable before the boot's id is: from then on the page speaks of this boot.
+  if (Status status = bitmap->suspect_what_was_marked(); !status.is_ok()) return status;
+  failpoint("bitmap.suspected");
+  if (Status status = bitmap->impl().begin(); !status.is_ok()) return status;
   if (Status status = bitmap->grow_to(disk_size_bytes); !status.is_ok()) return status;
   return bitmap;
 }

@@ -35,34 +35,36 @@ Status DirtyBitmap::Impl::sync_live(uint64_t offset_bytes, uint64_t length_bytes
 // On another boot (or an unknown one) the page cache of the last one is gone: what
 // was written to a marked region, its marks and the disk's own content may be old.
 // The clean flag does not matter: a close that could not flush leaves its marks.
-Status DirtyBitmap::Impl::suspect_what_was_marked() {
-  const IntentPage page = known_page(file);
+Status DirtyBitmap::suspect_what_was_marked() {
+  const BitmapFile& file = impl().file;
+  const IntentPage page = Impl::known_page(file);
+  if (page.is_distrusted()) return mark_all_suspect(SuspicionCause::kLogTrouble);
   const Uuid boot = file.storage().boot();
-  const bool is_same_boot = !boot.is_nil() && boot == file.header().boot;
-  if (page.is_distrusted()) return suspect(0, disk_size_bytes);
-  if (is_same_boot) return Status::ok();
-  const uint64_t region_bytes = page.layout().region_bytes();
-  for (uint32_t first = 0; first < page.layout().count; ++first) {
-    if (!page.is_marked(first)) continue;
-    uint32_t end = first + 1;
-    while (end < page.layout().count && page.is_marked(end)) ++end;
-    Status status = suspect(first * region_bytes, (end - first) * region_bytes);
-    if (!status.is_ok()) return status;
-    first = end;
+  if (!boot.is_nil() && boot == file.header().boot) return Status::ok();
+  if (!file.intent_page().is_ok()) return mark_all_suspect(SuspicionCause::kLogTrouble);
+  if (!page.is_exact()) return mark_all_suspect(SuspicionCause::kUncleanEnd);
+  std::vector<uint32_t> marked;
+  for (uint32_t region = 0; region < page.layout().count; ++region) {
+    if (page.is_marked(region)) marked.push_back(region);
   }
-  return Status::ok();
+  return suspect_regions(marked, SuspicionCause::kPowerLoss);
 }
 
-Status DirtyBitmap::Impl::suspect(uint64_t offset_bytes, uint64_t length_bytes) {
-  const auto blocks = touched_blocks(offset_bytes, length_bytes);
-  if (!blocks) return Status::ok();
-  const uint64_t last = blocks->first + blocks->count - 1;
-  for (BlockMap* destination : merge_destinations()) {
-    destination->mark(blocks->first, last);
-    Status status = sync(*destination, {blocks->first / 64, last / 64 + 1});
-    if (!status.is_ok()) return status;
+// Neighbours together: the fewest syncs.
+Status DirtyBitmap::suspect_regions(std::span<const uint32_t> regions, SuspicionCause cause) {
+  const uint64_t region_bytes = intents().layout().region_bytes();
+  Status first;
+  for (size_t i = 0; i < regions.size();) {
+    size_t end = i + 1;
+    while (end < regions.size() && regions[end] == regions[end - 1] + 1) ++end;
+    for (const Target& target : targets()) {
+      Status status = mark_suspect(target.slot, regions[i] * region_bytes,
+                                   (end - i) * region_bytes, cause);
+      if (first.is_ok()) first = std::move(status);
+    }
+    i = end;
   }
-  return Status::ok();
+  return first;
 }
 
 IntentLog& DirtyBitmap::intents() const noexcept { return impl().intents; }
@@ -70,11 +72,6 @@ IntentLog& DirtyBitmap::intents() const noexcept { return impl().intents; }
 Status DirtyBitmap::sync_live(uint64_t offset_bytes, uint64_t length_bytes) {
   if (!impl().file.is_open()) return impl().check_usable(0);
   return impl().sync_live(offset_bytes, length_bytes);
-}
-
-Status DirtyBitmap::suspect(uint64_t offset_bytes, uint64_t length_bytes) {
-  if (!impl().file.is_open()) return impl().check_usable(0);
-  return impl().suspect(offset_bytes, length_bytes);
 }
 
 Status DirtyBitmap::sync_pending(uint32_t slot) {
