@@ -25,11 +25,10 @@ MapId map_argument(const Napi::CallbackInfo& info, size_t index, uint32_t slot) 
 Result<uint64_t> mark_what_is_allocated(TrackedDevice& device, uint32_t slot) {
   Result<std::vector<ByteExtent>> allocated = allocated_extents(device);
   if (!allocated.is_ok()) return allocated.status();
+  Status status = device.mark_pending(slot, allocated.value());
+  if (!status.is_ok()) return status;
   uint64_t marked_bytes = 0;
-  for (const ByteExtent& extent : allocated.value()) {
-    device.mark_pending(slot, extent.offset_bytes, extent.length_bytes);
-    marked_bytes += extent.length_bytes;
-  }
+  for (const ByteExtent& extent : allocated.value()) marked_bytes += extent.length_bytes;
   return marked_bytes;
 }
 
@@ -165,8 +164,7 @@ Napi::Value TrackedDeviceObject::mark_pending(const Napi::CallbackInfo& info) {
   const uint64_t length_bytes = std::min(bytes_argument(info, 2), size_bytes - offset_bytes);
   return run_status_task(info.Env(),
                          [device = handle_.lease(info.Env()), slot, offset_bytes, length_bytes] {
-                           device->mark_pending(slot, offset_bytes, length_bytes);
-                           return Status::ok();
+                           return device->mark_pending(slot, offset_bytes, length_bytes);
                          });
 }
 

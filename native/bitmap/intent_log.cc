@@ -1,7 +1,7 @@
 #include "bitmap/intent_log.h"
 
+#include <cassert>
 #include <chrono>
-#include <system_error>
 #include <utility>
 
 #include "common/failpoint.h"
@@ -69,6 +69,12 @@ void IntentLog::retire() {
   }
   stop();
   mark_all();
+  Work left;
+  {
+    const MutexLock lock(mutex_);
+    left = take_work();
+  }
+  resume(left.first_waiter);
 }
 
 // -- Writers -------------------------------------------------------------------
@@ -81,16 +87,9 @@ bool IntentLog::keep(uint64_t region) noexcept {
 
 void IntentLog::wait_for_mark(IntentWaiter& waiter) noexcept {
   waiter_count_.fetch_add(1, std::memory_order_relaxed);
-  try {
-    start();
-  } catch (const std::system_error&) {
-    // No thread to be had: the guest goes on all the same.
-    note_trouble({ErrorCode::kLimitReached, "the intent log's thread did not start"});
-    mark_all();
-  }
   {
     const MutexLock lock(mutex_);
-    if (thread_.joinable()) {
+    if (!is_retired_) {
       *last_waiter_ = &waiter;
       last_waiter_ = &waiter.next_;
       work_.notify_one();
@@ -104,19 +103,13 @@ void IntentLog::wait_for_mark(IntentWaiter& waiter) noexcept {
 
 void IntentLog::run() noexcept {
   Work work;
-  while (take_work(work)) {
+  while (wait_for_work(work)) {
     follow_io_flushers();
-    if (is_in_trouble()) {
-      persist_distrust();
-    } else {
-      commit(work);
-    }
-    resume(work.first_waiter);
-    if (work.must_distrust) answer_distrust();
+    do_work(work);
   }
 }
 
-bool IntentLog::take_work(Work& work) {
+bool IntentLog::wait_for_work(Work& work) {
   MutexLock lock(mutex_);
   const auto has_work = [this]() NO_THREAD_SAFETY_ANALYSIS {
     return is_ending_ || first_waiter_ != nullptr || has_clears_ || must_distrust_;
@@ -126,11 +119,37 @@ bool IntentLog::take_work(Work& work) {
   } else {
     lock.wait(work_, has_work);
   }
+  work = take_work();
+  return !is_ending_ || work.first_waiter != nullptr || work.must_distrust;
+}
+
+IntentLog::Work IntentLog::take_work() {
+  Work work;
   work.first_waiter = std::exchange(first_waiter_, nullptr);
   last_waiter_ = &first_waiter_;
   work.has_clears = std::exchange(has_clears_, false);
   work.must_distrust = must_distrust_;
-  return !is_ending_ || work.first_waiter != nullptr || work.must_distrust;
+  return work;
+}
+
+void IntentLog::do_work(const Work& work) noexcept {
+  if (is_in_trouble()) {
+    persist_distrust();
+  } else {
+    commit(work);
+  }
+  resume(work.first_waiter);
+  if (work.must_distrust) answer_distrust();
+}
+
+void IntentLog::work() noexcept {
+  Work work;
+  {
+    const MutexLock lock(mutex_);
+    assert(!thread_.joinable());
+    work = take_work();
+  }
+  do_work(work);
 }
 
 void IntentLog::answer_distrust() {

@@ -89,9 +89,11 @@ class IntentLog {
   // Before the first write, by the owner: the page as this mode needs it, to be made
   // durable by the caller. What it said before has been acted on.
   Status begin();
-  // The log's thread, which else starts with the first waiter. Any thread.
+  // The log's thread. Without it somebody calls work(): tests that choose the order.
   void start();
   bool is_started() const;
+  // What the thread does, once, for whoever waits now.
+  void work() noexcept;
 
   // -- Writers: any thread, inside the gate --------------------------------
   // True: durably marked, the write may go to the disk. One load a region.
@@ -139,7 +141,9 @@ class IntentLog {
     bool has_clears = false;
     bool must_distrust = false;
   };
-  bool take_work(Work& work);
+  bool wait_for_work(Work& work);
+  Work take_work() REQUIRES(mutex_);
+  void do_work(const Work& work) noexcept;
   void answer_distrust();
   void commit(const Work& work) noexcept;
   IntentPage page_of_states() const noexcept;
