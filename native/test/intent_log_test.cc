@@ -177,8 +177,9 @@ PageBytes encoded(const IntentPage& page) {
 }  // namespace
 
 TEST_CASE("a disk of any size has at most 16384 regions, of 64 MiB or more") {
-  for (const uint64_t size : {1ULL, kRegion, kRegion + 1, 1ULL << 40, (1ULL << 40) + 1, 1ULL << 60,
-                              static_cast<uint64_t>(INT64_MAX)}) {
+  constexpr uint64_t kTiB = 1ULL << 40;
+  for (const uint64_t size : std::initializer_list<uint64_t>{
+           1, kRegion, kRegion + 1, kTiB, kTiB + 1, kTiB << 20, INT64_MAX}) {
     const RegionLayout layout = RegionLayout::of(size);
     CAPTURE(size);
     CHECK(layout.count <= kMaxRegions);
@@ -186,8 +187,8 @@ TEST_CASE("a disk of any size has at most 16384 regions, of 64 MiB or more") {
     CHECK(uint64_t{layout.count - 1} * layout.region_bytes() < size);
     CHECK((layout.shift == kMinRegionShift || layout.count > kMaxRegions / 2));
   }
-  CHECK(RegionLayout::of(1ULL << 40).shift == kMinRegionShift);
-  CHECK(RegionLayout::of((1ULL << 40) + 1).shift == kMinRegionShift + 1);
+  CHECK(RegionLayout::of(kTiB).shift == kMinRegionShift);
+  CHECK(RegionLayout::of(kTiB + 1).shift == kMinRegionShift + 1);
 }
 
 TEST_CASE("T14: a page reads back as it was written, and with any flipped bit it is refused") {
