@@ -55,8 +55,7 @@ Result<std::unique_ptr<DirtyBitmap::Impl>> DirtyBitmap::Impl::make_larger(
   if (!made.is_ok()) return made.status();
   made.value().store_heartbeat();
   // Its intent page says nothing yet, so that all of it counts as marked.
-  auto larger =
-      std::make_unique<Impl>(std::move(made).value(), opened_clean, intents.durability());
+  auto larger = std::make_unique<Impl>(std::move(made).value(), opened_clean, intents.durability());
   for (uint32_t slot = 0; slot < kMaxTargets; ++slot) {
     if (header.targets[slot].is_nil()) continue;
     Status status = larger->file.allocate_slot(slot);

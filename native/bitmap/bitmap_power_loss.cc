@@ -58,8 +58,8 @@ Status DirtyBitmap::suspect_regions(std::span<const uint32_t> regions, Suspicion
     size_t end = i + 1;
     while (end < regions.size() && regions[end] == regions[end - 1] + 1) ++end;
     for (const Target& target : targets()) {
-      Status status = mark_suspect(target.slot, regions[i] * region_bytes,
-                                   (end - i) * region_bytes, cause);
+      Status status =
+          mark_suspect(target.slot, regions[i] * region_bytes, (end - i) * region_bytes, cause);
       if (first.is_ok()) first = std::move(status);
     }
     i = end;

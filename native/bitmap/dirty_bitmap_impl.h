@@ -72,9 +72,9 @@ class DirtyBitmap::Impl {
   // Marks there what is marked here, map by map.
   void copy_marks_to(Impl& larger) noexcept;
   Status begin_target(uint32_t slot, std::span<const ByteExtent> pending);
-  Status load();                   // kCorrupt: a map holds bits past the last block
-  Status recover();                // after an unclean end
-  Status begin();                  // recovers where needed, then takes the clean flag down
+  Status load();     // kCorrupt: a map holds bits past the last block
+  Status recover();  // after an unclean end
+  Status begin();    // recovers where needed, then takes the clean flag down
 
   BitmapFile file;
   IntentLog intents;

@@ -178,8 +178,8 @@ PageBytes encoded(const IntentPage& page) {
 
 TEST_CASE("a disk of any size has at most 16384 regions, of 64 MiB or more") {
   constexpr uint64_t kTiB = 1ULL << 40;
-  for (const uint64_t size : std::initializer_list<uint64_t>{
-           1, kRegion, kRegion + 1, kTiB, kTiB + 1, kTiB << 20, INT64_MAX}) {
+  for (const uint64_t size : std::initializer_list<uint64_t>{1, kRegion, kRegion + 1, kTiB,
+                                                             kTiB + 1, kTiB << 20, INT64_MAX}) {
     const RegionLayout layout = RegionLayout::of(size);
     CAPTURE(size);
     CHECK(layout.count <= kMaxRegions);

@@ -67,9 +67,9 @@ struct Scene {
   Scene(std::unique_ptr<SimulatedStorage> from, Durability durability, bool is_new,
         uint64_t disk_bytes = kDiskBytes)
       : storage(std::move(from)), backing(std::make_shared<BackingDevice>(disk_bytes)) {
-    auto made = is_new ? DirtyBitmap::create(kPath, {kDisk, disk_bytes, kCoarse, durability},
-                                             *storage)
-                       : DirtyBitmap::open(kPath, kDisk, disk_bytes, *storage, durability);
+    auto made = is_new
+                    ? DirtyBitmap::create(kPath, {kDisk, disk_bytes, kCoarse, durability}, *storage)
+                    : DirtyBitmap::open(kPath, kDisk, disk_bytes, *storage, durability);
     REQUIRE_MESSAGE(made.is_ok(), made.status().message());
     bitmap = std::move(made).value();
     device = std::make_unique<TrackedDevice>(backing, bitmap, std::chrono::milliseconds(0));
@@ -502,7 +502,8 @@ TEST_CASE("T4: trouble with the log: the guest goes on, and all is suspect after
     scene.write(1);
     bool fails = true;
     scene.storage->on_step = [&](const StorageStep& step) {
-      const bool is_log = step.op == StorageOp::kSync && step.offset_bytes == kIntentPageOffsetBytes;
+      const bool is_log =
+          step.op == StorageOp::kSync && step.offset_bytes == kIntentPageOffsetBytes;
       return is_log && std::exchange(fails, false) ? StepVerdict::kFails : StepVerdict::kWorks;
     };
     scene.write(2);
@@ -511,9 +512,9 @@ TEST_CASE("T4: trouble with the log: the guest goes on, and all is suspect after
     scene.write(3);
     CHECK(scene.bitmap->close().code() == ErrorCode::kIo);
     scene.storage->on_step = nullptr;
-    const Scene after = same_boot
-                            ? Scene(scene.storage->after_process_crash(), Durability::kPowerSafe, false)
-                            : scene.after_power_loss();
+    const Scene after =
+        same_boot ? Scene(scene.storage->after_process_crash(), Durability::kPowerSafe, false)
+                  : scene.after_power_loss();
     CHECK(after.suspect() == "01234567");
     CHECK(after.has_cause(SuspicionCause::kLogTrouble));
     CHECK(after.device->intent_status().trouble.empty());

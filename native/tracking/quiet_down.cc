@@ -118,8 +118,7 @@ Status QuietDown::sync_marks(std::span<const uint32_t> regions, const IntentLog&
   for (size_t i = 0; i < regions.size();) {
     size_t end = i + 1;
     while (end < regions.size() && regions[end] == regions[end - 1] + 1) ++end;
-    Status status =
-        device_.bitmap().sync_live(regions[i] * region_bytes, (end - i) * region_bytes);
+    Status status = device_.bitmap().sync_live(regions[i] * region_bytes, (end - i) * region_bytes);
     if (!status.is_ok()) return status;
     i = end;
   }
