@@ -645,3 +645,89 @@ TEST_CASE("growth whose new name is not durable: neither file is believed") {
     CHECK(after.suspect() == "01234567");
   }
 }
+
+TEST_CASE("from process-safe to power-safe under power loss: all is suspect at any step") {
+  for (uint64_t crash_at = 0;; ++crash_at) {
+    CAPTURE(crash_at);
+    Scene before = Scene::quiet(Durability::kProcessSafe);
+    before.write(1);
+    auto storage = before.storage->after_process_crash();
+    std::vector<std::unique_ptr<SimulatedStorage>> crashed;
+    uint64_t step_count = 0;
+    SimulatedStorage& stepped = *storage;
+    storage->on_step = [&](const StorageStep&) {
+      if (step_count++ == crash_at) {
+        for (uint64_t subset = 0; subset < 16; ++subset) {
+          Random random(subset);
+          const Loss loss = subset < 8 ? Loss::kSubset : Loss::kTorn;
+          crashed.push_back(stepped.after_power_loss(loss, subset, random));
+        }
+      }
+      return StepVerdict::kWorks;
+    };
+    const Scene after(std::move(storage), Durability::kPowerSafe, false);
+    if (crashed.empty()) break;
+    for (auto& left : crashed) {
+      CHECK(Scene(std::move(left), Durability::kPowerSafe, false).suspect() == "01234567");
+    }
+  }
+}
+
+TEST_CASE("a recovery that is cut by power loss is done again") {
+  for (uint64_t crash_at = 0;; ++crash_at) {
+    CAPTURE(crash_at);
+    Scene before = Scene::quiet();
+    before.write(1);
+    before.write(6);
+    Random random(crash_at);
+    auto storage = before.storage->after_power_loss(Loss::kAll, 0, random);
+    std::unique_ptr<SimulatedStorage> crashed;
+    uint64_t step_count = 0;
+    SimulatedStorage& stepped = *storage;
+    storage->on_step = [&](const StorageStep&) {
+      if (step_count++ == crash_at) {
+        crashed = stepped.after_power_loss(Loss::kSubset, random(), random);
+      }
+      return StepVerdict::kWorks;
+    };
+    const Scene after(std::move(storage), Durability::kPowerSafe, false);
+    CHECK(after.suspect() == "16");
+    if (crashed == nullptr) break;
+    CHECK(Scene(std::move(crashed), Durability::kPowerSafe, false).suspect() == "16");
+  }
+}
+
+TEST_CASE("a guest's flush that runs beside the quiet-down's and fails counts") {
+  Scene scene = Scene::quiet();
+  scene.write(4);
+  scene.quiet_down().run_round();
+  int flush_count = 0;
+  auto step = std::make_shared<StepDevice>(scene.backing);
+  scene.device = nullptr;
+  TrackedDevice device(step, scene.bitmap, std::chrono::milliseconds(0));
+  step->hold([&](const IoRequest& request) {
+    if (request.op != IoOp::kFlush) return false;
+    return ++flush_count == 1;
+  });
+  Request flush(IoOp::kFlush, 0, 0);
+  flush.submit(device);
+  step->wait_for_held(1);
+  std::thread round([&] { device.impl().quiet_down().run_round(); });
+  wait_until([&] { return step->count(IoOp::kFlush) == 2; });
+  for (int i = 0; i < 50; ++i) std::this_thread::sleep_for(std::chrono::microseconds(200));
+  CHECK(scene.marked() == "4");
+  step->let_go(EIO);
+  CHECK(flush.wait() == EIO);
+  round.join();
+  CHECK(scene.marked() == "4");
+  CHECK(scene.suspect() == "4");
+}
+
+TEST_CASE("what is made pending without a write is durable when that returns") {
+  Scene scene = Scene::quiet();
+  const ByteExtent extents[] = {{kRegion, kCoarse}, {5 * kRegion, 2 * kCoarse}};
+  REQUIRE(scene.device->mark_pending(0, extents).is_ok());
+  const Scene after = scene.after_power_loss();
+  CHECK(after.suspect().empty());
+  CHECK(after.bitmap->dirty_block_count(MapId::pending(0)) == 3);
+}
