@@ -6,7 +6,7 @@ import type { StateStore } from "../model/state-store.js";
 import type { VmEnableRequest } from "../management/schemas.js";
 import { NbdServer } from "../tracking/nbd-server.js";
 import { closeServer } from "../tracking/close-server.js";
-import type { TrackedDisk } from "../tracking/tracked-disk.js";
+import type { Durability, TrackedDisk } from "../tracking/tracked-disk.js";
 import { type CaptureBudget, TrackedVm } from "../tracking/tracked-vm.js";
 import { openAll, openNewDisk, openVmDisks, type VmDefinition } from "./open-vm-disks.js";
 
@@ -27,6 +27,7 @@ export interface PrimaryVmsOptions {
   readonly spillDirectory: string;
   /** Holds the bitmaps of disks that are NBD exports. */
   readonly bitmapDirectory: string;
+  readonly durability: Durability;
   readonly capture: { readonly memoryBytes: number; readonly spillBytes: number };
   readonly onNotice: (message: string) => void;
 }
@@ -86,7 +87,7 @@ export class PrimaryVms {
       );
     }
     const disks = await openAll(request.disks, ({ path }) =>
-      openNewDisk(path, this.#options.bitmapDirectory),
+      openNewDisk(path, this.#options.bitmapDirectory, this.#options.durability),
     );
     const definition: VmDefinition = {
       vmId: randomUUID(),
@@ -154,7 +155,11 @@ export class PrimaryVms {
     if (definition === undefined) {
       throw new TidemarkError("NOT_FOUND", `Cannot find VM ${vmId} on this host.`);
     }
-    const disks = await openVmDisks(definition, this.#options.onNotice);
+    const disks = await openVmDisks(
+      definition,
+      this.#options.durability,
+      this.#options.onNotice,
+    );
     try {
       return await this.#serve(definition, disks);
     } catch (thrown) {

@@ -39,6 +39,7 @@ async function serveTracked(
     path: options.diskPath,
     bitmapPath,
     direct: options.direct,
+    durability: options.durability,
     ...(options.granularityBytes === null ? {} : { granularityBytes: options.granularityBytes }),
   });
   const server = await disk.serve(place);

@@ -67,6 +67,25 @@ export interface NativeFaultDevice extends NativeDevice {
 
 export type IoOp = "read" | "write" | "flush" | "trim" | "writeZeroes" | "cache";
 
+/** What marks survive without everything being compared afterwards. */
+export type Durability =
+  /** The end of the process, of the kernel, and of the power. */
+  | "power-safe"
+  /** The end of the process; after that of the kernel the whole disk is suspect. */
+  | "process-safe";
+
+export interface NativeIntentStatus {
+  readonly durability: Durability;
+  readonly regionBytes: number;
+  readonly regionCount: number;
+  /** Regions that power loss now would leave suspect. */
+  readonly markedRegions: number;
+  readonly syncCount: number;
+  readonly waitCount: number;
+  /** "": none. */
+  readonly trouble: string;
+}
+
 export type MapKind = "live" | "pending" | "inFlight" | "staged" | "suspect";
 
 export interface NativeTarget {
@@ -87,6 +106,7 @@ export interface NativeTrackedDevice extends NativeDevice {
   readonly openedClean: boolean;
   /** What the opening found against the backing, bits of SUSPICION_CAUSES. */
   readonly foundCauses: number;
+  intentStatus(): NativeIntentStatus;
   /** What counts as changed for it is durable before it is there. */
   addTarget(id: string, start: "nothing" | "allocated" | "all" | "suspect"): Promise<number>;
   removeTarget(slot: number): Promise<void>;
@@ -272,6 +292,7 @@ export interface NativeBinding {
     diskId: string,
     granularityBytes: number,
     create: boolean,
+    durability: Durability,
   ): Promise<NativeTrackedDevice>;
   checkpoint(
     disks: NativeTrackedDevice[],
