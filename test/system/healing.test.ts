@@ -12,6 +12,7 @@ import {
   rename,
   rm,
   stat,
+  truncate,
   utimes,
   writeFile,
 } from "node:fs/promises";
@@ -21,8 +22,10 @@ import t, { type Test } from "tap";
 import type { VmStatus } from "#lib/management/schemas.js";
 import type { CycleReport } from "#lib/model/relationship.js";
 import { createCa } from "#lib/security/pki.js";
+import { binding } from "#lib/tracking/binding.js";
 import { CountingProxy } from "../support/counting-proxy.js";
 import { HostProcess } from "../support/host-process.js";
+import { NbdClient } from "../support/nbd-client.js";
 import { readDisk } from "../support/journal-oracle.js";
 import { SeededRandom } from "../support/seeded-random.js";
 import { until } from "../support/until.js";
@@ -59,7 +62,7 @@ class Scene {
     this.replica = replica;
   }
 
-  static async start(): Promise<Scene> {
+  static async start(diskBytes: number, filledBytes: number): Promise<Scene> {
     const directory = await mkdtemp(join(tmpdir(), "tidemark-heal-"));
     const caDirectory = join(directory, "ca");
     await createCa(caDirectory);
@@ -68,7 +71,8 @@ class Scene {
     const [replica, primary] = [await host("replica", true), await host("primary", false)];
     const proxy = await CountingProxy.start(replica.peerPort);
     const scene = new Scene(directory, proxy, primary, replica);
-    await writeFile(scene.diskPath, scene.noise(DISK_BYTES));
+    await writeFile(scene.diskPath, scene.noise(filledBytes));
+    await truncate(scene.diskPath, diskBytes);
     await replica.start();
     await scene.startPrimary();
     await primary.api.call("vmEnable", {
@@ -160,7 +164,7 @@ function digest(bytes: Uint8Array): string {
   return createHash("sha256").update(bytes).digest("hex");
 }
 
-const scene = await Scene.start();
+const scene = await Scene.start(DISK_BYTES, DISK_BYTES);
 t.teardown(() => scene.close());
 
 /** What every suspicion ends in. */
@@ -263,5 +267,44 @@ void t.test(
     t.ok((report?.healing?.comparedBytes ?? DISK_BYTES) < DISK_BYTES, "not from its begin");
     await scene.nextReport(() => true);
     await scene.requireEqual(t);
+  },
+);
+
+/** The bitmap's header as a kernel of another boot left it, and its checksum. */
+async function forgetBoot(bitmapPath: string): Promise<void> {
+  const file = await open(bitmapPath, "r+");
+  const header = Buffer.alloc(512);
+  await file.read(header, 0, 512, 0);
+  header.fill(0xb0, 88, 104);
+  header.writeUInt32LE(binding.crc32c(header.subarray(0, 508), 0), 508);
+  await file.write(header, 0, 512, 0);
+  await file.close();
+}
+
+void t.test(
+  "T1 T3: after a power loss the marked regions are compared, and no others",
+  async (t) => {
+    const region = 64 << 20;
+    const vm = await Scene.start(3 * region, 1 << 20);
+    t.teardown(() => vm.close());
+    const { disks } = await vm.status();
+    const client = await NbdClient.connect(disks[0]?.uri ?? "");
+    await client.write(region + 5 * BLOCK_BYTES, vm.noise(BLOCK_BYTES));
+    await vm.primary.kill();
+    client.close();
+    await vm.stopPrimary();
+    await forgetBoot(`${vm.diskPath}.tidemark`);
+    // What the disk's cache took with it, and its mark.
+    await vm.overwrite([region / BLOCK_BYTES + 9]);
+    await vm.startPrimary();
+    const { healing } = await until("the healing", PATIENCE_MS, async () => {
+      if ((await vm.status()).relationship?.suspectBytes !== 0) return null;
+      return vm.reports.find((report) => report.healing !== null) ?? null;
+    });
+    t.same(healing?.causes, ["power loss"]);
+    t.equal(healing?.comparedBytes, region);
+    t.ok((healing?.differingBytes ?? 0) <= 2 * BLOCK_BYTES, `${healing?.differingBytes} differ`);
+    t.ok(vm.proxy.bytes < 4 * BLOCK_BYTES + TALK_BYTES, `${vm.proxy.bytes} bytes on the wire`);
+    await vm.requireEqual(t);
   },
 );
