@@ -155,11 +155,7 @@ export class PrimaryVms {
     if (definition === undefined) {
       throw new TidemarkError("NOT_FOUND", `Cannot find VM ${vmId} on this host.`);
     }
-    const disks = await openVmDisks(
-      definition,
-      this.#options.durability,
-      this.#options.onNotice,
-    );
+    const disks = await openVmDisks(definition, this.#options.durability, this.#options.onNotice);
     try {
       return await this.#serve(definition, disks);
     } catch (thrown) {

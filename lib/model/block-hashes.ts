@@ -34,12 +34,12 @@ export interface BlockHashRequest {
 /** The digests of the extents' blocks, one after another. */
 export type HashBlocks = (extents: ExtentList, blockBytes: number) => Promise<Uint8Array>;
 
-export interface Comparison {
+interface Comparison {
   readonly equal: ExtentList;
   readonly different: ExtentList;
 }
 
-export function hashCountOf(extents: ExtentList, blockBytes: number): number {
+function hashCountOf(extents: ExtentList, blockBytes: number): number {
   let count = 0;
   for (let index = 1; index < extents.length; index += 2) {
     count += Math.ceil((extents[index] ?? 0) / blockBytes);

@@ -7,10 +7,12 @@
  * and scan cost O(blocks); meant for tests and small disks.
  */
 import { compareBlocks, type ExtentList, hashContent, lengthOf } from "./block-hashes.js";
-import type { Cut, SegmentPlan, SegmentSource } from "./delta.js";
+import type { Cut } from "./delta.js";
 import type { DiskGeometry } from "./disk.js";
 import { TidemarkError } from "./errors.js";
+import { at, type BlockMap, clearAll, mergeAll, moveAll } from "./memory-block-map.js";
 import { MemoryCapture } from "./memory-capture.js";
+import { type EncodeSegment, MemoryChanges, type MemoryTarget } from "./memory-changes.js";
 import { planSegments } from "./memory-segment-plan.js";
 import type { SuspicionCause } from "./suspicion.js";
 import type {
@@ -23,16 +25,6 @@ import type {
   VmTracker,
 } from "./vm-tracker.js";
 
-/** One byte a block, one array a disk. */
-export type BlockMap = Uint8Array[];
-
-/** Makes the record bytes of a segment; `contents` has one entry for each extent of the plan. */
-export type EncodeSegment = (
-  deltaId: string,
-  plan: SegmentPlan,
-  contents: readonly Uint8Array[],
-) => Uint8Array;
-
 export interface MemoryTrackerOptions {
   readonly disks: readonly DiskGeometry[];
   readonly encode: EncodeSegment;
@@ -43,24 +35,13 @@ export interface MemoryTrackerOptions {
   readonly captureBudgetBytes?: number;
 }
 
-interface Target {
-  readonly pending: BlockMap;
-  readonly inFlight: BlockMap;
-  readonly staged: BlockMap;
-  readonly suspect: BlockMap;
-  readonly causes: Set<SuspicionCause>;
-  /** Suspicions that were raised; a comparison that began before one proves nothing. */
-  suspicionCount: number;
-  changes: MemoryChanges | null;
-}
-
 const DEFAULT_SEGMENT_BYTES = 8 * 1024 * 1024;
 
 export class MemoryVmTracker implements VmTracker {
   readonly disks: readonly DiskGeometry[];
   readonly #options: MemoryTrackerOptions;
   readonly #contents: Uint8Array[];
-  readonly #targets = new Map<string, Target>();
+  readonly #targets = new Map<string, MemoryTarget>();
   #live: BlockMap;
   #cutSequence = 0;
 
@@ -284,7 +265,7 @@ export class MemoryVmTracker implements VmTracker {
     return target.changes;
   }
 
-  #unsuspectStaged(target: Target): void {
+  #unsuspectStaged(target: MemoryTarget): void {
     target.staged.forEach((blocks, diskIndex) => {
       blocks.forEach((mark, block) => {
         if (!mark || !at(target.suspect, diskIndex)[block]) return;
@@ -329,7 +310,7 @@ export class MemoryVmTracker implements VmTracker {
     this.#live = this.#newMap();
   }
 
-  #takeInFlight(target: Target, limitBytes = Number.POSITIVE_INFINITY): void {
+  #takeInFlight(target: MemoryTarget, limitBytes = Number.POSITIVE_INFINITY): void {
     let takenBytes = 0;
     this.#eachBlock((diskIndex, block, _, lengthBytes) => {
       if (!at(target.pending, diskIndex)[block] || takenBytes >= limitBytes) return;
@@ -353,7 +334,7 @@ export class MemoryVmTracker implements VmTracker {
     return this.disks.map((d) => new Uint8Array(Math.ceil(d.sizeBytes / d.granularityBytes)));
   }
 
-  #target(targetId: string): Target {
+  #target(targetId: string): MemoryTarget {
     const target = this.#targets.get(targetId);
     if (target !== undefined) return target;
     throw new TidemarkError(
@@ -361,123 +342,4 @@ export class MemoryVmTracker implements VmTracker {
       `Cannot use target ${targetId}: because it was not added.`,
     );
   }
-}
-
-interface ChangesContext {
-  readonly encode: EncodeSegment;
-  readonly contents: readonly Uint8Array[];
-  /** Since the cut. */
-  readonly isSuspect: () => boolean;
-  readonly end: (move: (target: Target) => void) => void;
-}
-
-class MemoryChanges implements TargetChanges {
-  readonly cut: Cut;
-  readonly segments: readonly SegmentPlan[];
-  readonly dirtyBytes: number;
-  readonly capture: MemoryCapture | null;
-  readonly #context: ChangesContext;
-  #ended = false;
-
-  constructor(
-    cut: Cut,
-    segments: readonly SegmentPlan[],
-    capture: MemoryCapture | null,
-    context: ChangesContext,
-  ) {
-    this.cut = cut;
-    this.segments = segments;
-    this.dirtyBytes = segments.reduce((sum, plan) => sum + plan.contentBytes, 0);
-    this.capture = capture;
-    this.#context = context;
-  }
-
-  source(deltaId: string, plan: SegmentPlan): SegmentSource {
-    return { deltaId, plan, records: (signal) => this.#records(deltaId, plan, signal) };
-  }
-
-  release(plan: SegmentPlan): void {
-    if (!this.#ended) this.capture?.release(plan);
-  }
-
-  brokenReason(): string | null {
-    if (this.#context.isSuspect()) return "blocks became suspect after the checkpoint";
-    return this.capture?.brokenReason ?? null;
-  }
-
-  async commit(): Promise<void> {
-    this.#end((target) => {
-      clearAll(target.inFlight);
-      clearAll(target.staged);
-    });
-  }
-
-  async giveBack(): Promise<void> {
-    this.#end((target) => moveAll(target.inFlight, target.pending));
-  }
-
-  async stage(): Promise<void> {
-    if (this.capture !== null) {
-      throw new TidemarkError("CONFLICT", "Cannot stage a checkpoint: because only drains stage.");
-    }
-    this.#end((target) => moveAll(target.inFlight, target.staged));
-  }
-
-  invalidate(): void {
-    this.#ended = true;
-  }
-
-  async *#records(
-    deltaId: string,
-    plan: SegmentPlan,
-    signal: AbortSignal | undefined,
-  ): AsyncGenerator<Uint8Array> {
-    signal?.throwIfAborted();
-    this.#requireOpen();
-    const contents: Uint8Array[] = [];
-    for (let index = 0; index < plan.extents.length; index += 2) {
-      const offset = plan.extents[index] ?? 0;
-      const length = plan.extents[index + 1] ?? 0;
-      const content = at(this.#context.contents, plan.diskIndex);
-      contents.push(
-        this.capture?.read(plan, offset, length) ?? content.slice(offset, offset + length),
-      );
-    }
-    yield this.#context.encode(deltaId, plan, contents);
-  }
-
-  #end(move: (target: Target) => void): void {
-    this.#requireOpen();
-    this.#ended = true;
-    this.#context.end(move);
-  }
-
-  #requireOpen(): void {
-    if (!this.#ended) return;
-    throw new TidemarkError("CLOSED", "Cannot use the changes: because they were ended before.");
-  }
-}
-
-function at<T>(items: readonly T[], index: number): T {
-  const item = items[index];
-  if (item !== undefined) return item;
-  throw new TidemarkError("INVALID_ARGUMENT", `Cannot use disk ${index}: because there is none.`);
-}
-
-function mergeAll(from: BlockMap, into: BlockMap): void {
-  from.forEach((blocks, diskIndex) => {
-    const merged = at(into, diskIndex);
-    blocks.forEach((mark, block) => {
-      if (mark) merged[block] = 1;
-    });
-  });
-}
-
-function moveAll(from: BlockMap, into: BlockMap): void {
-  mergeAll(from, into);
-  clearAll(from);
-}
-
-function clearAll(map: BlockMap): void {
-  for (const blocks of map) blocks.fill(0);
 }

@@ -19,7 +19,7 @@ import type { RecoveryPoint, ReplicaEndpoint } from "../model/replica-endpoint.j
 import type { CheckpointTurn } from "./checkpoint-turn.js";
 import { CycleHistory } from "./cycle-history.js";
 import { CycleSchedule } from "./cycle-schedule.js";
-import { type DrainTotals, drainToStaging, totalOf } from "./drain-to-staging.js";
+import { type DrainTotals, drainToStaging } from "./drain-to-staging.js";
 import { CheckpointMissed, GateTimeBox } from "./gate-time-box.js";
 import { endOrphans } from "./give-back.js";
 import { healSuspects } from "./heal-suspects.js";
@@ -31,6 +31,7 @@ import type { RelationshipJournal } from "./relationship-journal.js";
 import type { ReplicationPorts } from "./replication-ports.js";
 import { DEFAULT_REPLICATION_LIMITS, type ReplicationLimits } from "./replication-limits.js";
 import { backOff } from "./retry.js";
+import { addLostTarget, markAllocatedOnce } from "./target-bits.js";
 import { nextState, type RelationshipEvent } from "./transitions.js";
 
 interface RunningLoop {
@@ -423,32 +424,4 @@ export class Relationship {
 
 function reasonOf(thrown: unknown): string {
   return thrown instanceof Error ? thrown.message : String(thrown);
-}
-
-/**
- * The target's first bits. Never again after it was noted: a target that has
- * lost its bits since is addLostTarget()'s.
- */
-async function markAllocatedOnce(context: RelationshipContext): Promise<void> {
-  const { tracker, targetId, journal } = context;
-  if (journal.record.allocationMarked) return;
-  await tracker.addTarget(targetId);
-  await tracker.markAllocated(targetId);
-  await journal.update({ allocationMarked: true });
-  const progress = await tracker.progress(targetId);
-  context.onStagingProgress(0, totalOf(progress));
-}
-
-/**
- * A disk whose bitmap is gone (it was damaged and set aside, say): what the target
- * lacks of it is not known, so everything is suspect. What is staged is not known
- * either any more, and would hide the head that is compared with: the session goes
- * first, while the missing target still tells that it must; reconcile() then returns
- * the other disks' staged bits to pending.
- */
-async function addLostTarget(context: RelationshipContext): Promise<void> {
-  const { tracker, targetId, journal } = context;
-  if (await tracker.hasTarget(targetId)) return;
-  if (journal.record.stagingSessionId !== null) await journal.update({ stagingSessionId: null });
-  await tracker.addTarget(targetId, "suspect");
 }

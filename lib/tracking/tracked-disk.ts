@@ -1,7 +1,5 @@
 import { randomUUID } from "node:crypto";
-import { access } from "node:fs/promises";
-import { setTimeout as sleep } from "node:timers/promises";
-import { TidemarkError, toTidemarkError } from "../model/errors.js";
+import { TidemarkError } from "../model/errors.js";
 import { type SuspicionCause, suspicionCausesOf } from "../model/suspicion.js";
 import { type AttachedDevice, attachDisk, type AttachOptions } from "./attach-disk.js";
 import {
@@ -21,6 +19,7 @@ import {
 import { type Checkpoint, type CheckpointOptions, takeCheckpoint } from "./checkpoint.js";
 import { closeServer } from "./close-server.js";
 import { flushUpstream } from "./flush-upstream.js";
+import { isMissing, opened, rethrown, retriedWhileInUse } from "./native-call.js";
 import { NbdServer, type NbdServerOptions } from "./nbd-server.js";
 import { targetIdOf } from "./target-id.js";
 
@@ -389,50 +388,5 @@ function defaultBitmapPath(backing: DiskBacking): string {
 async function giveBackLeftovers(native: NativeTrackedDevice): Promise<void> {
   for (const target of native.targets()) {
     if (target.inFlightBlocks > 0) await rethrown(() => native.giveBack(target.slot));
-  }
-}
-
-const IN_USE_RETRY_MS = 20;
-
-async function retriedWhileInUse(call: () => Promise<void>, limitMs: number): Promise<void> {
-  const deadlineMs = performance.now() + limitMs;
-  for (;;) {
-    try {
-      return await rethrown(call);
-    } catch (thrown) {
-      const { code } = toTidemarkError(thrown);
-      if (code !== "IN_USE" || performance.now() >= deadlineMs) throw thrown;
-    }
-    await sleep(IN_USE_RETRY_MS);
-  }
-}
-
-async function isMissing(path: string): Promise<boolean> {
-  try {
-    await access(path);
-    return false;
-  } catch {
-    return true;
-  }
-}
-
-/** Names the file in what the data plane could not open. */
-async function opened<T>(path: string, open: () => Promise<T>): Promise<T> {
-  try {
-    return await open();
-  } catch (thrown) {
-    const error = toTidemarkError(thrown);
-    if (error.message.includes(path)) throw error;
-    const options = { cause: thrown, ...(error.hint === undefined ? {} : { hint: error.hint }) };
-    throw new TidemarkError(error.code, `Cannot open ${path}: ${error.message}`, options);
-  }
-}
-
-/** The addon refuses arguments before it makes a promise. */
-async function rethrown<T>(call: () => Promise<T>): Promise<T> {
-  try {
-    return await call();
-  } catch (thrown) {
-    throw toTidemarkError(thrown);
   }
 }
