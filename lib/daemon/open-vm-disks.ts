@@ -25,9 +25,7 @@ export async function openVmDisks(
   durability: Durability,
   onNotice: (message: string) => void,
 ): Promise<TrackedDisk[]> {
-  return openAll(vm.disks, (disk) =>
-    reopenDisk({ ...disk, durability }, vm.targetId, onNotice),
-  );
+  return openAll(vm.disks, (disk) => reopenDisk({ ...disk, durability }, vm.targetId, onNotice));
 }
 
 /** Opens one after another; when one fails, the ones before it are closed again. */
