@@ -8,6 +8,7 @@ import { NbdServer } from "../tracking/nbd-server.js";
 import { closeServer } from "../tracking/close-server.js";
 import type { Durability, TrackedDisk } from "../tracking/tracked-disk.js";
 import { type CaptureBudget, TrackedVm } from "../tracking/tracked-vm.js";
+import { watchDurability } from "./watch-durability.js";
 import { openAll, openNewDisk, openVmDisks, type VmDefinition } from "./open-vm-disks.js";
 
 const VM_PREFIX = "vms/";
@@ -19,6 +20,7 @@ export interface ServedVm {
   readonly disks: readonly TrackedDisk[];
   readonly server: NbdServer;
   readonly tracker: TrackedVm;
+  readonly watch: Disposable;
 }
 
 export interface PrimaryVmsOptions {
@@ -106,6 +108,7 @@ export class PrimaryVms {
       served = await this.#serve(definition, disks);
       await this.#options.store.put(VM_PREFIX + definition.vmId, definition, 0);
     } catch (thrown) {
+      served?.watch[Symbol.dispose]();
       await served?.server.close();
       for (const disk of disks) await disk.close();
       throw thrown;
@@ -175,7 +178,8 @@ export class PrimaryVms {
     server.accept();
     const names = definition.disks.map((disk) => disk.name);
     const tracker = new TrackedVm(disks, names, this.#captureBudget(definition));
-    return { definition, disks, server, tracker };
+    const watch = watchDurability(disks, this.#options.onNotice);
+    return { definition, disks, server, tracker, watch };
   }
 
   #captureBudget(definition: VmDefinition): CaptureBudget {
@@ -184,7 +188,8 @@ export class PrimaryVms {
   }
 }
 
-async function closeServed({ disks, server }: ServedVm): Promise<void> {
+async function closeServed({ disks, server, watch }: ServedVm): Promise<void> {
+  watch[Symbol.dispose]();
   await closeServer(
     server,
     disks.map((disk) => disk.native),

@@ -3,6 +3,8 @@
 // loses what was not synced; no thread runs but the test's, which chooses the order.
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <map>
 
@@ -730,4 +732,37 @@ TEST_CASE("what is made pending without a write is durable when that returns") {
   const Scene after = scene.after_power_loss();
   CHECK(after.suspect().empty());
   CHECK(after.bitmap->dirty_block_count(MapId::pending(0)) == 3);
+}
+
+TEST_CASE("no region is quiet while a write to it is under way, with rounds every millisecond") {
+  ScratchDirectory scratch;
+  auto backing = std::make_shared<BackingDevice>(kDiskBytes);
+  auto reordering = std::make_shared<ReorderingDevice>(backing, 5);
+  const Disk disk = make_disk(scratch, reordering, kCoarse);
+  REQUIRE(disk.device->settle().is_ok());
+  std::shared_ptr<DirtyBitmap> bitmap = disk.bitmap;
+  IntentLog& log = bitmap->intents();
+  std::atomic<int> quiet_count{0};
+  backing->on_request = [&](const IoRequest& request) {
+    if (!request.is_write_class()) return 0;
+    const auto marked = log.marked();
+    const auto region = static_cast<uint32_t>(request.offset_bytes / kRegion);
+    if (std::find(marked.begin(), marked.end(), region) == marked.end()) ++quiet_count;
+    return 0;
+  };
+  TrackedDevice device(reordering, bitmap, std::chrono::milliseconds(1));
+  std::vector<std::thread> writers;
+  for (uint64_t seed = 0; seed < 3; ++seed) {
+    writers.emplace_back([&device, seed] {
+      std::mt19937_64 random(seed);
+      for (int i = 0; i < 300; ++i) {
+        Request write(IoOp::kWrite, random() % kRegionCount * kRegion, kBlock, 1);
+        CHECK(write.submit(device).wait() == 0);
+        if (i % 50 == 0) std::this_thread::sleep_for(std::chrono::milliseconds(4));
+      }
+    });
+  }
+  for (std::thread& writer : writers) writer.join();
+  CHECK(quiet_count == 0);
+  CHECK(log.status().waiter_count > 0);
 }
