@@ -22,7 +22,7 @@
           "type": "executable",
           "sources": [
             "<!@(ls native/fuse/*.cc)",
-            "<!@(grep -E '^native/(common|device)/' native/sources.txt)"
+            "<!@(grep -E '^native/(common|device)/' native/sources.txt | grep -vE '/(sha256|block_hashes)[.]cc')"
           ],
           "include_dirs": ["native"],
           "defines": ["FUSE_USE_VERSION=314"],

@@ -25,9 +25,10 @@ export {
   type NbdServerStatistics,
   type NbdTlsOptions,
 } from "./tracking/nbd-server.js";
+export type { DurabilityStatus } from "./tracking/durability.js";
 export type { DiskBacking, UpstreamStatus } from "./tracking/disk-backing.js";
 export type { SegmentRecord } from "./tracking/segment-decoder.js";
-export type { ImageLock } from "./tracking/binding.js";
+export type { Durability, ImageLock } from "./tracking/binding.js";
 export {
   type ResizeOptions,
   type TargetStart,

@@ -1,3 +1,5 @@
+import type { SuspicionCause } from "../model/suspicion.js";
+
 /** What the CLI does in its own process, without a running host; the daemon provides it. */
 export interface LocalCommands {
   initHost(options: InitHostOptions): Promise<HostFiles>;
@@ -97,6 +99,7 @@ export interface TrackOptions {
   /** Past the page cache. */
   readonly direct: boolean;
   readonly granularityBytes: number | null;
+  readonly durability: "power-safe" | "process-safe";
 }
 
 export interface TrackState {
@@ -105,6 +108,8 @@ export interface TrackState {
   readonly bitmapPath: string | null;
   readonly granularityBytes: number | null;
   readonly ioEngine: string;
+  /** Why everything is suspect for every target; none when nothing is. */
+  readonly foundCauses: readonly SuspicionCause[];
 }
 
 export interface DemoOptions {

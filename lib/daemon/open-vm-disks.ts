@@ -3,6 +3,7 @@ import { access, rename } from "node:fs/promises";
 import { join } from "node:path";
 import { TidemarkError, toTidemarkError } from "../model/errors.js";
 import { isNbdUri } from "../tracking/disk-backing.js";
+import type { Durability } from "../tracking/durability.js";
 import { TrackedDisk } from "../tracking/tracked-disk.js";
 
 export interface VmDiskDefinition {
@@ -22,9 +23,10 @@ export interface VmDefinition {
 /** All disks of a known VM, or none. `onNotice` hears one sentence about each bitmap that had to be replaced. */
 export async function openVmDisks(
   vm: VmDefinition,
+  durability: Durability,
   onNotice: (message: string) => void,
 ): Promise<TrackedDisk[]> {
-  return openAll(vm.disks, (disk) => reopenDisk(disk, vm.targetId, onNotice));
+  return openAll(vm.disks, (disk) => reopenDisk({ ...disk, durability }, onNotice));
 }
 
 /** Opens one after another; when one fails, the ones before it are closed again. */
@@ -42,38 +44,48 @@ export async function openAll<Item>(
   }
 }
 
+/** Intact ones of another disk (FOREIGN) are somebody's mistake, and stay. */
+const REPLACED_CODES: ReadonlySet<string> = new Set(["CORRUPT", "TRUNCATED", "VERSION_UNKNOWN"]);
+
 /**
- * A bitmap that is gone or damaged is never "nothing changed": a new one is
- * made in which the whole disk counts as changed for the target.
+ * A bitmap that is gone or refused is never "nothing changed": a new one is made
+ * without the target, and the engine, which finds it missing, takes everything for
+ * suspect.
  */
 async function reopenDisk(
-  disk: VmDiskDefinition,
-  targetId: string,
+  disk: VmDiskDefinition & { readonly durability: Durability },
   onNotice: (message: string) => void,
 ): Promise<TrackedDisk> {
-  const options = { path: disk.path, bitmapPath: disk.bitmapPath, diskId: disk.diskId };
+  const { path, bitmapPath, diskId, durability } = disk;
+  const options = { path, bitmapPath, diskId, durability };
   let why = "is missing";
   if (await exists(disk.bitmapPath)) {
     try {
       return await TrackedDisk.open(options);
     } catch (thrown) {
       const error = toTidemarkError(thrown);
-      if (error.code !== "CORRUPT" && error.code !== "TRUNCATED") throw error;
-      await rename(disk.bitmapPath, `${disk.bitmapPath}.damaged-${Date.now()}`);
-      why = "was damaged and is set aside";
+      if (!REPLACED_CODES.has(error.code)) throw error;
+      await rename(disk.bitmapPath, `${disk.bitmapPath}.refused-${Date.now()}`);
+      why = `cannot be used (${error.code}) and is set aside`;
     }
   }
   const opened = await TrackedDisk.open(options);
-  await opened.addTarget(targetId, "all");
-  onNotice(`The bitmap ${disk.bitmapPath} ${why}: all of disk ${disk.path} is sent again.`);
+  onNotice(
+    `The bitmap ${disk.bitmapPath} ${why}: all of disk ${disk.path} is compared with its replica.`,
+  );
   return opened;
 }
 
 /** A disk that is not known yet; its bitmap may be there from an earlier replication. */
-export async function openNewDisk(path: string, bitmapDirectory: string): Promise<TrackedDisk> {
+export async function openNewDisk(
+  path: string,
+  bitmapDirectory: string,
+  durability: Durability,
+): Promise<TrackedDisk> {
   if (isNbdUri(path)) {
     const name = createHash("sha256").update(path).digest("hex").slice(0, 32);
-    return TrackedDisk.open({ path, bitmapPath: join(bitmapDirectory, `${name}.tidemark`) });
+    const bitmapPath = join(bitmapDirectory, `${name}.tidemark`);
+    return TrackedDisk.open({ path, bitmapPath, durability });
   }
   if (!(await exists(path))) {
     throw new TidemarkError(
@@ -84,7 +96,7 @@ export async function openNewDisk(path: string, bitmapDirectory: string): Promis
       },
     );
   }
-  return TrackedDisk.open({ path });
+  return TrackedDisk.open({ path, durability });
 }
 
 async function exists(path: string): Promise<boolean> {

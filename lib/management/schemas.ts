@@ -1,5 +1,6 @@
 /** What travels over the management API, as zod schemas; the types are inferred from them. */
 import { z } from "zod";
+import { SUSPICION_CAUSES } from "../model/suspicion.js";
 
 const uuid = z.uuid();
 const bytes = z.number().int().nonnegative();
@@ -65,6 +66,13 @@ export const pointExport = z.object({
   disks: z.array(exportedDisk),
 });
 
+export const healingReport = z.object({
+  causes: z.array(z.enum(SUSPICION_CAUSES)).readonly(),
+  comparedBytes: bytes,
+  differingBytes: bytes,
+  durationMs: milliseconds,
+});
+
 export const cycleReport = z.object({
   kind: z.enum(["initial", "cycle"]),
   cutSequence: z.number().int(),
@@ -76,6 +84,7 @@ export const cycleReport = z.object({
   pauseNs: z.number(),
   requestsInFlight: z.number().int(),
   lagMs: milliseconds,
+  healing: healingReport.nullable(),
 });
 
 export const relationshipError = z.object({
@@ -101,6 +110,9 @@ export const relationshipStatus = z.object({
   cycleCount: z.number().int(),
   missedCycleCount: z.number().int(),
   pendingBytes: bytes,
+  suspectBytes: bytes,
+  suspicionCauses: z.array(z.enum(SUSPICION_CAUSES)).readonly(),
+  lastHealing: healingReport.nullable(),
   lagMs: z.number().nullable(),
   lastCycle: cycleReport.nullable(),
   lastError: relationshipError.nullable(),

@@ -15,6 +15,7 @@ export type FailpointName =
   | "acknowledge"
   | "in-doubt"
   | "commit"
+  | "compared"
   | "clear";
 
 export function failpoint(name: FailpointName): void {

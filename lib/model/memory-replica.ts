@@ -13,6 +13,7 @@ import {
   type SegmentReceipt,
   type SegmentSource,
 } from "./delta.js";
+import { type BlockHashRequest, checkHashRequest, hashContent } from "./block-hashes.js";
 import type { Generation, ReplicatedVm } from "./disk.js";
 import { sameOrGrown } from "./disk-growth.js";
 import { TidemarkError } from "./errors.js";
@@ -207,6 +208,20 @@ export class MemoryReplica implements ReplicaEndpoint, SegmentReceiver {
 
   async points(vmId: string): Promise<readonly RecoveryPoint[]> {
     return this.#vm(vmId).points.map((kept) => kept.point);
+  }
+
+  async blockHashes(request: BlockHashRequest): Promise<Uint8Array> {
+    checkHashRequest(request);
+    const kept = this.#vm(request.vmId);
+    requireGeneration(kept, request.generation);
+    const head = kept.points.at(-1);
+    if (head?.point.pointId !== request.pointId) {
+      throw refusal("PARENT_MISMATCH", "hash blocks", "the point is not the replica's head");
+    }
+    const content = head.disks[request.diskIndex];
+    if (content === undefined)
+      throw refusal("INVALID_ARGUMENT", "hash blocks", "there is no such disk");
+    return hashContent(content, request.extents, request.blockBytes);
   }
 
   /** What a recovery point holds of a disk. */

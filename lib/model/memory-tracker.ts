@@ -6,22 +6,24 @@
  * the first write to such a block copies it aside (copy-before-write). Checkpoint
  * and scan cost O(blocks); meant for tests and small disks.
  */
-import type { Cut, SegmentPlan, SegmentSource } from "./delta.js";
+import { compareBlocks, type ExtentList, hashContent, lengthOf } from "./block-hashes.js";
+import type { Cut } from "./delta.js";
 import type { DiskGeometry } from "./disk.js";
 import { TidemarkError } from "./errors.js";
+import { at, type BlockMap, clearAll, mergeAll, moveAll } from "./memory-block-map.js";
 import { MemoryCapture } from "./memory-capture.js";
+import { type EncodeSegment, MemoryChanges, type MemoryTarget } from "./memory-changes.js";
 import { planSegments } from "./memory-segment-plan.js";
-import type { CheckpointOptions, TargetChanges, TargetProgress, VmTracker } from "./vm-tracker.js";
-
-/** One byte a block, one array a disk. */
-export type BlockMap = Uint8Array[];
-
-/** Makes the record bytes of a segment; `contents` has one entry for each extent of the plan. */
-export type EncodeSegment = (
-  deltaId: string,
-  plan: SegmentPlan,
-  contents: readonly Uint8Array[],
-) => Uint8Array;
+import type { SuspicionCause } from "./suspicion.js";
+import type {
+  AddedTarget,
+  AskHashes,
+  CheckpointOptions,
+  ComparisonPass,
+  TargetChanges,
+  TargetProgress,
+  VmTracker,
+} from "./vm-tracker.js";
 
 export interface MemoryTrackerOptions {
   readonly disks: readonly DiskGeometry[];
@@ -33,20 +35,13 @@ export interface MemoryTrackerOptions {
   readonly captureBudgetBytes?: number;
 }
 
-interface Target {
-  readonly pending: BlockMap;
-  readonly inFlight: BlockMap;
-  readonly staged: BlockMap;
-  changes: MemoryChanges | null;
-}
-
 const DEFAULT_SEGMENT_BYTES = 8 * 1024 * 1024;
 
 export class MemoryVmTracker implements VmTracker {
   readonly disks: readonly DiskGeometry[];
   readonly #options: MemoryTrackerOptions;
   readonly #contents: Uint8Array[];
-  readonly #targets = new Map<string, Target>();
+  readonly #targets = new Map<string, MemoryTarget>();
   #live: BlockMap;
   #cutSequence = 0;
 
@@ -85,10 +80,78 @@ export class MemoryVmTracker implements VmTracker {
     return at(this.#contents, diskIndex);
   }
 
-  async addTarget(targetId: string): Promise<void> {
+  async hasTarget(targetId: string): Promise<boolean> {
+    return this.#targets.has(targetId);
+  }
+
+  async addTarget(targetId: string, start: AddedTarget = "nothing"): Promise<void> {
     if (this.#targets.has(targetId)) return;
-    const [pending, inFlight, staged] = [this.#newMap(), this.#newMap(), this.#newMap()];
-    this.#targets.set(targetId, { pending, inFlight, staged, changes: null });
+    this.#targets.set(targetId, {
+      pending: this.#newMap(),
+      inFlight: this.#newMap(),
+      staged: this.#newMap(),
+      suspect: this.#newMap(),
+      causes: new Set(),
+      suspicionCount: 0,
+      changes: null,
+    });
+    if (start === "suspect") {
+      this.disks.forEach((disk, index) => this.suspect(index, 0, disk.sizeBytes, "bitmap lost"));
+    }
+  }
+
+  /** Somebody else may have changed the range: it is suspect for every target. Rounds out. */
+  suspect(
+    diskIndex: number,
+    offsetBytes: number,
+    lengthBytes: number,
+    cause: SuspicionCause,
+  ): void {
+    const { granularityBytes } = at(this.disks, diskIndex);
+    const last = Math.floor((offsetBytes + lengthBytes - 1) / granularityBytes);
+    for (const target of this.#targets.values()) {
+      target.suspicionCount += 1;
+      target.causes.add(cause);
+      at(target.suspect, diskIndex).fill(1, Math.floor(offsetBytes / granularityBytes), last + 1);
+    }
+  }
+
+  /** A write that no filter sees. */
+  writeUnseen(diskIndex: number, offsetBytes: number, data: Uint8Array): void {
+    at(this.#contents, diskIndex).set(data, offsetBytes);
+  }
+
+  async compareSuspects(
+    targetId: string,
+    ask: AskHashes,
+    options: { readonly limitBytes: number; readonly signal?: AbortSignal },
+  ): Promise<ComparisonPass> {
+    const target = this.#target(targetId);
+    if (target.changes !== null) {
+      throw new TidemarkError("CONFLICT", "Cannot compare: because a checkpoint is open.");
+    }
+    const { suspicionCount } = target;
+    this.#unsuspectStaged(target);
+    for (const [diskIndex, { granularityBytes }] of this.disks.entries()) {
+      const extents = this.#extentsOf(target.suspect, diskIndex, options.limitBytes);
+      if (extents.length === 0) continue;
+      const { equal, different } = await compareBlocks(
+        extents,
+        granularityBytes,
+        async (list, blockBytes) => hashContent(this.contentOf(diskIndex), list, blockBytes),
+        (list, blockBytes) => ask(diskIndex, list, blockBytes),
+      );
+      options.signal?.throwIfAborted();
+      const isOvertaken = target.suspicionCount !== suspicionCount;
+      if (!isOvertaken) {
+        this.#move(different, diskIndex, target.suspect, target.pending);
+        this.#move(equal, diskIndex, target.suspect, null);
+        if (target.suspect.every((map) => map.every((mark) => mark === 0))) target.causes.clear();
+      }
+      const differingBytes = isOvertaken ? 0 : lengthOf(different);
+      return { comparedBytes: lengthOf(extents), differingBytes, isOvertaken };
+    }
+    return { comparedBytes: 0, differingBytes: 0, isOvertaken: false };
   }
 
   async removeTarget(targetId: string): Promise<void> {
@@ -130,25 +193,27 @@ export class MemoryVmTracker implements VmTracker {
   }
 
   async progress(targetId: string): Promise<TargetProgress> {
-    const { pending, inFlight, staged } = this.#target(targetId);
-    const sums = { pendingBytes: 0, inFlightBytes: 0, stagedBytes: 0 };
+    const { pending, inFlight, staged, suspect, causes } = this.#target(targetId);
+    const sums = { pendingBytes: 0, inFlightBytes: 0, stagedBytes: 0, suspectBytes: 0 };
     this.#eachBlock((diskIndex, block, _, lengthBytes) => {
       const ahead = at(pending, diskIndex)[block] || at(this.#live, diskIndex)[block];
       if (ahead) sums.pendingBytes += lengthBytes;
       if (at(inFlight, diskIndex)[block]) sums.inFlightBytes += lengthBytes;
       if (at(staged, diskIndex)[block]) sums.stagedBytes += lengthBytes;
+      if (at(suspect, diskIndex)[block]) sums.suspectBytes += lengthBytes;
     });
-    return sums;
+    return { ...sums, suspicionCauses: [...causes] };
   }
 
   /** Where a block is marked for a target. */
   marksOf(targetId: string, diskIndex: number, block: number) {
-    const { pending, inFlight, staged } = this.#target(targetId);
+    const { pending, inFlight, staged, suspect } = this.#target(targetId);
     return {
       live: at(this.#live, diskIndex)[block] === 1,
       pending: at(pending, diskIndex)[block] === 1,
       inFlight: at(inFlight, diskIndex)[block] === 1,
       staged: at(staged, diskIndex)[block] === 1,
+      suspect: at(suspect, diskIndex)[block] === 1,
     };
   }
 
@@ -169,6 +234,9 @@ export class MemoryVmTracker implements VmTracker {
     if (target.changes !== null) {
       throw new TidemarkError("CONFLICT", "Cannot take a checkpoint: because one is under way.");
     }
+    moveAll(target.suspect, target.pending);
+    target.causes.clear();
+    const { suspicionCount } = target;
     this.#flip();
     this.#takeInFlight(target, frozen ? Number.POSITIVE_INFINITY : options.limitBytes);
     const capture = frozen
@@ -188,12 +256,43 @@ export class MemoryVmTracker implements VmTracker {
     target.changes = new MemoryChanges(this.#newCut(), plans, capture, {
       encode: this.#options.encode,
       contents: this.#contents,
+      isSuspect: () => target.suspicionCount !== suspicionCount,
       end: (move) => {
         target.changes = null;
         move(target);
       },
     });
     return target.changes;
+  }
+
+  #unsuspectStaged(target: MemoryTarget): void {
+    target.staged.forEach((blocks, diskIndex) => {
+      blocks.forEach((mark, block) => {
+        if (!mark || !at(target.suspect, diskIndex)[block]) return;
+        at(target.pending, diskIndex)[block] = 1;
+        at(target.suspect, diskIndex)[block] = 0;
+      });
+    });
+  }
+
+  #extentsOf(map: BlockMap, onlyDisk: number, limitBytes: number): ExtentList {
+    const extents: number[] = [];
+    this.#eachBlock((diskIndex, block, offsetBytes, lengthBytes) => {
+      if (diskIndex !== onlyDisk || !at(map, diskIndex)[block]) return;
+      if (lengthOf(extents) < limitBytes) extents.push(offsetBytes, lengthBytes);
+    });
+    return extents;
+  }
+
+  #move(extents: ExtentList, onlyDisk: number, from: BlockMap, into: BlockMap | null): void {
+    for (let index = 0; index + 1 < extents.length; index += 2) {
+      const [begin = 0, length = 0] = [extents[index], extents[index + 1]];
+      this.#eachBlock((diskIndex, block, offsetBytes) => {
+        if (diskIndex !== onlyDisk || offsetBytes < begin || offsetBytes >= begin + length) return;
+        if (into !== null) at(into, diskIndex)[block] = 1;
+        at(from, diskIndex)[block] = 0;
+      });
+    }
   }
 
   #newCut(): Cut {
@@ -211,7 +310,7 @@ export class MemoryVmTracker implements VmTracker {
     this.#live = this.#newMap();
   }
 
-  #takeInFlight(target: Target, limitBytes = Number.POSITIVE_INFINITY): void {
+  #takeInFlight(target: MemoryTarget, limitBytes = Number.POSITIVE_INFINITY): void {
     let takenBytes = 0;
     this.#eachBlock((diskIndex, block, _, lengthBytes) => {
       if (!at(target.pending, diskIndex)[block] || takenBytes >= limitBytes) return;
@@ -235,7 +334,7 @@ export class MemoryVmTracker implements VmTracker {
     return this.disks.map((d) => new Uint8Array(Math.ceil(d.sizeBytes / d.granularityBytes)));
   }
 
-  #target(targetId: string): Target {
+  #target(targetId: string): MemoryTarget {
     const target = this.#targets.get(targetId);
     if (target !== undefined) return target;
     throw new TidemarkError(
@@ -243,120 +342,4 @@ export class MemoryVmTracker implements VmTracker {
       `Cannot use target ${targetId}: because it was not added.`,
     );
   }
-}
-
-interface ChangesContext {
-  readonly encode: EncodeSegment;
-  readonly contents: readonly Uint8Array[];
-  readonly end: (move: (target: Target) => void) => void;
-}
-
-class MemoryChanges implements TargetChanges {
-  readonly cut: Cut;
-  readonly segments: readonly SegmentPlan[];
-  readonly dirtyBytes: number;
-  readonly capture: MemoryCapture | null;
-  readonly #context: ChangesContext;
-  #ended = false;
-
-  constructor(
-    cut: Cut,
-    segments: readonly SegmentPlan[],
-    capture: MemoryCapture | null,
-    context: ChangesContext,
-  ) {
-    this.cut = cut;
-    this.segments = segments;
-    this.dirtyBytes = segments.reduce((sum, plan) => sum + plan.contentBytes, 0);
-    this.capture = capture;
-    this.#context = context;
-  }
-
-  source(deltaId: string, plan: SegmentPlan): SegmentSource {
-    return { deltaId, plan, records: (signal) => this.#records(deltaId, plan, signal) };
-  }
-
-  release(plan: SegmentPlan): void {
-    if (!this.#ended) this.capture?.release(plan);
-  }
-
-  brokenReason(): string | null {
-    return this.capture?.brokenReason ?? null;
-  }
-
-  async commit(): Promise<void> {
-    this.#end((target) => {
-      clearAll(target.inFlight);
-      clearAll(target.staged);
-    });
-  }
-
-  async giveBack(): Promise<void> {
-    this.#end((target) => moveAll(target.inFlight, target.pending));
-  }
-
-  async stage(): Promise<void> {
-    if (this.capture !== null) {
-      throw new TidemarkError("CONFLICT", "Cannot stage a checkpoint: because only drains stage.");
-    }
-    this.#end((target) => moveAll(target.inFlight, target.staged));
-  }
-
-  invalidate(): void {
-    this.#ended = true;
-  }
-
-  async *#records(
-    deltaId: string,
-    plan: SegmentPlan,
-    signal: AbortSignal | undefined,
-  ): AsyncGenerator<Uint8Array> {
-    signal?.throwIfAborted();
-    this.#requireOpen();
-    const contents: Uint8Array[] = [];
-    for (let index = 0; index < plan.extents.length; index += 2) {
-      const offset = plan.extents[index] ?? 0;
-      const length = plan.extents[index + 1] ?? 0;
-      const content = at(this.#context.contents, plan.diskIndex);
-      contents.push(
-        this.capture?.read(plan, offset, length) ?? content.slice(offset, offset + length),
-      );
-    }
-    yield this.#context.encode(deltaId, plan, contents);
-  }
-
-  #end(move: (target: Target) => void): void {
-    this.#requireOpen();
-    this.#ended = true;
-    this.#context.end(move);
-  }
-
-  #requireOpen(): void {
-    if (!this.#ended) return;
-    throw new TidemarkError("CLOSED", "Cannot use the changes: because they were ended before.");
-  }
-}
-
-function at<T>(items: readonly T[], index: number): T {
-  const item = items[index];
-  if (item !== undefined) return item;
-  throw new TidemarkError("INVALID_ARGUMENT", `Cannot use disk ${index}: because there is none.`);
-}
-
-function mergeAll(from: BlockMap, into: BlockMap): void {
-  from.forEach((blocks, diskIndex) => {
-    const merged = at(into, diskIndex);
-    blocks.forEach((mark, block) => {
-      if (mark) merged[block] = 1;
-    });
-  });
-}
-
-function moveAll(from: BlockMap, into: BlockMap): void {
-  mergeAll(from, into);
-  clearAll(from);
-}
-
-function clearAll(map: BlockMap): void {
-  for (const blocks of map) blocks.fill(0);
 }

@@ -1,4 +1,5 @@
 import type { Generation } from "./disk.js";
+import type { SuspicionCause } from "./suspicion.js";
 
 export type RelationshipState =
   | "ready"
@@ -40,6 +41,15 @@ export interface RelationshipRecord {
   readonly allocationMarked: boolean;
 }
 
+/** What came of comparing suspect blocks with the replica. */
+export interface HealingReport {
+  readonly causes: readonly SuspicionCause[];
+  readonly comparedBytes: number;
+  /** What differed, and travels with the next point. */
+  readonly differingBytes: number;
+  readonly durationMs: number;
+}
+
 export interface CycleReport {
   readonly kind: "initial" | "cycle";
   readonly cutSequence: number;
@@ -52,6 +62,8 @@ export interface CycleReport {
   readonly requestsInFlight: number;
   /** Age of the replica's state when the commit was acknowledged. */
   readonly lagMs: number;
+  /** Of what was suspect before the cut; null when nothing was. */
+  readonly healing: HealingReport | null;
 }
 
 export interface RelationshipError {
@@ -71,6 +83,11 @@ export interface RelationshipStatus {
   readonly cycleCount: number;
   readonly missedCycleCount: number;
   readonly pendingBytes: number;
+  /** What is being compared with the replica, and why; no point is made meanwhile. */
+  readonly suspectBytes: number;
+  readonly suspicionCauses: readonly SuspicionCause[];
+  /** The last comparison since the start, finished or not. */
+  readonly lastHealing: HealingReport | null;
   readonly lagMs: number | null;
   readonly lastCycle: CycleReport | null;
   readonly lastError: RelationshipError | null;
@@ -87,6 +104,7 @@ export type ReplicationEvent =
       readonly sentBytes: number;
       readonly totalBytes: number;
     }
+  | { readonly type: "healing"; readonly vmId: string; readonly report: HealingReport }
   | { readonly type: "cycle"; readonly vmId: string; readonly report: CycleReport }
   | { readonly type: "missed"; readonly vmId: string; readonly reason: string }
   | { readonly type: "error"; readonly vmId: string; readonly error: RelationshipError };

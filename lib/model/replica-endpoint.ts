@@ -1,4 +1,5 @@
 import type { DeltaHeader, SegmentReceipt, SegmentSource } from "./delta.js";
+import type { BlockHashRequest } from "./block-hashes.js";
 import type { Generation, ReplicatedVm } from "./disk.js";
 
 /** A committed, restorable state of a VM on a replica. */
@@ -77,4 +78,11 @@ export interface ReplicaEndpoint {
   abandon(vmId: string, deltaId: string, signal?: AbortSignal): Promise<void>;
 
   points(vmId: string, signal?: AbortSignal): Promise<readonly RecoveryPoint[]>;
+
+  /**
+   * SHA-256 of the blocks of a disk at the head, 32 bytes each. What lies past the
+   * disk's end at that point hashes as zeroes. PARENT_MISMATCH when the point is not
+   * the head; INVALID_ARGUMENT for more than MAX_HASHED_BYTES or MAX_HASH_COUNT.
+   */
+  blockHashes(request: BlockHashRequest, signal?: AbortSignal): Promise<Uint8Array>;
 }

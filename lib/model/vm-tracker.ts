@@ -1,5 +1,7 @@
 import type { Cut, SegmentPlan, SegmentSource } from "./delta.js";
+import type { ExtentList } from "./block-hashes.js";
 import type { DiskGeometry } from "./disk.js";
+import type { SuspicionCause } from "./suspicion.js";
 
 export interface CheckpointOptions {
   /** How long the gates may wait for what is under way. Default 50. */
@@ -39,7 +41,33 @@ export interface TargetProgress {
   readonly pendingBytes: number;
   readonly inFlightBytes: number;
   readonly stagedBytes: number;
+  /** Nobody knows whether the target has them: to be compared, else part of the next cut. */
+  readonly suspectBytes: number;
+  /** Of all disks; none when nothing is suspect. */
+  readonly suspicionCauses: readonly SuspicionCause[];
 }
+
+/** How the target's head hashes; rejects when its head is another one by now. */
+export type AskHashes = (
+  diskIndex: number,
+  extents: ExtentList,
+  blockBytes: number,
+) => Promise<Uint8Array>;
+
+export interface ComparisonPass {
+  /** 0: nothing is suspect any more. */
+  readonly comparedBytes: number;
+  readonly differingBytes: number;
+  /** New suspicion came up meanwhile: the pass counts for nothing. */
+  readonly isOvertaken: boolean;
+}
+
+/** What a target that is added has to learn of what the disks hold already. */
+export type AddedTarget =
+  /** Nothing: markAllocated() follows. */
+  | "nothing"
+  /** It holds an earlier state: everything is suspect. */
+  | "suspect";
 
 /**
  * The tracked disks of one VM, as the engine sees them: lib/tracking implements
@@ -47,12 +75,24 @@ export interface TargetProgress {
  */
 export interface VmTracker {
   readonly disks: readonly DiskGeometry[];
-  /** Idempotent. From its return on, every write counts for the target. */
-  addTarget(targetId: string): Promise<void>;
+  /** False when any of the disks does not have it. */
+  hasTarget(targetId: string): Promise<boolean>;
+  /** Idempotent, disk by disk. From its return on, every write counts for the target. */
+  addTarget(targetId: string, start?: AddedTarget): Promise<void>;
   removeTarget(targetId: string): Promise<void>;
   /** Marks everything that is not known to be zero as pending; answers how much. */
   markAllocated(targetId: string): Promise<number>;
-  /** One barrier across all disks. TIMED_OUT when the drain limit passed. */
+  /**
+   * Compares some of what is suspect, about `limitBytes`, with the target's head, while
+   * the disks are written to. What is equal is not suspect any more; what differs is
+   * pending, durably before it is not suspect. Never while a cut of the target is open.
+   */
+  compareSuspects(
+    targetId: string,
+    ask: AskHashes,
+    options: { readonly limitBytes: number; readonly signal?: AbortSignal },
+  ): Promise<ComparisonPass>;
+  /** One barrier across all disks; what is suspect still is part of it. TIMED_OUT when the drain limit passed. */
   checkpoint(targetId: string, options?: CheckpointOptions): Promise<TargetChanges>;
   /** As checkpoint, without a capture: nothing is frozen or copied. */
   drain(targetId: string, options?: CheckpointOptions): Promise<TargetChanges>;

@@ -1,3 +1,4 @@
+import { type BlockHashRequest, checkHashRequest } from "../model/block-hashes.js";
 import type { DeltaHeader, SegmentReceipt, SegmentSource } from "../model/delta.js";
 import type { Generation, ReplicatedVm } from "../model/disk.js";
 import { sameOrGrown } from "../model/disk-growth.js";
@@ -16,6 +17,7 @@ import type {
 } from "../model/segment-receiver.js";
 import { parseUuid } from "../model/uuid.js";
 import { AsyncLock } from "./async-lock.js";
+import { hashOpenedPoint } from "./hash-point.js";
 import { checkGeneration, checkHeader, checkVm } from "./check-request.js";
 import { compactVm } from "./compact-vm.js";
 import { VM_DOCUMENT, type VmDocument } from "./documents.js";
@@ -64,6 +66,8 @@ export class ReplicaStore implements ReplicaEndpoint, SegmentReceiver {
   readonly #openSink: OpenSegmentSink;
   readonly #unlock: () => void;
   readonly #enabling = new AsyncLock();
+  /** One at a time: hashing must not take the threads that commits need. */
+  readonly #hashing = new AsyncLock();
   readonly #vms = new Map<string, VmReplica>();
   readonly #unreadable = new Map<string, TidemarkError>();
   readonly #slots = new Map<string, OpenDelta>();
@@ -191,6 +195,23 @@ export class ReplicaStore implements ReplicaEndpoint, SegmentReceiver {
   async points(vmId: string, signal?: AbortSignal): Promise<readonly RecoveryPoint[]> {
     this.#begin(signal);
     return this.#vm(vmId).chain.points();
+  }
+
+  async blockHashes(request: BlockHashRequest, signal?: AbortSignal): Promise<Uint8Array> {
+    this.#begin(signal);
+    checkHashRequest(request);
+    const replica = this.#vm(request.vmId);
+    const point = await this.#change(replica, async () => {
+      replica.requireHead(request.pointId, checkGeneration(request.generation));
+      return openedPoint(replica, request.pointId);
+    });
+    try {
+      return await this.#hashing.run(() => hashOpenedPoint(this.#tools.native, point, request));
+    } catch (thrown) {
+      throw toTidemarkError(thrown);
+    } finally {
+      point.release();
+    }
   }
 
   /** Every VM on disk, also those that cannot be read. */

@@ -85,6 +85,18 @@ export class VmReplica {
     );
   }
 
+  /** For a comparison: whatever else the point may be, a delta would not follow it. */
+  requireHead(pointId: string, generation: Generation): void {
+    this.refuseIfDamaged();
+    this.requireGeneration(generation);
+    const headId = this.#headId();
+    if (headId === pointId) return;
+    throw new TidemarkError(
+      "PARENT_MISMATCH",
+      `Cannot compare with recovery point ${pointId}: because the replica's head is ${headId ?? "none"}.`,
+    );
+  }
+
   async status(): Promise<ReplicaVmStatus> {
     this.refuseIfDamaged();
     const { vm, generation } = this.#document;

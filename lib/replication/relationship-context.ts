@@ -1,6 +1,7 @@
 import type { Clock } from "../model/clock.js";
 import type { ReplicatedVm } from "../model/disk.js";
 import type { TidemarkError } from "../model/errors.js";
+import type { HealingReport } from "../model/relationship.js";
 import type { ReplicaEndpoint } from "../model/replica-endpoint.js";
 import type { TargetChanges, VmTracker } from "../model/vm-tracker.js";
 import type { GateTimeBox } from "./gate-time-box.js";
@@ -23,5 +24,7 @@ export interface RelationshipContext {
   readonly orphans: Set<TargetChanges>;
   /** Something failed and is being tried again. */
   readonly onRetry: (error: TidemarkError) => void;
+  /** What the comparison of suspect blocks has found so far. */
+  readonly onHealing: (report: HealingReport) => void;
   readonly onStagingProgress: (sentBytes: number, totalBytes: number) => void;
 }

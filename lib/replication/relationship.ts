@@ -9,6 +9,7 @@
 import { TidemarkError, toTidemarkError } from "../model/errors.js";
 import type {
   CycleReport,
+  HealingReport,
   RelationshipError,
   RelationshipState,
   RelationshipStatus,
@@ -18,9 +19,10 @@ import type { RecoveryPoint, ReplicaEndpoint } from "../model/replica-endpoint.j
 import type { CheckpointTurn } from "./checkpoint-turn.js";
 import { CycleHistory } from "./cycle-history.js";
 import { CycleSchedule } from "./cycle-schedule.js";
-import { type DrainTotals, drainToStaging, totalOf } from "./drain-to-staging.js";
+import { type DrainTotals, drainToStaging } from "./drain-to-staging.js";
 import { CheckpointMissed, GateTimeBox } from "./gate-time-box.js";
 import { endOrphans } from "./give-back.js";
+import { healSuspects } from "./heal-suspects.js";
 import { judgeHealth } from "./health.js";
 import { type PointOutcome, runPointCycle } from "./point-cycle.js";
 import { reconcile } from "./reconcile.js";
@@ -29,6 +31,7 @@ import type { RelationshipJournal } from "./relationship-journal.js";
 import type { ReplicationPorts } from "./replication-ports.js";
 import { DEFAULT_REPLICATION_LIMITS, type ReplicationLimits } from "./replication-limits.js";
 import { backOff } from "./retry.js";
+import { addLostTarget, markAllocatedOnce } from "./target-bits.js";
 import { nextState, type RelationshipEvent } from "./transitions.js";
 
 interface RunningLoop {
@@ -57,6 +60,7 @@ export class Relationship {
   /** The last capture did not hold. */
   #drainFirst = false;
   #validUntilMs: number | null = null;
+  #lastHealing: HealingReport | null = null;
   #progress: { sentBytes: number; totalBytes: number } | null = null;
 
   constructor(
@@ -165,6 +169,9 @@ export class Relationship {
       cycleCount: this.#history.cycleCount,
       missedCycleCount: this.#history.missedCount,
       pendingBytes: progress?.pendingBytes ?? 0,
+      suspectBytes: progress?.suspectBytes ?? 0,
+      suspicionCauses: progress?.suspicionCauses ?? [],
+      lastHealing: this.#lastHealing,
       lagMs,
       lastCycle: this.#history.last,
       lastError: this.#lastError,
@@ -217,6 +224,7 @@ export class Relationship {
       this.#announceState();
     }
     await markAllocatedOnce(context);
+    await addLostTarget(context);
     const head = await reconcile(context, signal);
     this.#takeHead(head);
     this.#mustAsk = false;
@@ -228,6 +236,7 @@ export class Relationship {
     const startedAtMs = this.#ports.clock.nowMs();
     const startedMs = this.#ports.clock.monotonicMs();
     const { headPointId } = this.#journal.record;
+    const healing = await healSuspects(context, signal);
     const drained = (await this.#needsDrain(context))
       ? await drainToStaging(context, signal)
       : { changedBytes: 0, sentBytes: 0 };
@@ -241,6 +250,7 @@ export class Relationship {
       kind: headPointId === null ? "initial" : "cycle",
       startedAtMs,
       durationMs,
+      healing,
     });
   }
 
@@ -253,7 +263,7 @@ export class Relationship {
   #report(
     { point, isNew, changes, sentBytes }: PointOutcome,
     drained: DrainTotals,
-    times: Pick<CycleReport, "kind" | "startedAtMs" | "durationMs">,
+    times: Pick<CycleReport, "kind" | "startedAtMs" | "durationMs" | "healing">,
   ): void {
     const report: CycleReport = {
       ...times,
@@ -399,6 +409,10 @@ export class Relationship {
       timeBox: this.#timeBox,
       orphans: new Set(),
       onRetry: (error) => this.#setError(error, null),
+      onHealing: (report) => {
+        this.#lastHealing = report;
+        this.#emit({ type: "healing", vmId: this.vmId, report });
+      },
       onStagingProgress: (sentBytes, totalBytes) => {
         this.#progress = { sentBytes, totalBytes };
         this.#emit({ type: "initial-progress", vmId: this.vmId, sentBytes, totalBytes });
@@ -410,18 +424,4 @@ export class Relationship {
 
 function reasonOf(thrown: unknown): string {
   return thrown instanceof Error ? thrown.message : String(thrown);
-}
-
-/**
- * The target's first bits. Never again after it was noted: a target that has
- * lost its bits since must be found missing, not added anew without them.
- */
-async function markAllocatedOnce(context: RelationshipContext): Promise<void> {
-  const { tracker, targetId, journal } = context;
-  if (journal.record.allocationMarked) return;
-  await tracker.addTarget(targetId);
-  await tracker.markAllocated(targetId);
-  await journal.update({ allocationMarked: true });
-  const progress = await tracker.progress(targetId);
-  context.onStagingProgress(0, totalOf(progress));
 }

@@ -20,6 +20,10 @@ export interface ReplicationLimits {
   readonly stalledPasses: number;
   /** More than this pending is drained first: a capture of it would not hold. */
   readonly captureBytes: number;
+  /** A pass of the comparison of suspect blocks hashes about this much. */
+  readonly comparisonBytes: number;
+  /** Passes that new suspicion overtook, after which the cut takes along what is suspect. */
+  readonly overtakenComparisons: number;
   /** How often what an administrator must look at is tried again. */
   readonly errorRetryMs: number;
   /** Cycle reports kept. */
@@ -41,6 +45,8 @@ export const DEFAULT_REPLICATION_LIMITS: ReplicationLimits = {
   closingBytes: 64 * MiB,
   stalledPasses: 3,
   captureBytes: 1024 * MiB,
+  comparisonBytes: 8 * MiB,
+  overtakenComparisons: 10,
   errorRetryMs: 60_000,
   historyLength: 100,
 };

@@ -37,6 +37,11 @@ export interface NativeDevice {
     lengthBytes: number,
     maxExtents: number,
   ): Promise<Float64Array>;
+  /**
+   * SHA-256 of every `blockBytes` of each extent ([offset, length, ...]); past the
+   * disk's end as zeroes.
+   */
+  hashBlocks(extents: Float64Array, blockBytes: number): Promise<Buffer>;
   /** Before close(): what waits for an upstream that is away fails, as does all that follows. */
   giveUp(): void;
   /** Of an NBD device, also of a tracked one; null for others. */
@@ -62,7 +67,26 @@ export interface NativeFaultDevice extends NativeDevice {
 
 export type IoOp = "read" | "write" | "flush" | "trim" | "writeZeroes" | "cache";
 
-export type MapKind = "live" | "pending" | "inFlight" | "staged";
+/** What marks survive without everything being compared afterwards. */
+export type Durability =
+  /** The end of the process, of the kernel, and of the power. */
+  | "power-safe"
+  /** The end of the process; after that of the kernel the whole disk is suspect. */
+  | "process-safe";
+
+export interface NativeIntentStatus {
+  readonly durability: Durability;
+  readonly regionBytes: number;
+  readonly regionCount: number;
+  /** Regions that power loss now would leave suspect. */
+  readonly markedRegions: number;
+  readonly syncCount: number;
+  readonly waitCount: number;
+  /** "": none. */
+  readonly trouble: string;
+}
+
+export type MapKind = "live" | "pending" | "inFlight" | "staged" | "suspect";
 
 export interface NativeTarget {
   readonly id: string;
@@ -70,6 +94,9 @@ export interface NativeTarget {
   readonly pendingBlocks: number;
   readonly inFlightBlocks: number;
   readonly stagedBlocks: number;
+  readonly suspectBlocks: number;
+  /** Bits of SUSPICION_CAUSES. */
+  readonly suspicionCauses: number;
 }
 
 export interface NativeTrackedDevice extends NativeDevice {
@@ -77,8 +104,11 @@ export interface NativeTrackedDevice extends NativeDevice {
   readonly diskId: string;
   readonly granularityBytes: number;
   readonly openedClean: boolean;
+  /** What the opening found against the backing, bits of SUSPICION_CAUSES. */
+  readonly foundCauses: number;
+  intentStatus(): NativeIntentStatus;
   /** What counts as changed for it is durable before it is there. */
-  addTarget(id: string, start: "nothing" | "allocated" | "all"): Promise<number>;
+  addTarget(id: string, start: "nothing" | "allocated" | "all" | "suspect"): Promise<number>;
   removeTarget(slot: number): Promise<void>;
   targets(): NativeTarget[];
   liveBlocks(): number;
@@ -93,6 +123,16 @@ export interface NativeTrackedDevice extends NativeDevice {
     maxExtents: number,
     maxExtentBytes: number,
   ): Float64Array;
+  /** Before the content is read; answers what settleComparison() wants to know. */
+  beginComparison(slot: number): Promise<number>;
+  /** False, and nothing has changed, when blocks became suspect since beginComparison(). */
+  settleComparison(
+    slot: number,
+    suspicionCount: number,
+    equal: Float64Array,
+    different: Float64Array,
+  ): Promise<boolean>;
+  markAllSuspect(slot: number, causes: number): Promise<void>;
   commit(slot: number): Promise<void>;
   giveBack(slot: number): Promise<void>;
   stage(slot: number): Promise<void>;
@@ -252,6 +292,7 @@ export interface NativeBinding {
     diskId: string,
     granularityBytes: number,
     create: boolean,
+    durability: Durability,
   ): Promise<NativeTrackedDevice>;
   checkpoint(
     disks: NativeTrackedDevice[],

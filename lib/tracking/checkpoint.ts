@@ -130,6 +130,11 @@ export class Checkpoint implements TargetChanges, AsyncDisposable {
 
   brokenReason(): string | null {
     if (this.#isEnded) return null;
+    // A cut takes all suspect blocks along: those that are there now came after it, and
+    // what was read may be what was lost.
+    if (this.#members.some(({ native, slot }) => isSuspect(native, slot))) {
+      return "blocks became suspect after the checkpoint";
+    }
     return (
       this.#members
         .map((member) => member.capture.brokenReason())
@@ -183,6 +188,11 @@ export class Checkpoint implements TargetChanges, AsyncDisposable {
       for await (const chunk of openSegmentRecords(plan, deltaId)) yield Buffer.from(chunk);
     }
   }
+}
+
+function isSuspect(native: NativeTrackedDevice, slot: number): boolean {
+  const target = native.targets().find((candidate) => candidate.slot === slot);
+  return target !== undefined && target.suspectBlocks > 0;
 }
 
 /** One barrier across the disks. TIMED_OUT when the drain limit passed: nothing was cut. */

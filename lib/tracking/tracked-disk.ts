@@ -1,7 +1,6 @@
 import { randomUUID } from "node:crypto";
-import { access } from "node:fs/promises";
-import { setTimeout as sleep } from "node:timers/promises";
-import { TidemarkError, toTidemarkError } from "../model/errors.js";
+import { TidemarkError } from "../model/errors.js";
+import { type SuspicionCause, suspicionCausesOf } from "../model/suspicion.js";
 import { type AttachedDevice, attachDisk, type AttachOptions } from "./attach-disk.js";
 import { binding, type ImageLock, type NativeDevice, type NativeTrackedDevice } from "./binding.js";
 import {
@@ -13,7 +12,9 @@ import {
 } from "./disk-backing.js";
 import { type Checkpoint, type CheckpointOptions, takeCheckpoint } from "./checkpoint.js";
 import { closeServer } from "./close-server.js";
+import { type Durability, durabilityOf, type DurabilityStatus } from "./durability.js";
 import { flushUpstream } from "./flush-upstream.js";
+import { isMissing, opened, rethrown, retriedWhileInUse } from "./native-call.js";
 import { NbdServer, type NbdServerOptions } from "./nbd-server.js";
 import { targetIdOf } from "./target-id.js";
 
@@ -27,6 +28,12 @@ export interface TrackedDiskOptions {
   readonly diskId?: string;
   /** Bytes a bit stands for, for a new bitmap; a power of two from 4096. Default: by the disk's size. */
   readonly granularityBytes?: number;
+  /**
+   * What the marks survive without the whole disk being compared afterwards. Default
+   * "power-safe": the first write to a region that was quiet waits for one sync of the
+   * bitmap's file. "process-safe" never waits.
+   */
+  readonly durability?: Durability;
   /** With `path`, of a file or a block device: past the page cache (O_DIRECT). Default false. */
   readonly direct?: boolean;
   /**
@@ -55,13 +62,18 @@ export type TargetStart =
   /** What is not known to be zero: for a target that holds nothing yet. */
   | "allocated"
   /** Nothing: the target holds exactly what the disk holds now. */
-  | "nothing";
+  | "nothing"
+  /** Everything is suspect: the target holds an earlier state, which may be compared with. */
+  | "suspect";
 
 export interface TargetStatus {
   readonly targetId: string;
   readonly pendingBytes: number;
   readonly inFlightBytes: number;
   readonly stagedBytes: number;
+  /** Of which nobody knows whether the target has it; the next checkpoint takes it along. */
+  readonly suspectBytes: number;
+  readonly suspicionCauses: readonly SuspicionCause[];
 }
 
 /** What a reader over NBD would not get from a target of this name. */
@@ -83,6 +95,8 @@ export class TrackedDisk implements AsyncDisposable {
   readonly bitmapPath: string;
   /** False when the bitmap was new, or not closed the last time. */
   readonly openedClean: boolean;
+  /** What spoke against the backing being as it was left; everything is suspect then. */
+  readonly foundCauses: readonly SuspicionCause[];
   readonly #native: NativeTrackedDevice;
   readonly #servers = new Set<NbdServer>();
   readonly #checkpoints = new Set<Checkpoint>();
@@ -100,6 +114,7 @@ export class TrackedDisk implements AsyncDisposable {
     this.#sizeBytes = native.sizeBytes;
     this.#granularityBytes = native.granularityBytes;
     this.openedClean = native.openedClean;
+    this.foundCauses = suspicionCausesOf(native.foundCauses);
   }
 
   /** Opens the disk and its bitmap; makes the bitmap when there is none. */
@@ -124,7 +139,14 @@ export class TrackedDisk implements AsyncDisposable {
     const diskId = options.diskId ?? (isNew ? randomUUID() : ANY_DISK);
     const granularityBytes = options.granularityBytes ?? 0;
     const native = await opened(bitmapPath, () =>
-      binding.trackDevice(backing, bitmapPath, diskId, granularityBytes, isNew),
+      binding.trackDevice(
+        backing,
+        bitmapPath,
+        diskId,
+        granularityBytes,
+        isNew,
+        options.durability ?? "power-safe",
+      ),
     );
     await giveBackLeftovers(native);
     return new TrackedDisk(native, place, bitmapPath);
@@ -209,6 +231,8 @@ export class TrackedDisk implements AsyncDisposable {
       pendingBytes: bytes(target.pendingBlocks),
       inFlightBytes: bytes(target.inFlightBlocks),
       stagedBytes: bytes(target.stagedBlocks),
+      suspectBytes: bytes(target.suspectBlocks),
+      suspicionCauses: suspicionCausesOf(target.suspicionCauses),
     }));
   }
 
@@ -245,6 +269,11 @@ export class TrackedDisk implements AsyncDisposable {
     }
     this.#servers.add(server);
     return server;
+  }
+
+  /** How safe the marks are against power loss, now. */
+  durability(): DurabilityStatus {
+    return durabilityOf(this.native);
   }
 
   /** The server behind an NBD backing; null for other backings. */
@@ -335,50 +364,5 @@ function defaultBitmapPath(backing: DiskBacking): string {
 async function giveBackLeftovers(native: NativeTrackedDevice): Promise<void> {
   for (const target of native.targets()) {
     if (target.inFlightBlocks > 0) await rethrown(() => native.giveBack(target.slot));
-  }
-}
-
-const IN_USE_RETRY_MS = 20;
-
-async function retriedWhileInUse(call: () => Promise<void>, limitMs: number): Promise<void> {
-  const deadlineMs = performance.now() + limitMs;
-  for (;;) {
-    try {
-      return await rethrown(call);
-    } catch (thrown) {
-      const { code } = toTidemarkError(thrown);
-      if (code !== "IN_USE" || performance.now() >= deadlineMs) throw thrown;
-    }
-    await sleep(IN_USE_RETRY_MS);
-  }
-}
-
-async function isMissing(path: string): Promise<boolean> {
-  try {
-    await access(path);
-    return false;
-  } catch {
-    return true;
-  }
-}
-
-/** Names the file in what the data plane could not open. */
-async function opened<T>(path: string, open: () => Promise<T>): Promise<T> {
-  try {
-    return await open();
-  } catch (thrown) {
-    const error = toTidemarkError(thrown);
-    if (error.message.includes(path)) throw error;
-    const options = { cause: thrown, ...(error.hint === undefined ? {} : { hint: error.hint }) };
-    throw new TidemarkError(error.code, `Cannot open ${path}: ${error.message}`, options);
-  }
-}
-
-/** The addon refuses arguments before it makes a promise. */
-async function rethrown<T>(call: () => Promise<T>): Promise<T> {
-  try {
-    return await call();
-  } catch (thrown) {
-    throw toTidemarkError(thrown);
   }
 }

@@ -1,13 +1,18 @@
 import { toTidemarkError } from "../model/errors.js";
 import type { DiskGeometry } from "../model/disk.js";
+import type { SuspicionCause } from "../model/suspicion.js";
 import type {
+  AddedTarget,
+  AskHashes,
   CheckpointOptions,
+  ComparisonPass,
   TargetChanges,
   TargetProgress,
   VmTracker,
 } from "../model/vm-tracker.js";
 import type { NativeTrackedDevice } from "./binding.js";
 import { type Checkpoint, takeCheckpoint } from "./checkpoint.js";
+import { compareSuspectsOf } from "./compare-suspects.js";
 import type { TrackedDisk } from "./tracked-disk.js";
 
 export interface CaptureBudget {
@@ -41,8 +46,29 @@ export class TrackedVm implements VmTracker {
     }));
   }
 
-  async addTarget(targetId: string): Promise<void> {
-    for (const disk of this.#disks) await disk.addTarget(targetId, "nothing");
+  async hasTarget(targetId: string): Promise<boolean> {
+    return this.#disks.every((disk) => disk.targets().some((one) => one.targetId === targetId));
+  }
+
+  async addTarget(targetId: string, start: AddedTarget = "nothing"): Promise<void> {
+    for (const disk of this.#disks) await disk.addTarget(targetId, start);
+  }
+
+  async compareSuspects(
+    targetId: string,
+    ask: AskHashes,
+    options: { readonly limitBytes: number; readonly signal?: AbortSignal },
+  ): Promise<ComparisonPass> {
+    for (const [diskIndex, disk] of this.#disks.entries()) {
+      const pass = await compareSuspectsOf(
+        disk,
+        targetId,
+        (extents, blockBytes) => ask(diskIndex, extents, blockBytes),
+        options,
+      );
+      if (pass.comparedBytes > 0) return pass;
+    }
+    return { comparedBytes: 0, differingBytes: 0, isOvertaken: false };
   }
 
   async removeTarget(targetId: string): Promise<void> {
@@ -73,7 +99,8 @@ export class TrackedVm implements VmTracker {
   }
 
   async progress(targetId: string): Promise<TargetProgress> {
-    const sum = { pendingBytes: 0, inFlightBytes: 0, stagedBytes: 0 };
+    const sum = { pendingBytes: 0, inFlightBytes: 0, stagedBytes: 0, suspectBytes: 0 };
+    const causes = new Set<SuspicionCause>();
     for (const disk of this.#disks) {
       const target = disk.targets().find((candidate) => candidate.targetId === targetId);
       // What is marked since the last checkpoint is pending too; blocks that are both count twice.
@@ -81,8 +108,10 @@ export class TrackedVm implements VmTracker {
       sum.pendingBytes += Math.min((target?.pendingBytes ?? 0) + liveBytes, disk.sizeBytes);
       sum.inFlightBytes += target?.inFlightBytes ?? 0;
       sum.stagedBytes += target?.stagedBytes ?? 0;
+      sum.suspectBytes += target?.suspectBytes ?? 0;
+      for (const cause of target?.suspicionCauses ?? []) causes.add(cause);
     }
-    return sum;
+    return { ...sum, suspicionCauses: [...causes] };
   }
 
   async #take(targetId: string, options: CheckpointOptions, withCaptures: boolean) {

@@ -1,4 +1,5 @@
 import { Agent } from "node:https";
+import type { BlockHashRequest } from "../model/block-hashes.js";
 import { DELTA_FORMAT_VERSION, type DeltaHeader } from "../model/delta.js";
 import type { SegmentReceipt, SegmentSource } from "../model/delta.js";
 import type { Generation, ReplicatedVm } from "../model/disk.js";
@@ -108,6 +109,10 @@ export class HttpsReplicaEndpoint implements ReplicaEndpoint {
 
   points(vmId: string, signal?: AbortSignal): Promise<readonly RecoveryPoint[]> {
     return this.#call("points", { vmId }, signal);
+  }
+
+  async blockHashes(request: BlockHashRequest, signal?: AbortSignal): Promise<Uint8Array> {
+    return Buffer.from(await this.#call("blockHashes", request, signal), "base64");
   }
 
   /** The lanes are the caller's, and other endpoints' too. */

@@ -40,6 +40,8 @@ const HANDLERS: Handlers = {
     return null;
   },
   points: (replica, { vmId }, signal) => replica.points(vmId, signal),
+  blockHashes: async (replica, request, signal) =>
+    Buffer.from(await replica.blockHashes(request, signal)).toString("base64"),
 };
 
 /** `args` have passed the route's schema. */

@@ -91,6 +91,14 @@ export const PEER_ROUTES = {
     maxAnswerBytes: 64 * MIB,
     purpose: "list the recovery points",
   },
+  blockHashes: {
+    method: "POST",
+    path: `${vmPath}/hashes`,
+    args: schemas.blockHashRequest,
+    answer: schemas.blockHashes,
+    maxAnswerBytes: MAX_ANSWER_JSON_BYTES,
+    purpose: "compare blocks",
+  },
 } as const satisfies Record<string, PeerRoute>;
 
 export type PeerRouteName = keyof typeof PEER_ROUTES;

@@ -1,5 +1,12 @@
 /** What peers send each other, checked field by field at the edge. */
 import { z } from "zod";
+import {
+  type BlockHashRequest,
+  HASH_BYTES,
+  MAX_HASH_COUNT,
+  MAX_HASH_EXTENTS,
+  MAX_HASHED_BYTES,
+} from "../model/block-hashes.js";
 import type { DeltaHeader, SegmentReceipt } from "../model/delta.js";
 import type { DiskGeometry, Generation, ReplicatedVm } from "../model/disk.js";
 import type { CommitRequest, RecoveryPoint, ReplicaVmStatus } from "../model/replica-endpoint.js";
@@ -113,6 +120,27 @@ export const replicaVmStatus: z.ZodType<ReplicaVmStatus> = z.object({
   stagingSessionId: uuid.nullable(),
   storedBytes: count,
 });
+
+/** What it adds up to is checked where it is answered. */
+export const blockHashRequest: z.ZodType<BlockHashRequest> = z.object({
+  vmId: uuid,
+  generation,
+  pointId: uuid,
+  diskIndex: count.max(MAX_DISKS - 1),
+  blockBytes: ordinal.min(512).max(MAX_HASHED_BYTES),
+  extents: z
+    .array(count)
+    .max(2 * MAX_HASH_EXTENTS)
+    .refine((list) => list.length % 2 === 0, "not pairs of offset and length"),
+});
+
+const MAX_HASH_TEXT = Math.ceil((MAX_HASH_COUNT * HASH_BYTES) / 3) * 4;
+
+/** In base64. */
+export const blockHashes = z
+  .string()
+  .max(MAX_HASH_TEXT)
+  .regex(/^[A-Za-z0-9+/]*={0,2}$/, "not base64");
 
 /** From a path and a header, so numbers arrive as text. */
 const decimal = z

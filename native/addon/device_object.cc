@@ -1,5 +1,6 @@
 #include "addon/device_object.h"
 
+#include "device/block_hashes.h"
 #include "device/file_device.h"
 #include "device/memory_device.h"
 
@@ -113,6 +114,24 @@ Napi::Promise device_resize(const Napi::CallbackInfo& info, Lease<BlockDevice> d
 Napi::Promise device_lock_image(const Napi::CallbackInfo& info, Lease<BlockDevice> device) {
   const ImageLockMode mode = lock_argument(info, 0);
   return run_status_task(info.Env(), [device, mode] { return device->lock_image(mode); });
+}
+
+Napi::Promise device_hash_blocks(const Napi::CallbackInfo& info, Lease<BlockDevice> device) {
+  std::vector<HashExtent> extents;
+  for (const ByteExtent& extent : extents_argument(info, 0)) {
+    extents.push_back({extent.offset_bytes, extent.length_bytes});
+  }
+  const uint32_t block_bytes = uint32_argument(info, 1);
+  using Hashes = std::vector<std::byte>;
+  return AsyncTask<Hashes>::run(
+      info.Env(),
+      [device, extents = std::move(extents), block_bytes]() -> Result<Hashes> {
+        if (block_bytes == 0) return outside("hash blocks of no length");
+        return hash_blocks(*device, extents, block_bytes);
+      },
+      [](Napi::Env env, Hashes& hashes) -> Napi::Value {
+        return Napi::Buffer<std::byte>::Copy(env, hashes.data(), hashes.size());
+      });
 }
 
 Napi::Promise device_extents(const Napi::CallbackInfo& info, Lease<BlockDevice> device) {

@@ -38,6 +38,7 @@ Napi::Promise device_trim(const Napi::CallbackInfo& info, Lease<BlockDevice> dev
 Napi::Promise device_write_zeroes(const Napi::CallbackInfo& info, Lease<BlockDevice> device);
 Napi::Promise device_resize(const Napi::CallbackInfo& info, Lease<BlockDevice> device);
 Napi::Promise device_lock_image(const Napi::CallbackInfo& info, Lease<BlockDevice> device);
+Napi::Promise device_hash_blocks(const Napi::CallbackInfo& info, Lease<BlockDevice> device);
 Napi::Promise device_extents(const Napi::CallbackInfo& info, Lease<BlockDevice> device);
 
 // The state of the NBD upstream that a device is, or that it tracks; null for others.
@@ -70,6 +71,7 @@ class DeviceObjectBase : public Napi::ObjectWrap<Self>, public DeviceHandleAcces
         Self::InstanceMethod("resize", &Self::resize),
         Self::InstanceMethod("lockImage", &Self::lock_image),
         Self::InstanceMethod("extents", &Self::extents),
+        Self::InstanceMethod("hashBlocks", &Self::hash_blocks),
         Self::InstanceMethod("giveUp", &Self::give_up),
         Self::InstanceMethod("upstream", &Self::upstream),
     };
@@ -80,8 +82,7 @@ class DeviceObjectBase : public Napi::ObjectWrap<Self>, public DeviceHandleAcces
   }
 
   Napi::Value size_bytes(const Napi::CallbackInfo& info) {
-    return Napi::Number::New(info.Env(),
-                             static_cast<double>(handle_.get(info.Env()).size_bytes()));
+    return Napi::Number::New(info.Env(), static_cast<double>(handle_.get(info.Env()).size_bytes()));
   }
   Napi::Value engine(const Napi::CallbackInfo& info) {
     return Napi::String::New(info.Env(), handle_.get(info.Env()).traits().engine);
@@ -109,6 +110,9 @@ class DeviceObjectBase : public Napi::ObjectWrap<Self>, public DeviceHandleAcces
   }
   Napi::Value extents(const Napi::CallbackInfo& info) {
     return device_extents(info, device_lease(info.Env()));
+  }
+  Napi::Value hash_blocks(const Napi::CallbackInfo& info) {
+    return device_hash_blocks(info, device_lease(info.Env()));
   }
   Napi::Value give_up(const Napi::CallbackInfo& info) {
     handle_.get(info.Env()).give_up();

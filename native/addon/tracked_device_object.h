@@ -25,8 +25,12 @@ class TrackedDeviceObject final : public DeviceObjectBase<TrackedDeviceObject, T
   Napi::Value remove_target(const Napi::CallbackInfo& info);
   Napi::Value targets(const Napi::CallbackInfo& info);
   Napi::Value live_blocks(const Napi::CallbackInfo& info);
+  Napi::Value intent_status(const Napi::CallbackInfo& info);
   Napi::Value mark_pending(const Napi::CallbackInfo& info);
   Napi::Value mark_allocated(const Napi::CallbackInfo& info);
+  Napi::Value begin_comparison(const Napi::CallbackInfo& info);
+  Napi::Value settle_comparison(const Napi::CallbackInfo& info);
+  Napi::Value mark_all_suspect(const Napi::CallbackInfo& info);
   Napi::Value dirty_extents(const Napi::CallbackInfo& info);
   Napi::Value commit(const Napi::CallbackInfo& info);
   Napi::Value give_back(const Napi::CallbackInfo& info);

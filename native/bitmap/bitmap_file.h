@@ -1,18 +1,20 @@
 // BitmapFile: a bitmap's file on disk: locked, allocated, mapped.
 //
-// Owns the descriptor (and with it the lock), the mapping and the header. The
-// header sector is written with pwrite(); the run-time words of the same page
-// and the maps are used in the mapping. Called by one thread at a time.
+// Owns the storage's file (and with it lock and mapping) and the header. The
+// header sector is written whole; the run-time words of the same page and the
+// maps are used in the mapping. Called by one thread at a time.
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 
 #include "bitmap/bitmap_header.h"
 #include "bitmap/bitmap_layout.h"
+#include "bitmap/bitmap_storage.h"
 #include "bitmap/block_map.h"
-#include "common/fd.h"
-#include "common/mapped_file.h"
+#include "bitmap/intent_page.h"
+#include "bitmap/intent_storage.h"
 #include "common/status.h"
 
 namespace tidemark {
@@ -21,20 +23,22 @@ class BitmapFile {
  public:
   // Durable when it returns, its directory entry too. A process that is killed
   // meanwhile leaves nothing behind where the file system knows O_TMPFILE.
-  static Result<BitmapFile> create(const std::string& path, const BitmapHeader& header);
+  static Result<BitmapFile> create(BitmapStorage& storage, const std::string& path,
+                                   const BitmapHeader& header);
   // Errors as DirtyBitmap::open, but for kForeign. Allocates what its header
   // says is in use again: a copy of the file may have lost that.
-  static Result<BitmapFile> open(const std::string& path);
+  static Result<BitmapFile> open(BitmapStorage& storage, const std::string& path);
 
+  BitmapStorage& storage() const noexcept { return *storage_; }
   const std::string& path() const noexcept { return path_; }
   const BitmapHeader& header() const noexcept { return header_; }
   const BitmapLayout& layout() const noexcept { return layout_; }
-  bool is_open() const noexcept { return fd_.is_open(); }
+  bool is_open() const noexcept { return file_->is_locked(); }
 
   // Where the file for a grown disk is made, until it takes the name of `path`.
   static std::string grown_path(const std::string& path) { return path + ".grow"; }
-  // What an interrupted growth left; for the holder of the lock of `path`.
-  static void remove_grown(const std::string& path) noexcept;
+  // What an interrupted growth of this file left; for the holder of its lock.
+  void remove_grown() const noexcept { storage_->remove(grown_path(path_)); }
   // Takes the name of another file, which loses it. An error only when it did
   // not: a directory that could not be synced shows as sync_has_failed().
   Status replace(const std::string& path);
@@ -45,7 +49,7 @@ class BitmapFile {
   Status allocate_slot(uint32_t slot);
   Status release_slot(uint32_t slot);
 
-  // The map of format version 1 at this place of the file.
+  // The map at this place of the file.
   BlockMap map_at(uint64_t offset_bytes) const;
   // Makes these words of a map durable.
   Status sync(const BlockMap& map, WordRange words);
@@ -53,6 +57,11 @@ class BitmapFile {
   // A sync failed before. The kernel reports that once and drops the pages from
   // its list: a later success proves nothing.
   bool sync_has_failed() const noexcept { return sync_has_failed_; }
+
+  // The intent log's page, as it is now, and where its later versions go. That works
+  // beside everything else here until close(), and not longer than this object.
+  Result<IntentPage> intent_page() const;
+  std::unique_ptr<IntentStorage> intent_storage() const;
 
   // -1: neither 0 nor 1 is stored. One atomic store, so that a killed process
   // leaves the old index or the new one.
@@ -64,14 +73,16 @@ class BitmapFile {
   void close() noexcept;
 
  private:
-  BitmapFile(std::string path, UniqueFd fd, MappedFile mapping, const BitmapHeader& header,
-             const BitmapLayout& layout);
-  static Result<BitmapFile> map(const std::string& path, UniqueFd fd, const BitmapHeader& header);
+  using StoredFile = std::unique_ptr<BitmapStorage::File>;
+
+  BitmapFile(BitmapStorage& storage, std::string path, StoredFile file, const BitmapHeader& header);
+  static Result<BitmapFile> map(BitmapStorage& storage, const std::string& path, StoredFile file,
+                                const BitmapHeader& header);
   Status note(Status status) noexcept;
 
+  BitmapStorage* storage_;
   std::string path_;
-  UniqueFd fd_;
-  MappedFile mapping_;
+  StoredFile file_;  // never null, but after a move
   BitmapHeader header_;
   BitmapLayout layout_;
   bool sync_has_failed_ = false;

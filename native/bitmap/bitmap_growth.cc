@@ -49,11 +49,13 @@ Result<std::unique_ptr<DirtyBitmap::Impl>> DirtyBitmap::Impl::make_larger(
   if (header.granularity_bytes == 0) {
     return cannot_grow(file.path(), "no disk has " + std::to_string(larger_size_bytes) + " bytes.");
   }
-  BitmapFile::remove_grown(file.path());
-  Result<BitmapFile> made = BitmapFile::create(BitmapFile::grown_path(file.path()), header);
+  file.remove_grown();
+  Result<BitmapFile> made =
+      BitmapFile::create(file.storage(), BitmapFile::grown_path(file.path()), header);
   if (!made.is_ok()) return made.status();
   made.value().store_heartbeat();
-  auto larger = std::make_unique<Impl>(std::move(made).value(), opened_clean);
+  // Its intent page says nothing yet, so that all of it counts as marked.
+  auto larger = std::make_unique<Impl>(std::move(made).value(), opened_clean, intents.durability());
   for (uint32_t slot = 0; slot < kMaxTargets; ++slot) {
     if (header.targets[slot].is_nil()) continue;
     Status status = larger->file.allocate_slot(slot);
@@ -75,8 +77,23 @@ void DirtyBitmap::Impl::copy_marks_to(Impl& larger) noexcept {
     copy_marks(slots[slot]->pending, larger.slots[slot]->pending, shift);
     copy_marks(slots[slot]->in_flight, larger.slots[slot]->in_flight, shift);
     copy_marks(slots[slot]->staged, larger.slots[slot]->staged, shift);
+    copy_marks(slots[slot]->suspect, larger.slots[slot]->suspect, shift);
+    larger.slots[slot]->suspicion_count = slots[slot]->suspicion_count;
   }
 }
+
+namespace {
+
+// After power loss the smaller file may have the name back: it is not to be believed
+// then, and neither is the larger one.
+template <typename Maps>
+void name_may_be_lost(Maps& smaller, Maps& larger) {
+  const Status reason(ErrorCode::kIo, "the name of the grown bitmap was not made durable");
+  smaller.intents.distrust(reason);
+  larger.intents.distrust(reason);
+}
+
+}  // namespace
 
 Status DirtyBitmap::begin_growth(uint64_t disk_size_bytes) {
   Impl& smaller = impl();
@@ -87,7 +104,7 @@ Status DirtyBitmap::begin_growth(uint64_t disk_size_bytes) {
   assert(smaller.successor.load() == nullptr);
   auto larger = smaller.make_larger(disk_size_bytes);
   if (!larger.is_ok()) {
-    BitmapFile::remove_grown(smaller.file.path());
+    smaller.file.remove_grown();
     return larger.status();
   }
   smaller.successor.store(&adopt(std::move(larger).value()), std::memory_order_release);
@@ -107,7 +124,10 @@ Status DirtyBitmap::finish_growth() {
     give_up_growth();
     return status;
   }
+  if (larger->file.sync_has_failed()) name_may_be_lost(smaller, *larger);
+  if (smaller.intents.is_started()) larger->intents.start();
   current_.store(larger, std::memory_order_release);
+  smaller.intents.retire();
   smaller.file.close();
   failpoint("bitmap.grow.finished");
   return Status::ok();
@@ -118,12 +138,13 @@ void DirtyBitmap::give_up_growth() noexcept {
   Impl& smaller = impl();
   Impl* const larger = smaller.successor.exchange(nullptr);
   if (larger == nullptr) return;
+  larger->intents.retire();
   larger->file.close();
-  BitmapFile::remove_grown(smaller.file.path());
+  smaller.file.remove_grown();
 }
 
 Status DirtyBitmap::grow_to(uint64_t disk_size_bytes) {
-  BitmapFile::remove_grown(impl().file.path());
+  impl().file.remove_grown();
   if (disk_size_bytes == impl().disk_size_bytes) return Status::ok();
   if (Status status = begin_growth(disk_size_bytes); !status.is_ok()) return status;
   return finish_growth();

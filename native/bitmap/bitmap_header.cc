@@ -31,6 +31,8 @@ enum Field : size_t {
   kBootAt = 88,
   kSequenceAt = 104,
   kTargetsAt = 112,
+  kSuspicionCausesAt = 368,
+  kFingerprintAt = 400,
   kChecksumAt = 508,
 };
 
@@ -44,6 +46,46 @@ Uuid load_uuid(const std::byte* from) noexcept {
   return uuid;
 }
 
+// Offsets within the fingerprint.
+enum FingerprintField : size_t {
+  kStateAt = 0,
+  kSampleCountAt = 4,
+  kIdentityAt = 8,
+  kSizeAt = 32,
+  kModifiedAt = 40,
+  kSampleSeedAt = 48,
+  kSamplesAt = 56,
+};
+
+void store_fingerprint(std::byte* at, const BackingFingerprint& fingerprint) noexcept {
+  store_le<uint32_t>(at + kStateAt, static_cast<uint32_t>(fingerprint.state));
+  store_le<uint32_t>(at + kSampleCountAt, fingerprint.sample_count);
+  std::memcpy(at + kIdentityAt, fingerprint.identity.data(), fingerprint.identity.size());
+  store_le<uint64_t>(at + kSizeAt, fingerprint.size_bytes);
+  store_le<uint64_t>(at + kModifiedAt, static_cast<uint64_t>(fingerprint.modified_ns));
+  store_le<uint64_t>(at + kSampleSeedAt, fingerprint.sample_seed);
+  std::memcpy(at + kSamplesAt, fingerprint.samples.data(), fingerprint.samples.size());
+}
+
+BackingFingerprint load_fingerprint(const std::byte* at) noexcept {
+  BackingFingerprint fingerprint;
+  fingerprint.state = static_cast<BackingFingerprint::State>(load_le<uint32_t>(at + kStateAt));
+  fingerprint.sample_count = load_le<uint32_t>(at + kSampleCountAt);
+  std::memcpy(fingerprint.identity.data(), at + kIdentityAt, fingerprint.identity.size());
+  fingerprint.size_bytes = load_le<uint64_t>(at + kSizeAt);
+  fingerprint.modified_ns = static_cast<int64_t>(load_le<uint64_t>(at + kModifiedAt));
+  fingerprint.sample_seed = load_le<uint64_t>(at + kSampleSeedAt);
+  std::memcpy(fingerprint.samples.data(), at + kSamplesAt, fingerprint.samples.size());
+  return fingerprint;
+}
+
+// What it samples is read in a time that nobody waits for: a damaged count must not matter.
+bool fingerprint_holds(const std::byte* at) noexcept {
+  constexpr uint32_t kMostSamples = 1024;
+  return load_le<uint32_t>(at + kFingerprintAt + kStateAt) <= 2 &&
+         load_le<uint32_t>(at + kFingerprintAt + kSampleCountAt) <= kMostSamples;
+}
+
 // Every number of the sector that follows from disk size and granularity.
 bool numbers_hold(const std::byte* at) noexcept {
   const auto disk_size_bytes = load_le<uint64_t>(at + kDiskSizeAt);
@@ -54,7 +96,7 @@ bool numbers_hold(const std::byte* at) noexcept {
          load_le<uint64_t>(at + kMapBytesAt) == layout.map_bytes &&
          load_le<uint64_t>(at + kMapsOffsetAt) == kBitmapMapsOffsetBytes &&
          load_le<uint32_t>(at + kTargetLimitAt) == kMaxTargets &&
-         (load_le<uint32_t>(at + kFlagsAt) & ~kFlagClean) == 0;
+         (load_le<uint32_t>(at + kFlagsAt) & ~kFlagClean) == 0 && fingerprint_holds(at);
 }
 
 Status check(std::span<const std::byte> sector) {
@@ -99,7 +141,9 @@ BitmapHeader::Sector BitmapHeader::encode() const noexcept {
   store_le<uint64_t>(at + kSequenceAt, sequence);
   for (uint32_t slot = 0; slot < kMaxTargets; ++slot) {
     store_uuid(at + kTargetsAt + slot * sizeof(Uuid), targets[slot]);
+    store_le<uint16_t>(at + kSuspicionCausesAt + slot * 2, suspicion_causes[slot]);
   }
+  store_fingerprint(at + kFingerprintAt, fingerprint);
   store_le<uint32_t>(at + kChecksumAt, crc32c(at, kChecksumAt));
   return sector;
 }
@@ -117,7 +161,9 @@ Result<BitmapHeader> BitmapHeader::decode(std::span<const std::byte> sector) {
   header.sequence = load_le<uint64_t>(at + kSequenceAt);
   for (uint32_t slot = 0; slot < kMaxTargets; ++slot) {
     header.targets[slot] = load_uuid(at + kTargetsAt + slot * sizeof(Uuid));
+    header.suspicion_causes[slot] = load_le<uint16_t>(at + kSuspicionCausesAt + slot * 2);
   }
+  header.fingerprint = load_fingerprint(at + kFingerprintAt);
   return header;
 }
 

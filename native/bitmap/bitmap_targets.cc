@@ -16,9 +16,8 @@ Status cannot_add(const std::string& path, ErrorCode code, const std::string& re
 void DirtyBitmap::Impl::load_target(uint32_t slot) {
   const uint64_t offset_bytes = file.layout().slot_offset_bytes(slot);
   const uint64_t map_bytes = file.layout().map_bytes;
-  slots[slot] = std::make_unique<TargetMaps>(TargetMaps{file.map_at(offset_bytes),
-                                                        file.map_at(offset_bytes + map_bytes),
-                                                        file.map_at(offset_bytes + 2 * map_bytes)});
+  const auto map = [&](uint64_t index) { return file.map_at(offset_bytes + index * map_bytes); };
+  slots[slot] = std::make_unique<TargetMaps>(TargetMaps{map(0), map(1), map(2), map(3)});
 }
 
 // Before the target is listed, so that one that is listed has its bits.
@@ -34,7 +33,7 @@ Status DirtyBitmap::Impl::begin_target(uint32_t slot, std::span<const ByteExtent
     map.mark(blocks->first, last);
     touched.include({blocks->first / 64, last / 64 + 1});
   }
-  return touched.is_empty() ? Status::ok() : file.sync(map, touched);
+  return sync(map, touched);
 }
 
 Result<uint32_t> DirtyBitmap::add_target(const Uuid& id, std::span<const ByteExtent> pending) {
@@ -54,10 +53,11 @@ Result<uint32_t> DirtyBitmap::add_target(const Uuid& id, std::span<const ByteExt
   }
   const auto slot = static_cast<uint32_t>(free - header.targets.begin());
   header.targets[slot] = id;
+  header.suspicion_causes[slot] = 0;
   Status status = impl().begin_target(slot, pending);
   if (status.is_ok()) {
     failpoint("bitmap.add_target");
-    status = file.write_header(header);
+    status = impl().write_header(header);
   }
   if (status.is_ok()) return slot;
   impl().slots[slot].reset();
@@ -70,7 +70,7 @@ Status DirtyBitmap::remove_target(uint32_t slot) {
   BitmapHeader header = impl().file.header();
   header.targets[slot] = Uuid{};
   // First the table, durably: a target that is listed has its bits.
-  if (Status status = impl().file.write_header(header); !status.is_ok()) return status;
+  if (Status status = impl().write_header(header); !status.is_ok()) return status;
   failpoint("bitmap.remove_target");
   impl().slots[slot].reset();
   return impl().file.release_slot(slot);

@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "common/status.h"
+#include "device/backing_facts.h"
 #include "device/image_lock.h"
 #include "device/io_request.h"
 
@@ -85,6 +86,9 @@ class BlockDevice {
   // Rises each time the device lost touch with what holds its data (an upstream
   // that reconnected): what was written since the last good flush is then suspect.
   virtual uint64_t loss_count() const noexcept { return 0; }
+
+  // What tells this backing from another one, for a fingerprint. Knows nothing by default.
+  virtual Result<BackingFacts> facts() const { return BackingFacts{}; }
 
   // Before the end, from any thread: requests that something outside of the process
   // holds up (an upstream that is away) fail with ESHUTDOWN, as do all that follow.

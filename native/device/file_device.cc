@@ -117,6 +117,7 @@ class FileDevice final : public BlockDevice {
   }
   Status resize(uint64_t size_bytes) override;
   Status lock_image(ImageLockMode mode) override;
+  Result<BackingFacts> facts() const override { return probe_backing_facts(fd_.get()); }
   const DeviceTraits& traits() const noexcept override { return traits_; }
   void submit(IoRequest& request) noexcept override;
   Status query_extents(std::string_view context, uint64_t offset_bytes, uint64_t length_bytes,

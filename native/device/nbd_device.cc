@@ -30,10 +30,19 @@ DeviceTraits traits_of(const NbdExportDescription& description, bool read_only) 
   return traits;
 }
 
+// The export's name at its server's address: all that an export has of an identity.
+std::string identity_of(const NbdDeviceParameters& parameters) {
+  const std::string server = parameters.unix_path.empty()
+                                 ? parameters.host + ":" + std::to_string(parameters.port)
+                                 : parameters.unix_path;
+  return "nbd=" + server + "/" + parameters.export_name;
+}
+
 class NbdDeviceImpl final : public NbdDevice {
  public:
   NbdDeviceImpl(const NbdDeviceParameters& parameters, std::unique_ptr<NbdClientSession> session)
-      : size_bytes_(session->description().size_bytes),
+      : identity_(identity_of(parameters)),
+        size_bytes_(session->description().size_bytes),
         traits_(traits_of(session->description(), parameters.read_only)),
         loop_(std::make_shared<NbdClientLoop>(parameters, std::move(session))) {}
   ~NbdDeviceImpl() override;
@@ -47,11 +56,13 @@ class NbdDeviceImpl final : public NbdDevice {
                        size_t max_extents, std::vector<DeviceExtent>& extents) override;
   uint64_t loss_count() const noexcept override { return loop_->loss_count(); }
   void give_up() noexcept override { loop_->inbox().give_up(); }
+  Result<BackingFacts> facts() const override { return BackingFacts{identity_, 0}; }
   NbdUpstreamStatus upstream_status() const override { return loop_->status(); }
 
  private:
   bool is_inside(const IoRequest& request) const noexcept;
 
+  const std::string identity_;
   const uint64_t size_bytes_;
   const DeviceTraits traits_;
   // The thread holds it too: a completion on it may destroy the device.

@@ -1,4 +1,4 @@
-// Writes the fixture of bitmap format version 1:
+// Writes the fixture of bitmap format version 2:
 //   bitmap_fixture_tool DIRECTORY   makes clean.bitmap and unclean.bitmap there
 // Run once when a format version is made; the files are then kept for ever.
 #include <cstdio>
@@ -27,11 +27,20 @@ bool fill(DirtyBitmap& bitmap) {
   ok = ok && bitmap.take_pending(a.value()).is_ok();
   bitmap.mark_pending(a.value(), 3 * kBlock, kBlock);
   bitmap.mark_pending(b.value(), 6 * kBlock, kBlock);
+  ok = ok && bitmap.mark_suspect(a.value(), 8 * kBlock - 1, 2, SuspicionCause::kModified).is_ok();
   bitmap.mark(4 * kBlock, 2 * kBlock);
   bitmap.flip();
   ok = ok && bitmap.merge_closed().is_ok();
   bitmap.mark(999'999, 1);
-  return ok;
+  BackingFingerprint closed;
+  closed.state = BackingFingerprint::State::kClosed;
+  closed.identity.fill(0xa1);
+  closed.size_bytes = 1'000'000;
+  closed.modified_ns = 1'700'000'000'123'456'789;
+  closed.sample_seed = 0x0123456789abcdef;
+  closed.sample_count = 40;
+  closed.samples.fill(0xb2);
+  return ok && bitmap.keep_fingerprint(closed).is_ok();
 }
 
 // A boot that no reader's kernel is in.
@@ -51,6 +60,13 @@ bool write_fixture(const std::string& path, bool clean) {
   auto made = DirtyBitmap::create(path, {disk, 1'000'000, kBlock});
   if (!made.is_ok()) std::fprintf(stderr, "%s\n", made.status().message().c_str());
   if (!made.is_ok() || !fill(*made.value())) return false;
+  // The clean one with nothing marked in the intent log, the other with its one region.
+  IntentLog& log = made.value()->intents();
+  if (clean) {
+    log.cool();
+    log.make_quiet(log.cooling());
+  }
+  if (!log.finish(true).is_ok()) return false;
   if (clean && !made.value()->close().is_ok()) return false;
   return set_boot(path);
 }

@@ -17,6 +17,7 @@ using namespace tidemark::tracking_test;
 namespace {
 
 constexpr uint64_t kBlocks = 64;
+constexpr auto kLost = static_cast<SuspicionCauses>(SuspicionCause::kLostWrites);
 
 struct Held {
   Held()
@@ -227,6 +228,60 @@ TEST_CASE("what an earlier merge left in the closed map is merged before the nex
   held.disk.bitmap->flip();  // as after a checkpoint whose merge failed
   write_blocks(*held.disk.device, 2, 1, 2);
   CHECK(extents_of(*checkpoint(held.disk.device, held.slot)) == "1+2");
+}
+
+TEST_CASE("a suspect block is part of every cut, and only a commit ends the suspicion") {
+  Held held;
+  TrackedDevice& device = *held.disk.device;
+  const DirtyBitmap& bitmap = device.bitmap();
+  CHECK(device.mark_suspect(held.slot, 3 * kBlock, 1, kLost).is_ok());
+  auto capture = checkpoint(held.disk.device, held.slot);
+  CHECK(bitmap.dirty_block_count(MapId::suspect(held.slot)) == 0);
+  CHECK(bitmap.is_dirty(MapId::in_flight(held.slot), 3));
+  CHECK(device.mark_suspect(held.slot, 5 * kBlock, 1, kLost).is_ok());
+  capture->close();
+  CHECK(device.commit(held.slot).is_ok());
+  CHECK(bitmap.is_dirty(MapId::suspect(held.slot), 5));
+  CHECK(bitmap.suspicion_causes(held.slot) != 0);
+  capture = checkpoint(held.disk.device, held.slot);
+  CHECK(bitmap.is_dirty(MapId::in_flight(held.slot), 5));
+  capture->close();
+  CHECK(device.commit(held.slot).is_ok());
+  CHECK(bitmap.suspicion_causes(held.slot) == 0);
+}
+
+TEST_CASE("a comparison settles what it saw, unless a new suspicion overtook it") {
+  Held held;
+  TrackedDevice& device = *held.disk.device;
+  const DirtyBitmap& bitmap = device.bitmap();
+  const std::vector<ByteExtent> equal{{0, 2 * kBlock}};
+  const std::vector<ByteExtent> different{{2 * kBlock, kBlock}};
+  CHECK(device.mark_suspect(held.slot, 0, 3 * kBlock, kLost).is_ok());
+  const uint64_t count = device.begin_comparison(held.slot).value();
+  CHECK(device.mark_suspect(held.slot, 0, 1, kLost).is_ok());
+  CHECK_FALSE(device.settle_comparison(held.slot, count, equal, different).value());
+  CHECK(bitmap.dirty_block_count(MapId::suspect(held.slot)) == 3);
+  const uint64_t again = device.begin_comparison(held.slot).value();
+  CHECK(device.settle_comparison(held.slot, again, equal, different).value());
+  CHECK(bitmap.dirty_block_count(MapId::suspect(held.slot)) == 0);
+  CHECK(bitmap.dirty_block_count(MapId::pending(held.slot)) == 1);
+  CHECK(bitmap.is_dirty(MapId::pending(held.slot), 2));
+}
+
+TEST_CASE("what is staged and suspect is not compared but travels again") {
+  Held held;
+  TrackedDevice& device = *held.disk.device;
+  const DirtyBitmap& bitmap = device.bitmap();
+  device.mark_pending(held.slot, 7 * kBlock, 1);
+  auto capture = checkpoint(held.disk.device, held.slot);
+  capture->close();
+  CHECK(device.stage(held.slot).is_ok());
+  CHECK(device.mark_suspect(held.slot, 6 * kBlock, 3 * kBlock, kLost).is_ok());
+  CHECK(device.begin_comparison(held.slot).is_ok());
+  CHECK(bitmap.is_dirty(MapId::pending(held.slot), 7));
+  CHECK(bitmap.is_dirty(MapId::staged(held.slot), 7));
+  CHECK_FALSE(bitmap.is_dirty(MapId::suspect(held.slot), 7));
+  CHECK(bitmap.dirty_block_count(MapId::suspect(held.slot)) == 2);
 }
 
 TEST_CASE("without captures the blocks of the cut are read as they are now, and nothing is saved") {

@@ -12,7 +12,9 @@
 // not on an I/O or event-loop thread; no write ever waits for them).
 #pragma once
 
+#include <chrono>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -26,13 +28,17 @@ enum class TargetStart : uint8_t {
   kNothing,    // it holds what the disk holds
   kAllocated,  // it holds zeroes: what is not known to be zero
   kAll,        // who knows what it holds
+  kSuspect,    // it holds an earlier state, to be compared with
 };
 
 class TrackedDevice final : public BlockDevice {
  public:
   // Both are of the same size at first. The bitmap's close() stays the caller's, after
-  // the last request.
-  TrackedDevice(std::shared_ptr<BlockDevice> backing, std::shared_ptr<DirtyBitmap> bitmap);
+  // the last request and settle(). A region that is not written for one to two
+  // `quiet_interval`s becomes quiet. 0, for tests that choose the order: no thread is
+  // started; they call quiet_down().run_round() and the bitmap's intents().work().
+  TrackedDevice(std::shared_ptr<BlockDevice> backing, std::shared_ptr<DirtyBitmap> bitmap,
+                std::chrono::milliseconds quiet_interval = std::chrono::seconds(30));
   ~TrackedDevice() override;
 
   uint64_t size_bytes() const noexcept override;
@@ -67,8 +73,39 @@ class TrackedDevice final : public BlockDevice {
   Status give_back(uint32_t slot);
   Status stage(uint32_t slot);
   Status unstage(uint32_t slot);
-  void mark_pending(uint32_t slot, uint64_t offset_bytes, uint64_t length_bytes);
+  // Durable on return.
+  Status mark_pending(uint32_t slot, std::span<const ByteExtent> extents);
+  Status mark_pending(uint32_t slot, uint64_t offset_bytes, uint64_t length_bytes);
   void clear_pending(uint32_t slot, uint64_t offset_bytes, uint64_t length_bytes);
+
+  // A checkpoint makes pending what is suspect still: every cut is whole, compared
+  // or not. What becomes suspect after the cut stays so through the commit.
+  Status mark_suspect(uint32_t slot, uint64_t offset_bytes, uint64_t length_bytes,
+                      SuspicionCauses causes);
+  Status mark_all_suspect(SuspicionCauses causes);
+  // Before the content is read that is compared with the target's head. Answers what
+  // settle_comparison() wants to know. Why comparing a disk that is written to is right:
+  //  - A write marks its blocks before it is submitted, and marks do not matter to
+  //    suspicion: whatever is written after, or while, a block is read travels anyway.
+  //  - So "equal" has to be true at one instant only: from then on the marks account
+  //    for every difference to the head, until the next commit makes another head.
+  //    Cycles of a target do not overlap, so there is none before the settling.
+  //  - What is staged would replace the head's content at the next commit: it is not
+  //    compared but pending again.
+  //  - Content that was read may be lost later (an upstream without its cache): who
+  //    finds that out marks it suspect, the count changes, and nothing is settled.
+  Result<uint64_t> begin_comparison(uint32_t slot);
+  // `equal` is not suspect any more, `different` is durably pending instead. False, and
+  // nothing has changed, when blocks became suspect since begin_comparison().
+  Result<bool> settle_comparison(uint32_t slot, uint64_t suspicion_count,
+                                 std::span<const ByteExtent> equal,
+                                 std::span<const ByteExtent> different);
+
+  // Before the bitmap's close(), when nobody writes any more: flushes the backing and
+  // takes back every mark of the intent log. On an error marks stay, and after the end
+  // of this boot their regions are suspect; close() goes on all the same.
+  Status settle();
+  IntentStatus intent_status() const;
 
   // For the parts of this folder.
   class Impl;

@@ -2,8 +2,9 @@
  * What every ReplicaEndpoint does. Run it on each implementation:
  * the one in memory, the replica store, the client over the network.
  */
-import { randomUUID } from "node:crypto";
+import { createHash, randomUUID } from "node:crypto";
 import type { Test } from "tap";
+import { type BlockHashRequest, MAX_HASHED_BYTES } from "#lib/model/block-hashes.js";
 import type { DeltaHeader } from "#lib/model/delta.js";
 import type { Generation, ReplicatedVm } from "#lib/model/disk.js";
 import { type ErrorCode, TidemarkError } from "#lib/model/errors.js";
@@ -94,6 +95,12 @@ class Scene {
     };
   }
 
+  hashRequest(pointId: string, extents: readonly number[]): BlockHashRequest {
+    const { vmId } = this.vm;
+    const { generation } = this;
+    return { vmId, generation, pointId, diskIndex: 0, blockBytes: GRANULARITY, extents };
+  }
+
   commit(header: DeltaHeader, digest: string): Promise<RecoveryPoint | null> {
     const { vmId, deltaId, attempt, generation } = header;
     return this.endpoint.commit({ vmId, deltaId, attempt, generation, digest });
@@ -146,6 +153,10 @@ class Scene {
       if (found !== null) t.equal(found, value, `block ${block} of the point`);
     }
   }
+}
+
+function sha256(bytes: Uint8Array): Buffer {
+  return createHash("sha256").update(bytes).digest();
 }
 
 async function refused(
@@ -377,6 +388,52 @@ const RULES: Record<string, (t: Test, scene: Scene) => Promise<void>> = {
     await refused(t, ["TRUNCATED", "CORRUPT"], scene.endpoint.putSegment(cut));
     await scene.endpoint.putSegment(whole);
     t.ok(await scene.commit(header, deltaDigest([segment])));
+  },
+
+  "the head's blocks hash as their content, past the disk's end as zeroes": async (t, scene) => {
+    await scene.enable();
+    const first = await scene.point(null, { 1: 11, 2: 22 });
+    const second = await scene.point(first.pointId, { 2: 33, 3: 0, 63: 44 });
+    const blocks = scene.hashRequest(second.pointId, [
+      0,
+      4 * GRANULARITY,
+      63 * GRANULARITY,
+      10_000,
+    ]);
+    const expected = [0, 11, 33, 0, 44, 0].map((value) => sha256(Buffer.alloc(GRANULARITY, value)));
+    expected.push(sha256(Buffer.alloc(10_000 - 2 * GRANULARITY)));
+    t.same(Buffer.from(await scene.endpoint.blockHashes(blocks)), Buffer.concat(expected));
+    const wide = { ...blocks, blockBytes: 65536, extents: [GRANULARITY, 2 * GRANULARITY] };
+    const pair = [11, 33].map((value) => Buffer.alloc(GRANULARITY, value));
+    t.same(Buffer.from(await scene.endpoint.blockHashes(wide)), sha256(Buffer.concat(pair)));
+    t.same((await scene.endpoint.blockHashes({ ...blocks, extents: [] })).length, 0);
+  },
+
+  "blocks are hashed of the head alone, of its generation, and not without bound": async (
+    t,
+    scene,
+  ) => {
+    await scene.enable();
+    const { endpoint } = scene;
+    const first = await scene.point(null, { 1: 11 });
+    const fits = scene.hashRequest(first.pointId, [0, GRANULARITY]);
+    const second = await scene.point(first.pointId, { 1: 22 });
+    await refused(t, "PARENT_MISMATCH", endpoint.blockHashes(fits));
+    const now = { ...fits, pointId: second.pointId };
+    await refused(t, "NOT_FOUND", endpoint.blockHashes({ ...now, vmId: randomUUID() }));
+    const generation = { number: 2, id: randomUUID() };
+    await refused(t, "FENCED", endpoint.blockHashes({ ...now, generation }));
+    for (const wrong of [
+      { diskIndex: 2 },
+      { extents: [0, MAX_HASHED_BYTES + 1] },
+      { extents: [0, MAX_HASHED_BYTES], blockBytes: 512 },
+      { extents: [0] },
+      { extents: [-4096, 4096] },
+      { extents: [0.5, 4096] },
+      { blockBytes: 0 },
+    ]) {
+      await refused(t, "INVALID_ARGUMENT", endpoint.blockHashes({ ...now, ...wrong }));
+    }
   },
 
   "a delta that does not follow the head is PARENT_MISMATCH": async (t, scene) => {

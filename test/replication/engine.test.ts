@@ -1,7 +1,7 @@
 import t from "tap";
 import { TidemarkError } from "#lib/model/errors.js";
 import { Bench } from "./bench.js";
-import { GRANULARITY, SETTINGS, TARGET_ID, VM_ID } from "./simulation/scene.js";
+import { DISKS, GRANULARITY, SETTINGS, TARGET_ID, VM_ID } from "./simulation/scene.js";
 
 const unreachable = () => Promise.reject(new TidemarkError("UNREACHABLE", "the line is down"));
 
@@ -24,7 +24,7 @@ void t.test("initial replication ends in a point that equals the disks", async (
   const last = bench.of("initial-progress").at(-1);
   t.equal(last?.sentBytes, last?.totalBytes);
   t.equal((await bench.status()).lastCycle?.kind, "initial");
-  t.same(await bench.progress(), { pendingBytes: 0, inFlightBytes: 0, stagedBytes: 0 });
+  t.match(await bench.progress(), { pendingBytes: 0, inFlightBytes: 0, stagedBytes: 0 });
 });
 
 void t.test(
@@ -105,7 +105,7 @@ void t.test("T22 T23: bits stay marked until the replica acknowledged the commit
   };
   bench.writeBlock(3, 1);
   await bench.cycles(1);
-  t.same(marked, { live: false, pending: false, inFlight: true, staged: false });
+  t.match(marked, { live: false, pending: false, inFlight: true, staged: false });
   t.equal((await bench.progress()).inFlightBytes, 0);
 });
 
@@ -364,7 +364,7 @@ void t.test("closing in the middle of a cycle gives back and leaves nothing runn
   await bench.cycles(1);
   t.equal((await bench.progress()).inFlightBytes, GRANULARITY);
   await bench.engine.close();
-  t.same(await bench.progress(), {
+  t.match(await bench.progress(), {
     pendingBytes: GRANULARITY,
     inFlightBytes: 0,
     stagedBytes: 0,
@@ -397,14 +397,70 @@ void t.test("an interrupted removal never trusts bits that are gone", async (t) 
   t.same(await bench.store.list(""), []);
 });
 
-void t.test("a target whose bits are gone is an error, not a fresh start", async (t) => {
+void t.test(
+  "T12: a target whose bits are gone is compared as a whole, and what differs travels",
+  async (t) => {
+    const bench = await Bench.replicating();
+    await bench.tracker.removeTarget(TARGET_ID);
+    bench.tracker.writeUnseen(0, 3 * GRANULARITY, Buffer.alloc(GRANULARITY, 0x33));
+    await bench.crash();
+    await bench.cycles(3);
+    t.ok(await bench.isReplicaEqual());
+    t.equal(await bench.pointCount(), 2);
+    const allBytes = DISKS.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
+    const { lastHealing, suspectBytes } = await bench.status();
+    t.match(lastHealing, { causes: ["bitmap lost"], comparedBytes: allBytes });
+    t.equal(lastHealing?.differingBytes, GRANULARITY, "nothing but what differs");
+    t.equal(suspectBytes, 0);
+  },
+);
+
+void t.test("T16: suspect blocks that are as the replica has them do not travel", async (t) => {
   const bench = await Bench.replicating();
-  await bench.tracker.removeTarget(TARGET_ID);
-  await bench.crash();
-  await bench.cycles(3);
-  t.match(await bench.status(), { state: "error", lastError: { code: "NOT_FOUND" } });
+  bench.tracker.suspect(0, 0, 8 * GRANULARITY, "power loss");
+  await bench.cycles(2);
   t.equal(await bench.pointCount(), 1);
+  t.match(await bench.status(), {
+    suspectBytes: 0,
+    suspicionCauses: [],
+    lastHealing: { comparedBytes: 8 * GRANULARITY, differingBytes: 0, causes: ["power loss"] },
+  });
 });
+
+void t.test("no point is made while the replica does not answer for what is suspect", async (t) => {
+  const bench = await Bench.replicating();
+  bench.endpointParts.blockHashes = unreachable;
+  bench.tracker.writeUnseen(0, 0, Buffer.alloc(GRANULARITY, 0x77));
+  bench.tracker.suspect(0, 0, GRANULARITY, "modified while the filter was away");
+  bench.writeBlock(5, 5);
+  await bench.cycles(5);
+  t.equal(await bench.pointCount(), 1);
+  t.match(await bench.status(), { suspectBytes: GRANULARITY, health: "warning" });
+  delete bench.endpointParts.blockHashes;
+  await bench.cycles(15);
+  t.ok(await bench.isReplicaEqual());
+  t.equal(await bench.pointCount(), 2);
+});
+
+void t.test(
+  "a comparison that new suspicion overtakes again and again ends with all of it in the cut",
+  async (t) => {
+    const bench = await Bench.replicating();
+    bench.tracker.suspect(0, 0, 4 * GRANULARITY, "lost writes");
+    let asked = 0;
+    bench.endpointParts.blockHashes = async (request) => {
+      asked += 1;
+      const hashes = await bench.replica.blockHashes(request);
+      bench.tracker.writeUnseen(0, 0, Buffer.alloc(GRANULARITY, asked));
+      bench.tracker.suspect(0, 0, 1, "lost writes");
+      return hashes;
+    };
+    await bench.cycles(2);
+    t.ok(asked >= 10);
+    t.ok(await bench.isReplicaEqual());
+    t.equal(await bench.pointCount(), 2);
+  },
+);
 
 void t.test("a VM is replicated once, with settings that make sense", async (t) => {
   const bench = await Bench.replicating();

@@ -132,6 +132,7 @@ void t.test("the history keeps the last reports and counts all", async (t) => {
     pauseNs: 0,
     requestsInFlight: 0,
     lagMs: 0,
+    healing: null,
   });
   for (let sequence = 1; sequence <= 5; sequence += 1) history.add(report(sequence));
   t.same(

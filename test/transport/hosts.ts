@@ -208,6 +208,10 @@ export class HashingReplica implements PeerReplica {
     throw notOpen();
   }
 
+  blockHashes(): never {
+    throw notOpen();
+  }
+
   openStaging(): never {
     throw notOpen();
   }

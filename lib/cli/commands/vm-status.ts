@@ -51,6 +51,17 @@ function relationshipLines({ relationship }: VmStatus): string[] {
       `Last cycle: ${formatMib(last.changedBytes)} MiB changed, ${formatMib(last.sentBytes)} MiB sent, ${formatDuration(last.durationMs)}, pause ${(last.pauseNs / 1e6).toFixed(2)} ms`,
     );
   }
+  const { suspectBytes, suspicionCauses, lastHealing } = relationship;
+  if (suspectBytes > 0) {
+    lines.push(
+      `Suspect: ${formatBytes(suspectBytes)} to be compared with the replica (${suspicionCauses.join(", ")})`,
+    );
+  }
+  if (lastHealing !== null) {
+    lines.push(
+      `Compared: ${formatMib(lastHealing.comparedBytes)} MiB, of which ${formatMib(lastHealing.differingBytes)} MiB differed (${lastHealing.causes.join(", ")})`,
+    );
+  }
   for (const reason of relationship.healthReasons) lines.push(`Health: ${reason}`);
   if (error !== null) {
     const retry = error.retryAtMs === null ? "" : ` Next try at ${formatTime(error.retryAtMs)}.`;

@@ -3,6 +3,7 @@
  * JSON file that holds its blocks, and every use of a file goes through the
  * files given, so that a crash test sees it. Shares no code with native/.
  */
+import { hashContent } from "#lib/model/block-hashes.js";
 import type { LayerNative } from "#lib/replica/replica-tools.js";
 import type { DecodedRecord, RecordDecoder } from "#lib/replica/layer-segment-sink.js";
 import { TidemarkError } from "#lib/model/errors.js";
@@ -121,6 +122,10 @@ class PlainDevice implements NativeDevice {
 
   async flush(): Promise<void> {
     this.#file?.files.syncFile(this.#file.path);
+  }
+
+  async hashBlocks(extents: Float64Array, blockBytes: number): Promise<Buffer> {
+    return Buffer.from(hashContent(this.#content, [...extents], blockBytes));
   }
 
   async lockImage(): Promise<void> {

@@ -45,6 +45,7 @@ export function faultyEndpoint(
     commit: (request, s) => call(() => inner.commit(request), s),
     abandon: (vmId, deltaId, s) => call(() => inner.abandon(vmId, deltaId), s),
     points: (vmId, s) => call(() => inner.points(vmId), s),
+    blockHashes: (request, s) => call(() => inner.blockHashes(request), s),
     putSegment: (source, s) =>
       life.answer(async () => {
         await wait(world, 20);
@@ -170,7 +171,9 @@ export function faultyTracker(
     }, timedOut);
   return {
     disks: inner.disks,
-    addTarget: (id) => call(() => inner.addTarget(id)),
+    hasTarget: (id) => call(() => inner.hasTarget(id)),
+    addTarget: (id, start) => call(() => inner.addTarget(id, start)),
+    compareSuspects: (id, ask, options) => call(() => inner.compareSuspects(id, ask, options)),
     removeTarget: (id) => call(() => inner.removeTarget(id)),
     markAllocated: (id) => call(() => inner.markAllocated(id)),
     checkpoint: (id, options) => cut(() => inner.checkpoint(id, options)),

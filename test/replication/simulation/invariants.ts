@@ -42,7 +42,9 @@ export class InvariantChecker {
     const [status, record] = await Promise.all([this.#status(), this.#record()]);
     if (status === null || record === null) return;
     for (const point of await this.#replica.points(VM_ID)) this.#checkPoint(point);
-    if (record.allocationMarked) this.#checkMarks(status, record);
+    // A target that is not there has nothing to be trusted.
+    const isTracked = await this.#tracker.hasTarget(TARGET_ID);
+    if (record.allocationMarked && isTracked) this.#checkMarks(status, record);
   }
 
   async isInDoubt(): Promise<boolean> {
@@ -53,13 +55,15 @@ export class InvariantChecker {
   async isSettled(): Promise<boolean> {
     const [status, record] = await Promise.all([this.#status(), this.#record()]);
     if (!record?.allocationMarked || !status?.head) return false;
-    const { pendingBytes, inFlightBytes, stagedBytes } = await this.#tracker.progress(TARGET_ID);
+    if (!(await this.#tracker.hasTarget(TARGET_ID))) return false;
+    const progress = await this.#tracker.progress(TARGET_ID);
+    const { pendingBytes, inFlightBytes, stagedBytes, suspectBytes } = progress;
     return (
       record.state === "replicating" &&
       record.inDoubt === null &&
       record.stagingSessionId === null &&
       record.headPointId === status.head.pointId &&
-      pendingBytes + inFlightBytes + stagedBytes === 0
+      pendingBytes + inFlightBytes + stagedBytes + suspectBytes === 0
     );
   }
 
@@ -116,7 +120,7 @@ export class InvariantChecker {
       const staged = this.#replica.stagedContentOf(VM_ID, diskIndex);
       for (let block = 0; block * granularityBytes < sizeBytes; block += 1) {
         const marks = this.#tracker.marksOf(TARGET_ID, diskIndex, block);
-        if (marks.live || marks.pending || marks.inFlight) continue;
+        if (marks.live || marks.pending || marks.inFlight || marks.suspect) continue;
         if (marks.staged && !isStagingKnown) continue;
         const from = block * granularityBytes;
         const range = [from, from + granularityBytes] as const;

@@ -2,6 +2,7 @@
  * The engine with one rule taken out, by wrapping a seam: for each of them the
  * simulation has to find a violation, else it proves nothing.
  */
+import { hashContent } from "#lib/model/block-hashes.js";
 import type { RelationshipRecord } from "#lib/model/relationship.js";
 import type { ReplicaEndpoint, ReplicaVmStatus } from "#lib/model/replica-endpoint.js";
 import type { StateStore } from "#lib/model/state-store.js";
@@ -15,6 +16,7 @@ export interface Seams {
   readonly store: StateStore;
   readonly tracker: VmTracker;
   readonly diskContent: (diskIndex: number) => Uint8Array;
+  readonly contentAt: (pointId: string, diskIndex: number) => Uint8Array;
   /** Some time passes. */
   readonly pause: () => Promise<void>;
 }
@@ -163,6 +165,42 @@ export const SABOTAGES = {
         return seams.endpoint.openDelta(plain, signal);
       },
     }),
+  }),
+
+  "the replica's hashes are taken from this side": (seams) => ({
+    ...seams,
+    endpoint: override(seams.endpoint, {
+      blockHashes: async ({ diskIndex, extents, blockBytes }) =>
+        hashContent(seams.diskContent(diskIndex), extents, blockBytes),
+    }),
+  }),
+
+  "a comparison is with another point than the head": (seams) => ({
+    ...seams,
+    endpoint: override(seams.endpoint, {
+      blockHashes: async (request, signal) => {
+        const points = await seams.endpoint.points(request.vmId, signal);
+        const older = points.at(-2)?.pointId ?? request.pointId;
+        const content = seams.contentAt(older, request.diskIndex);
+        return hashContent(content, request.extents, request.blockBytes);
+      },
+    }),
+  }),
+
+  "suspicion after the cut does not stop the commit": (seams) => ({
+    ...seams,
+    tracker: withChanges(seams.tracker, (changes) => ({
+      ...bound(changes),
+      brokenReason: () => {
+        const reason = changes.brokenReason();
+        return reason?.includes("suspect") === true ? null : reason;
+      },
+    })),
+  }),
+
+  "a target that has lost its bits starts without them": (seams) => ({
+    ...seams,
+    tracker: override(seams.tracker, { addTarget: (id) => seams.tracker.addTarget(id) }),
   }),
 
   "allocated blocks are not marked": (seams) => ({

@@ -16,7 +16,7 @@ import { faultyEndpoint, faultyStore, faultyTracker, type Weather } from "./faul
 import { Incarnation } from "./incarnation.js";
 import { InvariantChecker, Violation } from "./invariants.js";
 import { Random } from "./random.js";
-import { DISKS, GRANULARITY, SETTINGS, VM_ID } from "./scene.js";
+import { DISKS, GRANULARITY, SETTINGS, TARGET_ID, VM_ID } from "./scene.js";
 import { type Sabotage, sabotage } from "./sabotage.js";
 import { settle, VirtualClock } from "./virtual-clock.js";
 
@@ -117,6 +117,7 @@ class Simulation {
       tracker: this.#tracker,
       pause: () => this.#clock.sleep(this.#random.below(500)),
       diskContent: (diskIndex) => this.#tracker.contentOf(diskIndex),
+      contentAt: (pointId, diskIndex) => this.#replica.contentOf(VM_ID, pointId, diskIndex),
     });
     const { life } = this;
     const onCut = (changes: TargetChanges) => this.#checker.noteCut(changes.cut);
@@ -136,6 +137,9 @@ class Simulation {
   #onEvent(event: ReplicationEvent): void {
     if (this.life.isDead) return;
     if (event.type === "cycle") this.#count(event.report.pointId === null ? "empty" : "point");
+    if (event.type === "healing") {
+      this.#count(event.report.differingBytes === 0 ? "compared" : "healed");
+    }
     if (event.type !== "error") return;
     this.#count(event.error.code);
     const { code, message } = event.error;
@@ -144,6 +148,34 @@ class Simulation {
 
   #count(name: string): void {
     this.happened[name] = (this.happened[name] ?? 0) + 1;
+  }
+
+  /** Changed by somebody else, or lost by the storage; what notices that tells the tracker at once. */
+  async #changeUnseen(): Promise<void> {
+    this.#count("unseen change");
+    const diskIndex = this.#random.below(DISKS.length);
+    const size = DISKS[diskIndex]?.sizeBytes ?? 0;
+    const begin = this.#random.below(size);
+    const length = 1 + this.#random.below(size - begin);
+    if (this.#random.chance(0.5)) await this.#bringBack(diskIndex, begin, length);
+    for (let change = this.#random.below(4); change > 0; change -= 1) {
+      const offset = begin + this.#random.below(length);
+      const data = Buffer.alloc(1 + this.#random.below(begin + length - offset), this.#counter);
+      this.#tracker.writeUnseen(diskIndex, offset, data);
+      this.#counter += 1;
+    }
+    this.#tracker.suspect(diskIndex, begin, length, "lost writes");
+  }
+
+  /** Content that the disk had at a recovery point: writes that were lost, or a backup's. */
+  async #bringBack(diskIndex: number, begin: number, length: number): Promise<void> {
+    const points = await this.#replica.points(VM_ID).catch(() => []);
+    const point = this.#random.chance(0.5)
+      ? points.at(-1)
+      : points[this.#random.below(points.length)];
+    if (point === undefined) return;
+    const content = this.#replica.contentOf(VM_ID, point.pointId, diskIndex);
+    this.#tracker.writeUnseen(diskIndex, begin, content.subarray(begin, begin + length));
   }
 
   #write(): void {
@@ -165,7 +197,9 @@ class Simulation {
     else if (dice < 20) this.#crashReplica();
     else if (dice < 22) this.#loseStaging();
     else if (dice < 26) this.#suspendAndResume();
-    else if (dice < 40) this.#weather.isReplicaDown = !this.#weather.isReplicaDown;
+    else if (dice < 34) await this.#changeUnseen();
+    else if (dice < 36) await this.#loseBitmap();
+    else if (dice < 50) this.#weather.isReplicaDown = !this.#weather.isReplicaDown;
     else if (this.#weather.isReplicaDown && dice < 90) this.#weather.isReplicaDown = false;
   }
 
@@ -174,6 +208,17 @@ class Simulation {
     this.#count("crash of the primary");
     this.life.kill();
     this.#tracker.crash();
+    this.#engine = this.#newEngine();
+    await this.#engine.start();
+  }
+
+  /** The process died, its bitmap is gone, and somebody wrote to the disks. */
+  async #loseBitmap(): Promise<void> {
+    this.#count("bitmap lost");
+    this.life.kill();
+    this.#tracker.crash();
+    await this.#tracker.removeTarget(TARGET_ID);
+    if (this.#random.chance(0.5)) await this.#changeUnseen();
     this.#engine = this.#newEngine();
     await this.#engine.start();
   }
@@ -227,9 +272,15 @@ class Simulation {
   async #calmDown(): Promise<void> {
     Object.assign(this.#weather, CALM);
     this.#engine.resume(VM_ID).catch(() => {});
-    const calmFromMs = this.#clock.monotonicMs();
+    let calmFromMs = this.#clock.monotonicMs();
     await settle();
     while (!(await this.#checker.isSettled())) {
+      // A dead process's note of a suspension may arrive even now.
+      if ((await this.#engine.status(VM_ID)).state === "suspended") {
+        this.#engine.resume(VM_ID).catch(() => {});
+        calmFromMs = this.#clock.monotonicMs();
+        await settle();
+      }
       if (!this.#clock.step() || this.#clock.monotonicMs() > calmFromMs + 200_000) {
         const status = await this.#engine.status(VM_ID);
         this.#checker.fail(`stuck: ${JSON.stringify(status)}`);

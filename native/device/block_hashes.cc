@@ -1,0 +1,67 @@
+#include "device/block_hashes.h"
+
+#include <algorithm>
+
+#include "common/sha256.h"
+#include "device/sync_io.h"
+
+namespace tidemark {
+
+namespace {
+
+constexpr uint64_t kPieceBytes = 1 << 20;
+
+uint64_t rounded(uint64_t bytes, uint64_t unit) noexcept {
+  return (bytes + unit - 1) / unit * unit;
+}
+
+// A device may take whole blocks only, and the range need not be made of them.
+Status read_padded(BlockDevice& device, uint64_t offset_bytes, std::span<std::byte> into) {
+  const uint64_t size_bytes = device.size_bytes();
+  const uint64_t inside_bytes =
+      offset_bytes < size_bytes ? std::min<uint64_t>(into.size(), size_bytes - offset_bytes) : 0;
+  std::fill(into.begin() + static_cast<std::ptrdiff_t>(inside_bytes), into.end(), std::byte{0});
+  if (inside_bytes == 0) return Status::ok();
+  const uint64_t unit = device.traits().minimum_block_bytes;
+  const uint64_t skipped_bytes = offset_bytes % unit;
+  const uint64_t wide_bytes = rounded(skipped_bytes + inside_bytes, unit);
+  if (skipped_bytes == 0 && wide_bytes == inside_bytes) {
+    return read_sync(device, offset_bytes, into.first(inside_bytes));
+  }
+  std::vector<std::byte> wide(std::min(wide_bytes, size_bytes - (offset_bytes - skipped_bytes)));
+  Status status = read_sync(device, offset_bytes - skipped_bytes, wide);
+  if (!status.is_ok()) return status;
+  std::copy_n(wide.begin() + static_cast<std::ptrdiff_t>(skipped_bytes), inside_bytes,
+              into.begin());
+  return Status::ok();
+}
+
+void append_hashes(std::span<const std::byte> content, uint64_t block_bytes,
+                   std::vector<std::byte>& hashes) {
+  for (uint64_t from = 0; from < content.size(); from += block_bytes) {
+    const Sha256 digest =
+        sha256(content.subspan(from, std::min<uint64_t>(block_bytes, content.size() - from)));
+    hashes.insert(hashes.end(), digest.begin(), digest.end());
+  }
+}
+
+}  // namespace
+
+Result<std::vector<std::byte>> hash_blocks(BlockDevice& device, std::span<const HashExtent> extents,
+                                           uint64_t block_bytes) {
+  std::vector<std::byte> hashes;
+  std::vector<std::byte> buffer(std::max(block_bytes, kPieceBytes / block_bytes * block_bytes));
+  for (const HashExtent& extent : extents) {
+    for (uint64_t done = 0; done < extent.length_bytes;) {
+      const uint64_t length = std::min<uint64_t>(buffer.size(), extent.length_bytes - done);
+      const std::span<std::byte> content(buffer.data(), length);
+      Status status = read_padded(device, extent.offset_bytes + done, content);
+      if (!status.is_ok()) return status;
+      append_hashes(content, block_bytes, hashes);
+      done += length;
+    }
+  }
+  return hashes;
+}
+
+}  // namespace tidemark
