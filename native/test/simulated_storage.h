@@ -72,6 +72,11 @@ class SimulatedStorage final : public BitmapStorage {
     return boot;
   }
 
+  uint64_t boot_number() const { return boot_; }
+  // As if the machine that lost its cache had said it was the same boot: what a
+  // bitmap then trusts is what it made durable itself.
+  void set_boot_number(uint64_t boot) { boot_ = boot; }
+
   bool exists(const std::string& path) const { return names_.count(path) != 0; }
   size_t name_count() const { return names_.size(); }
 
@@ -86,9 +91,17 @@ class SimulatedStorage final : public BitmapStorage {
     return count;
   }
 
+  // Equal for two storages of which the same may be left. Without the first page of
+  // a file (what counts up there would make all differ), but for the live index.
+  std::string state_key() const {
+    std::string key;
+    for (const auto& [name, inode] : names_) key += name + ':' + inode->pages.state_key() + ';';
+    return key + std::to_string(journal_.size());
+  }
+
   std::unique_ptr<SimulatedStorage> after_process_crash() const;
   // Under Loss::kSubset page n of all unsynced ones keeps its newest content where
-  // bit n mod 64 of `subset` is set, and of the names all are kept for an odd one.
+  // bit n mod 63 of `subset` is set; names are kept where bit 63 is.
   std::unique_ptr<SimulatedStorage> after_power_loss(Loss loss, uint64_t subset,
                                                      Random& random) const;
 
@@ -272,7 +285,7 @@ inline std::unique_ptr<SimulatedStorage> SimulatedStorage::after_process_crash()
     Names copied;
     for (const auto& [name, inode] : names) {
       InodePtr& own = copies[inode.get()];
-      if (own == nullptr) own = std::make_shared<Inode>(Inode{inode->pages, false});
+      if (own == nullptr) own = std::make_shared<Inode>(Inode{SimulatedPages(inode->pages), false});
       own->pages.observe();
       copied[name] = own;
     }
@@ -292,12 +305,12 @@ inline std::unique_ptr<SimulatedStorage> SimulatedStorage::after_power_loss(Loss
   if (loss == Loss::kTorn && !journal_.empty()) {
     const size_t choice = random() % (journal_.size() + 1);
     if (choice > 0) names = &journal_[choice - 1];
-  } else if (loss == Loss::kSubset && (subset & 1) != 0) {
+  } else if (loss == Loss::kSubset && (subset >> 63) != 0) {
     names = &names_;
   }
   size_t page_base = 0;
   for (const auto& [name, inode] : *names) {
-    const auto keep = [&](size_t n) { return ((subset >> ((page_base + n) % 64)) & 1) != 0; };
+    const auto keep = [&](size_t n) { return ((subset >> ((page_base + n) % 63)) & 1) != 0; };
     inode->pages.observe();
     auto survivor =
         std::make_shared<Inode>(Inode{inode->pages.after_power_loss(loss, keep, random), false});
