@@ -15,7 +15,8 @@ export interface FioJob {
 /** Where fio sends its requests: an NBD server, or a file by one system call a request. */
 export type FioTarget = { readonly uri: string } | { readonly path: string };
 
-export interface FioResult {
+/** What a load found out, whichever client made it. */
+export interface LoadResult {
   readonly requestCount: number;
   readonly iops: number;
   readonly mibPerSecond: number;
@@ -74,7 +75,7 @@ const output = z.object({
 });
 
 /** fio's NBD engine prints lines of its own before the JSON. */
-export function parseFio(text: string): FioResult {
+export function parseFio(text: string): LoadResult {
   const parsed = output.safeParse(JSON.parse(text.slice(text.indexOf("{\n"))));
   const job = parsed.success ? parsed.data.jobs[0] : undefined;
   if (job === undefined) throw new BenchError("Cannot understand what fio printed.");
@@ -103,7 +104,7 @@ export async function runFio(
   seconds: number,
   directory: string,
   scope: Scope,
-): Promise<FioResult> {
+): Promise<LoadResult> {
   const command = fioCommand(job, target, sizeBytes, seconds);
   return parseFio(await scope.run(command, { cwd: directory }));
 }

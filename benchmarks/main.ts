@@ -16,7 +16,7 @@ import { makeDirectory, Place } from "./scratch.js";
 import { bitmap } from "./workloads/bitmap.js";
 import { cycle } from "./workloads/cycle.js";
 import { device } from "./workloads/device.js";
-import { nbd, nbdCold, nbdDirect, nbdTcp } from "./workloads/nbd.js";
+import { nbd, nbdBatch, nbdCold, nbdDirect, nbdTcp } from "./workloads/nbd.js";
 import { pairs } from "./workloads/pairs.js";
 import { tracking } from "./workloads/tracking.js";
 
@@ -25,6 +25,7 @@ const WORKLOADS: readonly Workload[] = [
   device,
   nbd,
   nbdTcp,
+  nbdBatch,
   nbdCold,
   nbdDirect,
   pairs,

@@ -1,8 +1,9 @@
 import { open } from "node:fs/promises";
 import { type Access, accessName, WARM } from "./access.js";
 import { cpuSecondsOf } from "./cpu-time.js";
-import { type FioJob, type FioResult, jobName, runFio } from "./fio.js";
+import { type FioJob, jobName, type LoadResult, runFio } from "./fio.js";
 import type { BenchContext, Measurement, Metric, Scratch, Trial } from "./model.js";
+import { FIO, type NbdClient } from "./nbd-client.js";
 import type { Scope } from "./scope.js";
 import { makeDirectory } from "./scratch.js";
 import { type ServerKind, startServer } from "./servers.js";
@@ -16,14 +17,15 @@ export const NBD_METRICS: readonly Metric[] = [
   { key: "serverCpu", title: "server CPU s/M requests", better: "lower", digits: 2 },
 ];
 
-/** One server, started afresh, under one fio job. */
+/** One server, started afresh, under one load. */
 export function nbdTrial(
   job: FioJob,
   kind: ServerKind,
   context: BenchContext,
   access: Access = WARM,
+  client: NbdClient = FIO,
 ): Trial {
-  const caseName = jobName(job) + accessName(access);
+  const caseName = jobName(job) + accessName(access) + client.caseSuffix;
   return {
     name: `${caseName} ${kind.subject}`,
     caseName,
@@ -33,7 +35,8 @@ export function nbdTrial(
       const server = await startServer(kind, path, access, directory, scope);
       const before = await cpuSecondsOf(server.program.pid);
       const { seconds } = context.sizing;
-      const result = await runFio(job, { uri: server.uri }, sizeBytes, seconds, directory, scope);
+      const place = { uri: server.uri, sizeBytes, directory };
+      const result = await client.run(job, place, seconds, scope);
       const spent = (await cpuSecondsOf(server.program.pid)) - before;
       const serverCpu = (spent / result.requestCount) * 1e6;
       return [measurement(caseName, kind.subject, result, { serverCpu })];
@@ -84,7 +87,7 @@ async function readAll({ path, sizeBytes }: Scratch, signal: AbortSignal): Promi
 function measurement(
   caseName: string,
   subject: string,
-  result: FioResult,
+  result: LoadResult,
   more: Readonly<Record<string, number>>,
 ): Measurement {
   const { requestCount: _count, ...values } = result;

@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { Access } from "./access.js";
 import { BenchError } from "./bench-error.js";
+import { nativeTool } from "./native-tool.js";
 import { isInstalled, type Program } from "./program.js";
 import type { Scope } from "./scope.js";
 
@@ -98,6 +99,20 @@ export const PEERS: readonly ServerKind[] = [
     ],
   },
 ];
+
+/**
+ * No disk behind it, and nothing done that a server could leave out: what a client can reach at
+ * most. Null when its program is not built.
+ */
+export function serverWithoutDisk(): ServerKind | null {
+  const tool = nativeTool("nbd_no_disk_tool");
+  if (tool === null) return null;
+  return {
+    subject: "no disk",
+    needs: tool,
+    command: ({ listen }) => [tool, "port" in listen ? String(listen.port) : listen.socketPath],
+  };
+}
 
 /** Splits the peers into those that are here and a line for each that is not. */
 export function installedPeers(): { readonly peers: ServerKind[]; readonly skipped: string[] } {

@@ -1,9 +1,17 @@
 import { type Access, WARM } from "../access.js";
 import { type FioJob, jobName } from "../fio.js";
 import type { BenchContext, Derived, Plan, Row, Trial, Workload } from "../model.js";
+import { batchingClient, FIO, type NbdClient } from "../nbd-client.js";
+import { nativeTool } from "../native-tool.js";
 import { NBD_METRICS, nbdTrial, rawTrial } from "../nbd-trial.js";
 import { isInstalled } from "../program.js";
-import { installedPeers, type ServerKind, trackedServer, UNTRACKED } from "../servers.js";
+import {
+  installedPeers,
+  type ServerKind,
+  serverWithoutDisk,
+  trackedServer,
+  UNTRACKED,
+} from "../servers.js";
 
 const PEER_NAMES = ["qemu-nbd", "nbdkit"] as const;
 const SMALL_BYTES = 4096;
@@ -48,21 +56,33 @@ function groupOf(
   servers: readonly ServerKind[],
   context: BenchContext,
   access: Access,
+  client: NbdClient,
 ): Trial[] {
-  const trials = servers.map((server) => nbdTrial(job, server, context, access));
-  const isComparable = access === WARM && job.writesPerFlush === undefined;
   const isSerial = job.queueDepth === 1 && job.connections === 1;
-  return isComparable && isSerial ? [...trials, rawTrial(job, context)] : trials;
+  const isBare = access.cache === "warm" && job.writesPerFlush === undefined;
+  const withoutDisk = isBare && !isSerial && job.blockBytes === SMALL_BYTES && serverWithoutDisk();
+  const all = withoutDisk ? [...servers, withoutDisk] : servers;
+  const trials = all.map((server) => nbdTrial(job, server, context, access, client));
+  return isBare && access === WARM && isSerial ? [...trials, rawTrial(job, context)] : trials;
 }
 
-function plan(jobs: readonly FioJob[], access: Access, context: BenchContext): Plan {
+function fioPlan(jobs: readonly FioJob[], access: Access, context: BenchContext): Plan {
   if (!isInstalled("fio")) return { groups: [], rounds: 0, skipped: ["fio is not installed"] };
+  return plan(jobs, [access], context, FIO);
+}
+
+function plan(
+  jobs: readonly FioJob[],
+  accesses: readonly Access[],
+  context: BenchContext,
+  client: NbdClient,
+): Plan {
   const { peers, skipped } = installedPeers();
   const servers = [trackedServer(), UNTRACKED, ...peers];
   const { isQuick, rounds } = context.sizing;
   const groups = jobs
     .filter((job) => !isQuick || QUICK_JOBS.has(jobName(job)))
-    .map((job) => groupOf(job, servers, context, access))
+    .flatMap((job) => accesses.map((access) => groupOf(job, servers, context, access, client)))
     .filter((group) => isWanted(group, context));
   return { groups, rounds, skipped };
 }
@@ -98,7 +118,7 @@ function nbdWorkload(
     summary,
     metrics: NBD_METRICS,
     peerRatio: { metric: "iops", peers: PEER_NAMES },
-    plan: (context) => Promise.resolve(plan(jobs, access, context)),
+    plan: (context) => Promise.resolve(fioPlan(jobs, access, context)),
     derive: addedLatency,
   };
 }
@@ -110,12 +130,31 @@ export const nbd = nbdWorkload(
   WARM,
 );
 
+const WARM_TCP: Access = { transport: "tcp", cache: "warm" };
+
 export const nbdTcp = nbdWorkload(
   "nbd-tcp",
   "the same over TCP on loopback",
   [...allJobs(), ...FLUSHING_JOBS],
-  { transport: "tcp", cache: "warm" },
+  WARM_TCP,
 );
+
+/** Where fio costs more than the servers do, it says little about them. */
+export const nbdBatch: Workload = {
+  name: "nbd-batch",
+  summary: "4 KiB requests, the page cache warm, by a client that costs next to nothing",
+  metrics: NBD_METRICS,
+  peerRatio: { metric: "iops", peers: PEER_NAMES },
+  plan: (context) => {
+    const tool = nativeTool("nbd_load_tool");
+    if (tool === null) {
+      const skipped = ["nbd-batch: its client is not built; that takes cmake and ninja"];
+      return Promise.resolve({ groups: [], rounds: 0, skipped });
+    }
+    const jobs = allJobs().filter((job) => job.blockBytes === SMALL_BYTES && job.queueDepth > 1);
+    return Promise.resolve(plan(jobs, [WARM, WARM_TCP], context, batchingClient(tool)));
+  },
+};
 
 export const nbdCold = nbdWorkload(
   "nbd-cold",

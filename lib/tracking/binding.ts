@@ -62,7 +62,7 @@ export interface NativeFaultDevice extends NativeDevice {
 
 export type IoOp = "read" | "write" | "flush" | "trim" | "writeZeroes" | "cache";
 
-export type MapKind = "live" | "pending" | "inFlight" | "staged";
+export type MapKind = "live" | "pending" | "inFlight" | "staged" | "suspect";
 
 export interface NativeTarget {
   readonly id: string;
@@ -70,6 +70,7 @@ export interface NativeTarget {
   readonly pendingBlocks: number;
   readonly inFlightBlocks: number;
   readonly stagedBlocks: number;
+  readonly suspectBlocks: number;
 }
 
 export interface NativeTrackedDevice extends NativeDevice {

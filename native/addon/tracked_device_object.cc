@@ -16,6 +16,7 @@ MapId map_argument(const Napi::CallbackInfo& info, size_t index, uint32_t slot) 
   if (name == "pending") return MapId::pending(slot);
   if (name == "inFlight") return MapId::in_flight(slot);
   if (name == "staged") return MapId::staged(slot);
+  if (name == "suspect") return MapId::suspect(slot);
   throw to_js_error(info.Env(),
                     Status(ErrorCode::kInvalidArgument, "Cannot use " + name + ": no such map."));
 }
@@ -78,6 +79,7 @@ Napi::Object to_js_target(Napi::Env env, const DirtyBitmap& bitmap,
   object.Set("pendingBlocks", count(MapId::pending(target.slot)));
   object.Set("inFlightBlocks", count(MapId::in_flight(target.slot)));
   object.Set("stagedBlocks", count(MapId::staged(target.slot)));
+  object.Set("suspectBlocks", count(MapId::suspect(target.slot)));
   return object;
 }
 

@@ -47,7 +47,7 @@ class BitmapFile {
   Status allocate_slot(uint32_t slot);
   Status release_slot(uint32_t slot);
 
-  // The map of format version 1 at this place of the file.
+  // The map at this place of the file.
   BlockMap map_at(uint64_t offset_bytes) const;
   // Makes these words of a map durable.
   Status sync(const BlockMap& map, WordRange words);

@@ -76,6 +76,8 @@ void DirtyBitmap::Impl::copy_marks_to(Impl& larger) noexcept {
     copy_marks(slots[slot]->pending, larger.slots[slot]->pending, shift);
     copy_marks(slots[slot]->in_flight, larger.slots[slot]->in_flight, shift);
     copy_marks(slots[slot]->staged, larger.slots[slot]->staged, shift);
+    copy_marks(slots[slot]->suspect, larger.slots[slot]->suspect, shift);
+    larger.slots[slot]->suspicion_count = slots[slot]->suspicion_count;
   }
 }
 

@@ -31,6 +31,7 @@ enum Field : size_t {
   kBootAt = 88,
   kSequenceAt = 104,
   kTargetsAt = 112,
+  kSuspicionCausesAt = 368,
   kChecksumAt = 508,
 };
 
@@ -99,6 +100,7 @@ BitmapHeader::Sector BitmapHeader::encode() const noexcept {
   store_le<uint64_t>(at + kSequenceAt, sequence);
   for (uint32_t slot = 0; slot < kMaxTargets; ++slot) {
     store_uuid(at + kTargetsAt + slot * sizeof(Uuid), targets[slot]);
+    store_le<uint16_t>(at + kSuspicionCausesAt + slot * 2, suspicion_causes[slot]);
   }
   store_le<uint32_t>(at + kChecksumAt, crc32c(at, kChecksumAt));
   return sector;
@@ -117,6 +119,7 @@ Result<BitmapHeader> BitmapHeader::decode(std::span<const std::byte> sector) {
   header.sequence = load_le<uint64_t>(at + kSequenceAt);
   for (uint32_t slot = 0; slot < kMaxTargets; ++slot) {
     header.targets[slot] = load_uuid(at + kTargetsAt + slot * sizeof(Uuid));
+    header.suspicion_causes[slot] = load_le<uint16_t>(at + kSuspicionCausesAt + slot * 2);
   }
   return header;
 }

@@ -13,12 +13,13 @@
 #include <span>
 
 #include "bitmap/dirty_bitmap.h"
+#include "bitmap/suspicion.h"
 #include "common/status.h"
 #include "common/uuid.h"
 
 namespace tidemark {
 
-inline constexpr uint32_t kBitmapFormatVersion = 1;
+inline constexpr uint32_t kBitmapFormatVersion = 2;
 inline constexpr size_t kBitmapHeaderBytes = 512;
 
 struct BitmapHeader {
@@ -32,6 +33,7 @@ struct BitmapHeader {
   Uuid boot;                              // of the kernel that wrote this sector; nil: unknown
   uint64_t sequence = 0;                  // counts the writes of this sector
   std::array<Uuid, kMaxTargets> targets;  // nil: the slot is free
+  std::array<SuspicionCauses, kMaxTargets> suspicion_causes{};
 
   Sector encode() const noexcept;
 

@@ -1,4 +1,4 @@
-// Where things lie in a bitmap file of format version 1 (docs/formats/bitmap.md).
+// Where things lie in a bitmap file of format version 2 (docs/formats/bitmap.md).
 // A value type, computed from the disk's size and the granularity alone.
 #pragma once
 
@@ -12,7 +12,7 @@ namespace tidemark {
 inline constexpr uint64_t kBitmapPageBytes = 4096;
 inline constexpr uint64_t kBitmapMapsOffsetBytes = 256 << 10;  // before it: header, reserved area
 inline constexpr uint32_t kLiveMaps = 2;
-inline constexpr uint32_t kMapsPerTarget = 3;
+inline constexpr uint32_t kMapsPerTarget = 4;
 
 struct BitmapLayout {
   uint64_t block_count;
@@ -35,7 +35,7 @@ struct BitmapLayout {
   uint64_t live_offset_bytes(uint32_t index) const noexcept {
     return kBitmapMapsOffsetBytes + index * map_bytes;
   }
-  // Pending, in-flight and staged follow one another.
+  // Pending, in-flight, staged and suspect follow one another.
   uint64_t slot_offset_bytes(uint32_t slot) const noexcept {
     return live_offset_bytes(kLiveMaps) + slot * slot_bytes();
   }

@@ -46,7 +46,7 @@ Status DirtyBitmap::Impl::load() {
     if (file.header().targets[slot].is_nil()) continue;
     load_target(slot);
     TargetMaps& maps = *slots[slot];
-    for (BlockMap* map : {&maps.pending, &maps.in_flight, &maps.staged}) {
+    for (BlockMap* map : {&maps.pending, &maps.in_flight, &maps.staged, &maps.suspect}) {
       holds = map->load_summary() && holds;
     }
   }

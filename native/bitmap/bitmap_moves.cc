@@ -52,8 +52,7 @@ Status DirtyBitmap::Impl::move_first(BlockMap& source, BlockMap& destination, ui
   while (max_blocks > 0) {
     const auto run = source.next_run(from, max_blocks);
     if (!run) break;
-    destination.mark(run->first, run->first + run->count - 1);
-    touched.include({run->first / 64, (run->first + run->count - 1) / 64 + 1});
+    touched.include(destination.mark_anew(run->first, run->first + run->count - 1));
     runs.push_back(*run);
     from = run->first + run->count;
     max_blocks -= run->count;

@@ -16,9 +16,8 @@ Status cannot_add(const std::string& path, ErrorCode code, const std::string& re
 void DirtyBitmap::Impl::load_target(uint32_t slot) {
   const uint64_t offset_bytes = file.layout().slot_offset_bytes(slot);
   const uint64_t map_bytes = file.layout().map_bytes;
-  slots[slot] = std::make_unique<TargetMaps>(TargetMaps{file.map_at(offset_bytes),
-                                                        file.map_at(offset_bytes + map_bytes),
-                                                        file.map_at(offset_bytes + 2 * map_bytes)});
+  const auto map = [&](uint64_t index) { return file.map_at(offset_bytes + index * map_bytes); };
+  slots[slot] = std::make_unique<TargetMaps>(TargetMaps{map(0), map(1), map(2), map(3)});
 }
 
 // Before the target is listed, so that one that is listed has its bits.
@@ -54,6 +53,7 @@ Result<uint32_t> DirtyBitmap::add_target(const Uuid& id, std::span<const ByteExt
   }
   const auto slot = static_cast<uint32_t>(free - header.targets.begin());
   header.targets[slot] = id;
+  header.suspicion_causes[slot] = 0;
   Status status = impl().begin_target(slot, pending);
   if (status.is_ok()) {
     failpoint("bitmap.add_target");

@@ -33,6 +33,16 @@ void BlockMap::set_word(uint64_t word, uint64_t mask) noexcept {
   std::atomic_ref(words_[word]).fetch_or(mask, std::memory_order_release);
 }
 
+WordRange BlockMap::mark_anew(uint64_t first, uint64_t last) noexcept {
+  const WordRange words{first / 64, last / 64 + 1};
+  uint64_t mask = UINT64_MAX << (first % 64);
+  for (uint64_t word = words.first; word < words.end; ++word, mask = UINT64_MAX) {
+    if (word == last / 64) mask &= UINT64_MAX >> (63 - last % 64);
+    set_word(word, mask);
+  }
+  return words;
+}
+
 bool BlockMap::is_line_zero(uint64_t line) const noexcept {
   uint64_t any = 0;
   for (uint64_t i = 0; i < kWordsPerLine; ++i) any |= load(line * kWordsPerLine + i);

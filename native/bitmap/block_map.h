@@ -66,6 +66,9 @@ class BlockMap {
     }
     mark_word(last_word, mask & (UINT64_MAX >> (63 - last % 64)));
   }
+  // Writes the words even where they hold the bits: a page whose earlier write-back
+  // failed is dirty again. For a destination that is synced next.
+  WordRange mark_anew(uint64_t first, uint64_t last) noexcept;
   void mark_all() noexcept { mark(0, block_count_ - 1); }
   void clear(uint64_t first, uint64_t last) noexcept;
   void clear_all() noexcept;
@@ -79,8 +82,7 @@ class BlockMap {
   std::optional<BlockRun> next_run(uint64_t from, uint64_t max_blocks) const noexcept;
 
   // Sets what is set here in `destination` too, and answers which of its words
-  // that touched. Words are written even where they hold the bits already: a
-  // page whose earlier write-back failed is dirty again and gets its second try.
+  // that touched. Words are written even where they hold the bits, see mark_anew().
   WordRange merge_into(BlockMap& destination) const noexcept;
 
   const uint64_t* words() const noexcept { return words_; }

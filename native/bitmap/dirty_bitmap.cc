@@ -23,7 +23,8 @@ const BlockMap* DirtyBitmap::Impl::find(MapId map) noexcept {
   const TargetMaps* maps = maps_of(map.slot);
   if (maps == nullptr) return nullptr;
   if (map.kind == MapId::Kind::kPending) return &maps->pending;
-  return map.kind == MapId::Kind::kInFlight ? &maps->in_flight : &maps->staged;
+  if (map.kind == MapId::Kind::kInFlight) return &maps->in_flight;
+  return map.kind == MapId::Kind::kStaged ? &maps->staged : &maps->suspect;
 }
 
 std::optional<BlockRun> DirtyBitmap::Impl::touched_blocks(uint64_t offset_bytes,
@@ -33,6 +34,18 @@ std::optional<BlockRun> DirtyBitmap::Impl::touched_blocks(uint64_t offset_bytes,
       offset_bytes + std::min(length_bytes, disk_size_bytes - offset_bytes) - 1;
   const uint64_t first = offset_bytes >> granularity_shift;
   return BlockRun{first, (last_byte >> granularity_shift) - first + 1};
+}
+
+std::optional<BlockRun> DirtyBitmap::Impl::covered_blocks(uint64_t offset_bytes,
+                                                          uint64_t length_bytes) const noexcept {
+  if (offset_bytes >= disk_size_bytes) return std::nullopt;
+  const uint64_t end_bytes = offset_bytes + std::min(length_bytes, disk_size_bytes - offset_bytes);
+  const uint64_t skipped = offset_bytes != 0;
+  const uint64_t first = ((offset_bytes - skipped) >> granularity_shift) + skipped;
+  const bool ends_disk = end_bytes == disk_size_bytes;
+  const uint64_t end = ends_disk ? file.layout().block_count : end_bytes >> granularity_shift;
+  if (first >= end) return std::nullopt;
+  return BlockRun{first, end - first};
 }
 
 DirtyBitmap::DirtyBitmap(std::unique_ptr<Impl> impl) { current_ = &adopt(std::move(impl)); }
@@ -73,14 +86,8 @@ void DirtyBitmap::clear_pending(uint32_t slot, uint64_t offset_bytes,
                                 uint64_t length_bytes) noexcept {
   Impl::TargetMaps* maps = impl().maps_of(slot);
   assert(maps != nullptr);
-  const uint64_t size_bytes = impl().disk_size_bytes;
-  if (maps == nullptr || offset_bytes >= size_bytes) return;
-  const uint64_t end_bytes = offset_bytes + std::min(length_bytes, size_bytes - offset_bytes);
-  const uint32_t shift = impl().granularity_shift;
-  const uint64_t first = ((offset_bytes - (offset_bytes != 0)) >> shift) + (offset_bytes != 0);
-  // The last block may be partial: it lies inside when the disk's end does.
-  const uint64_t end = end_bytes == size_bytes ? block_count() : end_bytes >> shift;
-  if (first < end) maps->pending.clear(first, end - 1);
+  const auto blocks = impl().covered_blocks(offset_bytes, length_bytes);
+  if (maps && blocks) maps->pending.clear(blocks->first, blocks->first + blocks->count - 1);
 }
 
 bool DirtyBitmap::is_dirty(MapId map, uint64_t block_index) const noexcept {

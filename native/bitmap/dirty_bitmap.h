@@ -3,7 +3,7 @@
 //
 // Representation. One file: a 4 KiB header page and a reserved area, then maps
 // of equal length, one bit a block, each starting on a page: live 0, live 1, then for each target
-// slot pending, in-flight and staged. The file is sized for all slots; the
+// slot pending, in-flight, staged and suspect. The file is sized for all slots; the
 // pages of the header, the live maps and the slots in use are allocated, so
 // that a full file system is met when a target is added and never as SIGBUS
 // under a guest's write. A summary (one bit for each 64-byte line of a map) is
@@ -17,6 +17,12 @@
 // it to pending, stage() moves it to staged (the replica holds it in a staging
 // session; a later commit drops both). Every move sets the destination and makes
 // it durable before it clears the source: a bit is always set somewhere.
+//
+// Suspect is the fourth map of a target: blocks of which nobody knows whether the
+// target has them (the disk was changed out of sight, or marks of it were lost).
+// Suspect is never clean: whoever asks what a target lacks takes it as well.
+// Comparing with the replica settles a block: clear_suspect() when equal,
+// suspect_to_pending() when not.
 //
 // Growth. A larger disk gets a new file beside the old one, with coarser blocks
 // when one map would exceed kMaxMapBytes. While it is filled every mark goes to
@@ -38,6 +44,7 @@
 #include <vector>
 
 #include "bitmap/bitmap_storage.h"
+#include "bitmap/suspicion.h"
 #include "common/status.h"
 #include "common/uuid.h"
 
@@ -52,15 +59,18 @@ uint32_t default_granularity_bytes(uint64_t disk_size_bytes) noexcept;
 
 // Which map: a value type, e.g. MapId::pending(slot).
 struct MapId {
-  enum class Kind : uint8_t { kLive, kClosed, kPending, kInFlight, kStaged };
+  enum class Kind : uint8_t { kLive, kClosed, kPending, kInFlight, kStaged, kSuspect };
   Kind kind = Kind::kLive;
   uint32_t slot = 0;
 
   static constexpr MapId live() { return {Kind::kLive, 0}; }
-  static constexpr MapId closed() { return {Kind::kClosed, 0}; }  // the live map that is not current
+  static constexpr MapId closed() {
+    return {Kind::kClosed, 0};
+  }  // the live map that is not current
   static constexpr MapId pending(uint32_t slot) { return {Kind::kPending, slot}; }
   static constexpr MapId in_flight(uint32_t slot) { return {Kind::kInFlight, slot}; }
   static constexpr MapId staged(uint32_t slot) { return {Kind::kStaged, slot}; }
+  static constexpr MapId suspect(uint32_t slot) { return {Kind::kSuspect, slot}; }
 };
 
 struct ByteExtent {
@@ -91,7 +101,7 @@ class DirtyBitmap {
   // kInUse (another process or object holds it). The nil UUID stands for
   // whichever disk the file names. After an unclean end
   // opened_clean() is false and pending := pending | in-flight | live was done
-  // for each target (staged stays). Was that end on another boot, marks may be
+  // for each target (staged and suspect stay). Was that end on another boot, marks may be
   // lost with the page cache: then every block of every target is pending.
   // The closed map is empty after any open. A disk that is larger than the map
   // has grown: what lies past the map's end is pending for every target.
@@ -131,16 +141,32 @@ class DirtyBitmap {
   // -- Moves --------------------------------------------------------------
   // One that fails (kIo) has cleared nothing and may be called again. After a
   // failed merge_closed() the closed map is not empty: no flip until it succeeds.
-  void flip() noexcept;                 // only under a closed gate, closed map empty
-  Status merge_closed();                // closed -> pending of every target; none: -> live
+  void flip() noexcept;   // only under a closed gate, closed map empty
+  Status merge_closed();  // closed -> pending of every target; none: -> live
   // pending -> in-flight: the first blocks up to `max_bytes`, at least one.
   Status take_pending(uint32_t slot, uint64_t max_bytes = UINT64_MAX);
-  Status give_back(uint32_t slot);      // in-flight -> pending
-  Status stage(uint32_t slot);          // in-flight -> staged
-  Status unstage(uint32_t slot);        // staged -> pending
-  Status commit(uint32_t slot);         // drops in-flight and staged
+  Status give_back(uint32_t slot);  // in-flight -> pending
+  Status stage(uint32_t slot);      // in-flight -> staged
+  Status unstage(uint32_t slot);    // staged -> pending
+  Status commit(uint32_t slot);     // drops in-flight and staged
   // Clears the blocks that lie wholly inside (rounds in) from the pending map.
   void clear_pending(uint32_t slot, uint64_t offset_bytes, uint64_t length_bytes) noexcept;
+
+  // -- Suspicion ----------------------------------------------------------
+  // Rounds out; durable on return. On failure the bits are set all the same.
+  Status mark_suspect(uint32_t slot, uint64_t offset_bytes, uint64_t length_bytes,
+                      SuspicionCause cause);
+  Status mark_all_suspect(SuspicionCause cause);  // of every target
+  // Rounds in. Only for what was read since `suspicion_count()` last changed, and
+  // compared equal with the target's head.
+  void clear_suspect(uint32_t slot, uint64_t offset_bytes, uint64_t length_bytes) noexcept;
+  // Of the range, rounded out: what is suspect there is durably pending before it is not.
+  Status suspect_to_pending(uint32_t slot, uint64_t offset_bytes, uint64_t length_bytes);
+  // Forgets the causes, once no block is suspect (else kInUse).
+  Status end_suspicion(uint32_t slot);
+  SuspicionCauses suspicion_causes(uint32_t slot) const noexcept;
+  // Changes with every mark_suspect(): a comparison that began before one proves nothing.
+  uint64_t suspicion_count(uint32_t slot) const noexcept;
 
   // -- Growth -------------------------------------------------------------
   // Makes the larger map's file, all of the new area pending; from here on marks

@@ -1,7 +1,7 @@
 // DirtyBitmap's state, shared by its translation units: reading and marking
-// (dirty_bitmap.cc), the life of a bit (bitmap_moves.cc), targets
-// (bitmap_targets.cc), opening and closing (bitmap_lifecycle.cc), growing
-// (bitmap_growth.cc).
+// (dirty_bitmap.cc), the life of a bit (bitmap_moves.cc), suspicion
+// (bitmap_suspicion.cc), targets (bitmap_targets.cc), opening and closing (bitmap_lifecycle.cc),
+// growing (bitmap_growth.cc).
 #pragma once
 
 #include <array>
@@ -23,6 +23,8 @@ class DirtyBitmap::Impl {
     BlockMap pending;
     BlockMap in_flight;
     BlockMap staged;
+    BlockMap suspect;
+    uint64_t suspicion_count = 0;  // calls of mark_suspect() since the open
   };
 
   Impl(BitmapFile bitmap_file, bool was_clean);
@@ -42,6 +44,10 @@ class DirtyBitmap::Impl {
   std::optional<BlockRun> touched_blocks(uint64_t offset_bytes,
                                          uint64_t length_bytes) const noexcept;
 
+  // Those that lie wholly inside; a partial last one does when the disk's end does.
+  std::optional<BlockRun> covered_blocks(uint64_t offset_bytes,
+                                         uint64_t length_bytes) const noexcept;
+
   // kClosed after close(), kNotFound for a slot without target.
   Status check_usable(uint32_t slot) const;
   Status move(BlockMap& source, std::span<BlockMap* const> destinations,
@@ -51,6 +57,7 @@ class DirtyBitmap::Impl {
   // target they wait in the current live map.
   std::vector<BlockMap*> merge_destinations() noexcept;
 
+  Status note_cause(uint32_t slot, SuspicionCause cause);
   void load_target(uint32_t slot);
   // The larger maps' state: its file exists, only the new area is marked.
   Result<std::unique_ptr<Impl>> make_larger(uint64_t larger_size_bytes) const;

@@ -8,6 +8,15 @@
 
 namespace tidemark {
 
+namespace {
+
+// A disk that gets a client's whole queue at once answers it at once, and is idle
+// while the client takes the answers. In groups its work, ours and the client's
+// overlap, for a system call a group (docs/performance.md has the numbers).
+constexpr unsigned kGroupEntries = 8;
+
+}  // namespace
+
 std::unique_ptr<LoopRing> LoopRing::create() {
   assert(current_ == nullptr);
   UniqueFd event_fd(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
@@ -31,7 +40,10 @@ LoopRing::~LoopRing() {
   current_ = nullptr;
 }
 
-void LoopRing::submit(IoTask& task) noexcept { queue_->prepare(task); }
+void LoopRing::submit(IoTask& task) noexcept {
+  queue_->prepare(task);
+  if (queue_->prepared_count() >= kGroupEntries) queue_->submit();
+}
 
 // What ends at once is finished here, and may submit again.
 void LoopRing::flush() noexcept {

@@ -2,8 +2,8 @@
 //
 // While it lives, what that thread submits to a FileDevice whose engine is
 // io_uring goes through here instead of the engine's thread: given to the kernel
-// together at the end of a round of the loop, finished by the loop itself. That
-// saves two hand-offs between threads for each request.
+// in groups, the last at the end of a round of the loop, and finished by the loop
+// itself. That saves two hand-offs between threads for each request.
 //
 //   a round:  wait for fd() and the loop's other descriptors
 //             reap()           when fd() is readable

@@ -32,7 +32,8 @@ class RingQueue {
   void prepare(IoTask& task) noexcept;
   // A read of the descriptor whose completion reap() reports by its answer.
   void prepare_wakeup(int fd, uint64_t& value) noexcept;
-  bool has_prepared() noexcept { return ::io_uring_sq_ready(&ring_) > 0; }
+  unsigned prepared_count() noexcept { return ::io_uring_sq_ready(&ring_); }
+  bool has_prepared() noexcept { return prepared_count() > 0; }
   uint32_t in_flight_count() const noexcept { return in_flight_count_; }
 
   void submit() noexcept { ::io_uring_submit(&ring_); }

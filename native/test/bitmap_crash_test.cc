@@ -34,6 +34,7 @@ class Journal {
     bitmap.mark(block * kBlock, 1);
     marked_[block] = true;
   }
+  void note(uint64_t block) { marked_[block] = true; }
   bool is_marked(uint64_t block) const { return marked_[block]; }
 
  private:
@@ -68,7 +69,8 @@ uint64_t lost_block_count(const DirtyBitmap& bitmap, const Journal& journal) {
   for (const auto& target : bitmap.targets()) {
     for (uint64_t block = 0; block < kBlocks; ++block) {
       const bool set = bitmap.is_dirty(MapId::pending(target.slot), block) ||
-                       bitmap.is_dirty(MapId::staged(target.slot), block);
+                       bitmap.is_dirty(MapId::staged(target.slot), block) ||
+                       bitmap.is_dirty(MapId::suspect(target.slot), block);
       lost += journal.is_marked(block) && !set;
     }
   }
@@ -92,6 +94,14 @@ void whole_cycle(DirtyBitmap& bitmap, uint32_t slot, Journal& journal, std::mt19
   (void)bitmap.stage(slot);
   (void)bitmap.unstage(slot);
   mark_some(bitmap, journal, random);
+  for (int i = 0; i < 20; ++i) {
+    const uint64_t block = random() % kBlocks;
+    for (const auto& target : bitmap.targets()) {
+      (void)bitmap.mark_suspect(target.slot, block * kBlock, 1, SuspicionCause::kModified);
+    }
+    journal.note(block);
+  }
+  (void)bitmap.suspect_to_pending(slot, kSize / 4, kSize / 2);
 }
 
 std::string two_target_file(const TempDirectory& directory) {
@@ -106,7 +116,8 @@ std::string two_target_file(const TempDirectory& directory) {
 
 TEST_CASE("no bit is lost when the process is killed at any move, five times each") {
   for (const char* name : {"bitmap.flip", "bitmap.merge", "bitmap.take", "bitmap.give_back",
-                           "bitmap.stage", "bitmap.unstage", "bitmap.recover", "bitmap.close"}) {
+                           "bitmap.stage", "bitmap.unstage", "bitmap.suspect",
+                           "bitmap.suspect_to_pending", "bitmap.recover", "bitmap.close"}) {
     CAPTURE(name);
     TempDirectory directory;
     Journal journal;
@@ -201,10 +212,10 @@ void growing(DirtyBitmap& bitmap, Journal& journal, std::mt19937_64& random) {
 
 TEST_CASE("T11: no bit is lost when the process is killed at any step of a growth") {
   // The last passage is that of the second growth.
-  for (const char* name : {"bitmap.create:1", "bitmap.grow.begun:1", "bitmap.grow.merged:1",
-                           "bitmap.grow.renamed:1", "bitmap.grow.finished:1", "bitmap.create:2",
-                           "bitmap.grow.begun:2", "bitmap.grow.merged:2", "bitmap.grow.renamed:2",
-                           "bitmap.grow.finished:2"}) {
+  for (const char* name :
+       {"bitmap.create:1", "bitmap.grow.begun:1", "bitmap.grow.merged:1", "bitmap.grow.renamed:1",
+        "bitmap.grow.finished:1", "bitmap.create:2", "bitmap.grow.begun:2", "bitmap.grow.merged:2",
+        "bitmap.grow.renamed:2", "bitmap.grow.finished:2"}) {
     CAPTURE(name);
     TempDirectory directory;
     Journal journal;

@@ -10,7 +10,7 @@ using namespace tidemark;
 namespace {
 
 constexpr uint64_t kSize = 100 * 4096 + 7;
-constexpr uint64_t kFileBytes = (256 << 10) + 50 * 4096;
+constexpr uint64_t kFileBytes = (256 << 10) + 66 * 4096;
 
 // A closed bitmap with a target, one block dirty.
 std::string intact_file(const TempDirectory& directory) {
@@ -22,6 +22,24 @@ std::string intact_file(const TempDirectory& directory) {
   return path;
 }
 
+std::filesystem::path fixture_path(const std::string& folder, const std::string& name) {
+  return std::filesystem::path(__FILE__).parent_path().parent_path().parent_path() / "test" /
+         "fixtures" / "formats" / folder / name;
+}
+
+std::string copy_of_fixture(const TempDirectory& directory, const std::string& folder,
+                            const std::string& name) {
+  const std::string path = directory.file("b");
+  std::filesystem::copy_file(fixture_path(folder, name), path);
+  std::filesystem::permissions(path, std::filesystem::perms::owner_all);
+  return path;
+}
+
+std::string bytes_of(const std::filesystem::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
 struct NamedField {
   const char* name;
   uint64_t offset_bytes;
@@ -30,11 +48,12 @@ struct NamedField {
 
 // The table of docs/formats/bitmap.md; the last two are outside of the checksum.
 constexpr NamedField kFields[] = {
-    {"magic", 0, 8},        {"version", 8, 4},       {"flags", 12, 4},       {"disk", 16, 16},
-    {"disk size", 32, 8},   {"block count", 40, 8},  {"map bytes", 48, 8},   {"maps offset", 56, 8},
-    {"granularity", 64, 4}, {"target limit", 68, 4}, {"lineage", 72, 16},    {"boot", 88, 16},
-    {"sequence", 104, 8},   {"targets", 112, 256},   {"reserved", 368, 140}, {"checksum", 508, 4},
-    {"live index", 512, 8},
+    {"magic", 0, 8},         {"version", 8, 4},      {"flags", 12, 4},
+    {"disk", 16, 16},        {"disk size", 32, 8},   {"block count", 40, 8},
+    {"map bytes", 48, 8},    {"maps offset", 56, 8}, {"granularity", 64, 4},
+    {"target limit", 68, 4}, {"lineage", 72, 16},    {"boot", 88, 16},
+    {"sequence", 104, 8},    {"targets", 112, 256},  {"suspicion causes", 368, 32},
+    {"reserved", 400, 108},  {"checksum", 508, 4},   {"live index", 512, 8},
 };
 
 }  // namespace
@@ -90,7 +109,17 @@ TEST_CASE("an unknown version is refused with both versions named") {
   const Status status = DirtyBitmap::open(path, kDisk, kSize).status();
   CHECK(status.code() == ErrorCode::kVersion);
   CHECK(status.message().find("version 7") != std::string::npos);
-  CHECK(status.message().find("version 1") != std::string::npos);
+  CHECK(status.message().find("version 2") != std::string::npos);
+}
+
+TEST_CASE("a bitmap of format version 1 is refused with both versions named, untouched") {
+  TempDirectory directory;
+  const std::string path = copy_of_fixture(directory, "bitmap-v1", "clean.bitmap");
+  const Status status = DirtyBitmap::open(path, kDisk, 1'000'000).status();
+  CHECK(status.code() == ErrorCode::kVersion);
+  CHECK(status.message().find("version 1,") != std::string::npos);
+  CHECK(status.message().find("version 2") != std::string::npos);
+  CHECK(bytes_of(path) == bytes_of(fixture_path("bitmap-v1", "clean.bitmap")));
 }
 
 TEST_CASE("impossible numbers are refused even under a checksum that holds") {
@@ -134,7 +163,7 @@ TEST_CASE("T10: a map with a bit past the last block is refused as corrupt") {
   TempDirectory directory;
   // Block 101 is the first past the end; 32767 the last that a page can hold.
   for (const uint64_t block : {101, 127, 128, 512, 32767}) {
-    for (const uint64_t map_index : {0, 1, 2, 3, 4}) {
+    for (const uint64_t map_index : {0, 1, 2, 3, 4, 5}) {
       const std::string path = intact_file(directory);
       const uint8_t byte = static_cast<uint8_t>(1U << (block % 8));
       write_at(path, (256 << 10) + map_index * 4096 + block / 8, &byte, 1);
@@ -152,20 +181,21 @@ TEST_CASE("every refusal says which file, why, and what to do") {
   CHECK(message.find("compare the whole disk") != std::string::npos);
 }
 
-TEST_CASE("a bitmap of format version 1 from the past opens with all its content") {
-  const auto fixture = std::filesystem::path(__FILE__).parent_path().parent_path().parent_path() /
-                       "test" / "fixtures" / "formats" / "bitmap-v1";
+TEST_CASE("a bitmap of format version 2 from the past opens with all its content") {
   for (const bool clean : {true, false}) {
     TempDirectory directory;
-    const std::string path = directory.file("b");
-    std::filesystem::copy_file(fixture / (clean ? "clean.bitmap" : "unclean.bitmap"), path);
-    std::filesystem::permissions(path, std::filesystem::perms::owner_all);
+    const std::string path =
+        copy_of_fixture(directory, "bitmap-v2", clean ? "clean.bitmap" : "unclean.bitmap");
     auto bitmap = open_bitmap(path, 1'000'000);
     CHECK(bitmap->opened_clean() == clean);
     CHECK(bitmap->granularity_bytes() == 8192);
     CHECK(bitmap->find_target(kReplicaA) == 0);
     CHECK(bitmap->find_target(kReplicaB) == 1);
     CHECK(blocks_of(*bitmap, MapId::staged(1)) == std::set<uint64_t>{0, 64});
+    CHECK(blocks_of(*bitmap, MapId::suspect(0)) == std::set<uint64_t>{7, 8});
+    CHECK(blocks_of(*bitmap, MapId::suspect(1)).empty());
+    CHECK(bitmap->suspicion_causes(0) == static_cast<SuspicionCauses>(SuspicionCause::kModified));
+    CHECK(bitmap->suspicion_causes(1) == 0);
     if (clean) {
       CHECK(blocks_of(*bitmap, MapId::live()) == std::set<uint64_t>{122});
       CHECK(blocks_of(*bitmap, MapId::pending(0)) == std::set<uint64_t>{3, 4, 5});

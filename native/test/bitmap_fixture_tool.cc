@@ -1,4 +1,4 @@
-// Writes the fixture of bitmap format version 1:
+// Writes the fixture of bitmap format version 2:
 //   bitmap_fixture_tool DIRECTORY   makes clean.bitmap and unclean.bitmap there
 // Run once when a format version is made; the files are then kept for ever.
 #include <cstdio>
@@ -27,6 +27,7 @@ bool fill(DirtyBitmap& bitmap) {
   ok = ok && bitmap.take_pending(a.value()).is_ok();
   bitmap.mark_pending(a.value(), 3 * kBlock, kBlock);
   bitmap.mark_pending(b.value(), 6 * kBlock, kBlock);
+  ok = ok && bitmap.mark_suspect(a.value(), 8 * kBlock - 1, 2, SuspicionCause::kModified).is_ok();
   bitmap.mark(4 * kBlock, 2 * kBlock);
   bitmap.flip();
   ok = ok && bitmap.merge_closed().is_ok();

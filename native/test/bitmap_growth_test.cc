@@ -41,6 +41,7 @@ std::string make_scene(const TempDirectory& directory, uint64_t size_bytes,
   bitmap->mark_pending(a, 2 * uint64_t{granularity_bytes}, 1);
   bitmap->mark_pending(b, 3 * uint64_t{granularity_bytes}, 1);
   bitmap->mark(4 * uint64_t{granularity_bytes}, 1);
+  require_ok(bitmap->mark_suspect(b, 5 * uint64_t{granularity_bytes}, 1, SuspicionCause::kOrdered));
   require_ok(bitmap->close());
   return path;
 }
@@ -66,12 +67,17 @@ TEST_CASE("T11: each map keeps its bits, and the new area is pending for every t
       CHECK(blocks_of(*bitmap, MapId::pending(1)) == joined(range(3, 4), grown));
       CHECK(blocks_of(*bitmap, MapId::in_flight(1)).empty());
       CHECK(blocks_of(*bitmap, MapId::live()) == range(4, 5));
+      CHECK(blocks_of(*bitmap, MapId::suspect(0)).empty());
+      CHECK(blocks_of(*bitmap, MapId::suspect(1)) == range(5, 6));
+      CHECK(bitmap->suspicion_count(1) == 0);  // counts from the open
       CHECK(directory.entry_count() == 1);
       require_ok(bitmap->close());
       auto again = open_bitmap(path, size + growth);
       CHECK(again->opened_clean());
       CHECK(blocks_of(*again, MapId::pending(1)) == joined(range(3, 4), grown));
       CHECK(blocks_of(*again, MapId::live()) == range(4, 5));
+      CHECK(blocks_of(*again, MapId::suspect(1)) == range(5, 6));
+      CHECK(again->suspicion_causes(1) == SuspicionCauses(SuspicionCause::kOrdered));
     }
   }
 }
@@ -85,6 +91,7 @@ TEST_CASE("T10: a disk that outgrows its map gets coarser blocks, and each mark 
   bitmap->mark_pending(slot, 5 * kBlock, 1);
   bitmap->mark_pending(slot, 1000 * kBlock, 3 * kBlock);
   bitmap->mark(kLargest - 1, 1);
+  require_ok(bitmap->mark_suspect(slot, 7 * kBlock, 1, SuspicionCause::kModified));
   grow(*bitmap, kLargest + 1);
   CHECK(bitmap->granularity_bytes() == 2 * kBlock);
   CHECK(bitmap->block_count() == kLargest / (2 * kBlock) + 1);
@@ -95,6 +102,9 @@ TEST_CASE("T10: a disk that outgrows its map gets coarser blocks, and each mark 
   }
   CHECK(bitmap->dirty_block_count(MapId::live()) == 1);
   CHECK(bitmap->is_dirty(MapId::live(), bitmap->block_count() - 2));
+  CHECK(bitmap->dirty_block_count(MapId::suspect(slot)) == 1);
+  CHECK(bitmap->is_dirty(MapId::suspect(slot), 3));
+  CHECK(bitmap->suspicion_count(slot) == 1);  // of a comparison that spans the growth
 }
 
 TEST_CASE("T11: a disk that grew while its bitmap was closed has its new area pending") {

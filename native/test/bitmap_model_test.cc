@@ -26,7 +26,7 @@ void move_all(Bits& from, Bits& into) {
 struct Model {
   struct Slot {
     Uuid id;
-    Bits pending, in_flight, staged;
+    Bits pending, in_flight, staged, suspect;
   };
 
   Model(uint64_t disk_size_bytes, uint64_t granularity_bytes)
@@ -98,7 +98,7 @@ std::string difference(const DirtyBitmap& bitmap, MapId map, const Bits& expecte
   return text.str();
 }
 
-enum class Fault { kNone, kLosesSomeMarks, kClearsOutward, kForgetsGiveBack };
+enum class Fault { kNone, kLosesSomeMarks, kClearsOutward, kForgetsGiveBack, kForgetsSuspects };
 
 struct Shape {
   uint64_t disk_size_bytes;
@@ -164,6 +164,7 @@ class Run {
       found += check("pending", MapId::pending(index), slot.pending);
       found += check("in-flight", MapId::in_flight(index), slot.in_flight);
       found += check("staged", MapId::staged(index), slot.staged);
+      found += check("suspect", MapId::suspect(index), slot.suspect);
     }
     return found;
   }
@@ -178,7 +179,8 @@ class Run {
     auto at = model_.slots.begin();
     std::advance(at, static_cast<long>(below(model_.slots.size())));
     if (roll < 51) return remove(at->first);
-    return roll < 70 ? edit_pending(at->first, at->second) : move(at->first, at->second);
+    if (roll < 62) return edit_pending(at->first, at->second);
+    return roll < 70 ? suspect(at->first, at->second) : move(at->first, at->second);
   }
 
   std::string mark() {
@@ -202,7 +204,8 @@ class Run {
     const Uuid id = Uuid::random();
     const auto slot = bitmap_->add_target(id);
     if (slot.is_ok()) {
-      model_.slots[slot.value()] = {id, model_.empty(), model_.empty(), model_.empty()};
+      model_.slots[slot.value()] = {id, model_.empty(), model_.empty(), model_.empty(),
+                                    model_.empty()};
     } else {
       CHECK(slot.status().code() == ErrorCode::kLimitReached);
       CHECK(model_.slots.size() == kMaxTargets);
@@ -227,6 +230,35 @@ class Run {
     bitmap_->clear_pending(index, offset, length + slack);
     model_.clear(slot.pending, offset, length);
     return "clear_pending";
+  }
+
+  std::string suspect(uint32_t index, Model::Slot& slot) {
+    const auto [offset, length] = range();
+    switch (below(4)) {
+      case 0:
+      case 1:
+        require_ok(bitmap_->mark_suspect(index, offset, length, SuspicionCause::kModified));
+        model_.mark(slot.suspect, offset, length);
+        return "mark_suspect";
+      case 2:
+        bitmap_->clear_suspect(index, offset, length);
+        model_.clear(slot.suspect, offset, length);
+        return "clear_suspect";
+      default: {
+        if (fault_ == Fault::kForgetsSuspects) {
+          bitmap_->clear_suspect(index, offset / 4096 * 4096, length);
+        } else {
+          require_ok(bitmap_->suspect_to_pending(index, offset, length));
+        }
+        Bits settled = model_.empty();
+        model_.mark(settled, offset, length);
+        for (size_t i = 0; i < settled.size(); ++i) {
+          slot.pending[i] = slot.pending[i] || (settled[i] && slot.suspect[i]);
+          slot.suspect[i] = slot.suspect[i] && !settled[i];
+        }
+        return "suspect_to_pending";
+      }
+    }
   }
 
   std::string move(uint32_t index, Model::Slot& slot) {
@@ -304,10 +336,10 @@ TEST_CASE("the bitmap and a naive model agree over random operations, sizes and 
 
 TEST_CASE("the comparison with the model notices planted faults") {
   const Shape shape{512 * 4096 + 1, 4096};
-  for (const Fault fault :
-       {Fault::kLosesSomeMarks, Fault::kClearsOutward, Fault::kForgetsGiveBack}) {
+  for (const Fault fault : {Fault::kLosesSomeMarks, Fault::kClearsOutward, Fault::kForgetsGiveBack,
+                            Fault::kForgetsSuspects}) {
     int noticed = 0;
-    for (uint64_t seed = 1; seed <= 5; ++seed) noticed += Run(shape, seed, fault)(250) != "";
+    for (uint64_t seed = 1; seed <= 5; ++seed) noticed += Run(shape, seed, fault)(2000) != "";
     CHECK(noticed == 5);
   }
 }

@@ -75,7 +75,7 @@ bool is_durable(const std::string& path, uint64_t map_index, uint64_t block) {
   return set;
 }
 
-constexpr uint64_t kPendingA = 2, kInFlightA = 3, kStagedA = 4, kPendingB = 5;
+constexpr uint64_t kPendingA = 2, kInFlightA = 3, kStagedA = 4, kSuspectA = 5, kPendingB = 6;
 
 }  // namespace
 
@@ -108,6 +108,28 @@ TEST_CASE("every move makes its destination durable, of every target") {
     require_ok(bitmap->take_pending(0));
     require_ok(bitmap->commit(0));
   }
+}
+
+TEST_CASE(
+    "suspicion is durable on return, and a suspect block is durably pending before it is not") {
+  TempDirectory directory;
+  const std::string path = directory.file("b");
+  auto bitmap = create_bitmap(path, kSize);
+  const uint32_t slot = add_target(*bitmap, kReplicaA);
+  storage = {};
+  require_ok(bitmap->mark_suspect(slot, 70'000 * kBlock, 1, SuspicionCause::kLostWrites));
+  CHECK(is_durable(path, kSuspectA, 70'000));
+  storage.fails = true;
+  CHECK(bitmap->suspect_to_pending(slot, 70'000 * kBlock, 1).code() == ErrorCode::kIo);
+  CHECK(bitmap->is_dirty(MapId::suspect(slot), 70'000));
+  storage = {};
+  require_ok(bitmap->suspect_to_pending(slot, 70'000 * kBlock, 1));
+  CHECK(is_durable(path, kPendingA, 70'000));
+  CHECK_FALSE(bitmap->is_dirty(MapId::suspect(slot), 70'000));
+  storage.fails = true;
+  CHECK(bitmap->mark_suspect(slot, 0, 1, SuspicionCause::kOrdered).code() == ErrorCode::kIo);
+  CHECK(bitmap->is_dirty(MapId::suspect(slot), 0));
+  storage = {};
 }
 
 TEST_CASE("recovery after an unclean end makes the pending maps durable") {

@@ -229,6 +229,38 @@ TEST_CASE("what an earlier merge left in the closed map is merged before the nex
   CHECK(extents_of(*checkpoint(held.disk.device, held.slot)) == "1+2");
 }
 
+TEST_CASE("a suspect block is part of every cut, and only a commit ends the suspicion") {
+  Held held;
+  TrackedDevice& device = *held.disk.device;
+  const DirtyBitmap& bitmap = device.bitmap();
+  CHECK(device.mark_suspect(held.slot, 3 * kBlock, 1, SuspicionCause::kLostWrites).is_ok());
+  auto capture = checkpoint(held.disk.device, held.slot);
+  CHECK(bitmap.dirty_block_count(MapId::suspect(held.slot)) == 0);
+  CHECK(bitmap.is_dirty(MapId::in_flight(held.slot), 3));
+  CHECK(device.mark_suspect(held.slot, 5 * kBlock, 1, SuspicionCause::kOrdered).is_ok());
+  capture->close();
+  CHECK(device.commit(held.slot).is_ok());
+  CHECK(bitmap.is_dirty(MapId::suspect(held.slot), 5));
+  CHECK(bitmap.suspicion_causes(held.slot) != 0);
+  capture = checkpoint(held.disk.device, held.slot);
+  CHECK(bitmap.is_dirty(MapId::in_flight(held.slot), 5));
+  capture->close();
+  CHECK(device.commit(held.slot).is_ok());
+  CHECK(bitmap.suspicion_causes(held.slot) == 0);
+}
+
+TEST_CASE("a comparison that a new suspicion overtook clears nothing") {
+  Held held;
+  TrackedDevice& device = *held.disk.device;
+  CHECK(device.mark_suspect(held.slot, 0, 2 * kBlock, SuspicionCause::kLostWrites).is_ok());
+  const uint64_t count = device.suspicion_count(held.slot);
+  CHECK(device.mark_suspect(held.slot, 0, 1, SuspicionCause::kLostWrites).is_ok());
+  CHECK_FALSE(device.clear_suspect(held.slot, 0, 2 * kBlock, count));
+  CHECK(device.bitmap().dirty_block_count(MapId::suspect(held.slot)) == 2);
+  CHECK(device.clear_suspect(held.slot, 0, 2 * kBlock, device.suspicion_count(held.slot)));
+  CHECK(device.bitmap().dirty_block_count(MapId::suspect(held.slot)) == 0);
+}
+
 TEST_CASE("without captures the blocks of the cut are read as they are now, and nothing is saved") {
   Held held;
   write_blocks(*held.disk.device, 0, 2, 1);

@@ -67,6 +67,9 @@ Status prepare_maps(const CheckpointMember& member) {
   if (bitmap.next_extent(MapId::in_flight(member.slot), 0, bitmap.disk_size_bytes())) {
     return refuse("the target's last changes are undecided. Commit them or give them back.");
   }
+  // What nobody compared travels: a cut without it would not be the disk.
+  Status status = bitmap.suspect_to_pending(member.slot, 0, bitmap.disk_size_bytes());
+  if (!status.is_ok()) return status;
   // Left over when an earlier merge failed: flipping now would mix two cuts.
   if (!bitmap.next_extent(MapId::closed(), 0, bitmap.disk_size_bytes())) return Status::ok();
   return bitmap.merge_closed();
@@ -151,7 +154,8 @@ Status merge(std::span<const CheckpointMember> members, const CheckpointOptions&
   for (const CheckpointMember& member : members) {
     DirtyBitmap& bitmap = member.device->impl().bitmap();
     if (Status status = bitmap.merge_closed(); !status.is_ok()) return status;
-    if (Status status = bitmap.take_pending(member.slot, limit_bytes); !status.is_ok()) return status;
+    if (Status status = bitmap.take_pending(member.slot, limit_bytes); !status.is_ok())
+      return status;
   }
   return Status::ok();
 }

@@ -112,7 +112,10 @@ Status TrackedDevice::remove_target(uint32_t slot) {
 Status TrackedDevice::commit(uint32_t slot) {
   const MutexLock lock(impl_->maps_mutex());
   if (impl_->captures().is_occupied(slot)) return capture_is_open("commit the changes");
-  return impl_->bitmap().commit(slot);
+  DirtyBitmap& bitmap = impl_->bitmap();
+  if (Status status = bitmap.commit(slot); !status.is_ok()) return status;
+  return bitmap.dirty_block_count(MapId::suspect(slot)) == 0 ? bitmap.end_suspicion(slot)
+                                                             : Status::ok();
 }
 
 Status TrackedDevice::give_back(uint32_t slot) {

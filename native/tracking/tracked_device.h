@@ -70,6 +70,19 @@ class TrackedDevice final : public BlockDevice {
   void mark_pending(uint32_t slot, uint64_t offset_bytes, uint64_t length_bytes);
   void clear_pending(uint32_t slot, uint64_t offset_bytes, uint64_t length_bytes);
 
+  // A checkpoint makes pending what is suspect still: every cut is whole, compared
+  // or not. What becomes suspect after the cut stays so through the commit.
+  Status mark_suspect(uint32_t slot, uint64_t offset_bytes, uint64_t length_bytes,
+                      SuspicionCause cause);
+  Status mark_all_suspect(SuspicionCause cause);
+  // To be read before the content that is compared.
+  uint64_t suspicion_count(uint32_t slot);
+  // False, and nothing is cleared, when the count is another by now: what was read
+  // may have been lost since.
+  bool clear_suspect(uint32_t slot, uint64_t offset_bytes, uint64_t length_bytes,
+                     uint64_t suspicion_count);
+  Status suspect_to_pending(uint32_t slot, uint64_t offset_bytes, uint64_t length_bytes);
+
   // For the parts of this folder.
   class Impl;
   Impl& impl() noexcept { return *impl_; }

@@ -101,7 +101,8 @@ bool TrackedDevice::Impl::append_target_extents(std::string_view id, ByteExtent 
   for (const DirtyBitmap::Target& target : targets_) {
     if (target.id.to_string() != id) continue;
     // In the direction in which a checkpoint moves bits, so that none is missed.
-    const MapId maps[] = {MapId::live(), MapId::closed(), MapId::pending(target.slot)};
+    const MapId maps[] = {MapId::suspect(target.slot), MapId::live(), MapId::closed(),
+                          MapId::pending(target.slot)};
     append_dirty_extents(*bitmap_, maps, range, max_extents, extents);
     return true;
   }
