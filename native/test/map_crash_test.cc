@@ -3,6 +3,7 @@
 // random runs. TIDEMARK_SIM_SEED reproduces a run, TIDEMARK_SIM_RUNS sets how many.
 #include <deque>
 
+#include "bitmap/bitmap_layout.h"
 #include "map_crash_run.h"
 #include "simulation_settings.h"
 
