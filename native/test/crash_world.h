@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "bitmap/bitmap_layout.h"
 #include "bitmap_support.h"
 #include "device/sync_io.h"
 #include "simulated_disk.h"
@@ -110,6 +111,8 @@ class CrashWorld {
       : random(seed),
         storage(std::make_unique<SimulatedStorage>()),
         disk(std::make_shared<SimulatedDisk>(disk_size_bytes)) {
+    storage->only_written_until = kBitmapMapsOffsetBytes;
+    storage->timeless_word_at = kHeartbeatAt;
     auto made = DirtyBitmap::create("b", {kDisk, disk_size_bytes, 4096}, *storage);
     require_ok(made.status());
     bitmap = std::move(made).value();

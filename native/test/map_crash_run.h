@@ -13,8 +13,10 @@
 #include <memory>
 #include <set>
 #include <string>
+#include <unordered_set>
 #include <vector>
 
+#include "bitmap/bitmap_layout.h"
 #include "bitmap_support.h"
 #include "common/failpoint.h"
 #include "simulated_storage.h"
@@ -61,8 +63,13 @@ class MapCrashRun {
  public:
   static constexpr uint64_t kBlock = 4096;
 
-  MapCrashRun(const MapScene& scene, uint64_t seed, Sabotage sabotage = {})
-      : scene_(scene), random_(seed), sabotage_(std::move(sabotage)) {
+  // What was looked at once, in this run or another, need not be again.
+  using Checked = std::unordered_set<std::string>;
+
+  MapCrashRun(const MapScene& scene, uint64_t seed, Checked& checked, Sabotage sabotage = {})
+      : scene_(scene), random_(seed), checked_(checked), sabotage_(std::move(sabotage)) {
+    storage_.only_written_until = kBitmapMapsOffsetBytes;
+    storage_.timeless_word_at = kHeartbeatAt;
     storage_.on_step = [this](const StorageStep& step) {
       at_step();
       return sabotage_ ? sabotage_(step, kind_, bitmap_.get()) : StepVerdict::kWorks;
@@ -300,6 +307,7 @@ class MapCrashRun {
 
   const MapScene scene_;
   Random random_;
+  Checked& checked_;
   const Sabotage sabotage_;
   SimulatedStorage storage_;
   std::unique_ptr<DirtyBitmap> bitmap_;
@@ -314,7 +322,6 @@ class MapCrashRun {
   bool crashes_ = false;
   bool is_checking_ = false;
   uint64_t image_count_ = 0;
-  std::set<std::string> checked_;
   std::string finding_;
 };
 

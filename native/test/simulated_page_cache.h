@@ -17,10 +17,12 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <random>
 #include <set>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace tidemark::simulation {
@@ -28,6 +30,7 @@ namespace tidemark::simulation {
 inline constexpr uint64_t kPageBytes = 4096;
 inline constexpr uint64_t kSectorBytes = 512;
 inline constexpr uint64_t kWordBytes = 8;
+inline constexpr uint64_t kHeartbeatAt = 520;  // of a bitmap file
 
 using Random = std::mt19937_64;
 
@@ -51,26 +54,38 @@ class SimulatedPages {
         observed_(other.observed_),
         durable_(other.durable_),
         versions_(other.versions_),
-        whole_sectors_(other.whole_sectors_) {
+        whole_sectors_(other.whole_sectors_),
+        used_(other.used_) {
     resize_mapping(other.size_bytes_);
-    for (uint64_t page = 0; page < page_count(); ++page) {
+    for (const uint64_t page : used_) {
       if (!other.is_zero(page)) std::memcpy(at(page), other.at(page), kPageBytes);
     }
   }
+  SimulatedPages(SimulatedPages&&) = default;
   SimulatedPages& operator=(const SimulatedPages&) = delete;
+  ~SimulatedPages() { mapping_.recycle(used_); }
 
   uint64_t size_bytes() const { return size_bytes_; }
   void set_size(uint64_t size_bytes) {
     const SimulatedPages before(*this);
     resize_mapping(size_bytes);
-    for (uint64_t page = 0; page < std::min(page_count(), before.page_count()); ++page) {
-      std::memcpy(at(page), before.at(page), kPageBytes);
+    for (const uint64_t page : used_) {
+      if (page < page_count()) std::memcpy(at(page), before.at(page), kPageBytes);
     }
   }
-  std::byte* data() const { return mapping_.get(); }
+  // Pages that may be stored to. The others are not looked at, which is what makes a
+  // crash cheap: whoever stores elsewhere through the mapping is not simulated.
+  void use(uint64_t offset_bytes, uint64_t length_bytes) {
+    const uint64_t end_bytes = offset_bytes + length_bytes;
+    for (uint64_t page = offset_bytes / kPageBytes; page * kPageBytes < end_bytes; ++page) {
+      used_.insert(page);
+    }
+  }
+  std::byte* data() const { return mapping_.data(); }
 
   void write(uint64_t offset_bytes, std::span<const std::byte> from) {
     std::memcpy(data() + offset_bytes, from.data(), from.size());
+    use(offset_bytes, from.size());
     const uint64_t end_bytes = offset_bytes + from.size();
     for (uint64_t sector = offset_bytes / kSectorBytes; sector * kSectorBytes < end_bytes;
          ++sector) {
@@ -79,13 +94,17 @@ class SimulatedPages {
     observe();
   }
   void zero(uint64_t offset_bytes, uint64_t length_bytes) {
-    std::memset(data() + offset_bytes, 0, length_bytes);
+    for (const uint64_t page : used_) {
+      if (page * kPageBytes < offset_bytes || page * kPageBytes >= offset_bytes + length_bytes)
+        continue;
+      std::memset(at(page), 0, kPageBytes);
+    }
     observe();
   }
 
   // Notes the pages whose content is new since the last time.
   void observe() {
-    for (uint64_t page = 0; page < page_count(); ++page) {
+    for (const uint64_t page : used_) {
       const auto known = observed_.find(page);
       if (known == observed_.end() ? is_zero(page) : holds(page, *known->second)) continue;
       auto version = std::make_shared<Page>();
@@ -99,8 +118,9 @@ class SimulatedPages {
     observe();
     durable_size_bytes_ = size_bytes_;
     const uint64_t end_bytes = offset_bytes + length_bytes;
-    for (uint64_t page = offset_bytes / kPageBytes; page * kPageBytes < end_bytes; ++page) {
-      make_durable(page);
+    for (auto page = used_.lower_bound(offset_bytes / kPageBytes);
+         page != used_.end() && *page * kPageBytes < end_bytes; ++page) {
+      make_durable(*page);
     }
   }
 
@@ -140,8 +160,10 @@ class SimulatedPages {
     }
     const bool keeps_size = loss != Loss::kAll && keeps_newest(0);
     SimulatedPages after;
+    after.used_ = used_;
     after.resize_mapping(keeps_size ? size_bytes_ : durable_size_bytes_);
     after.durable_size_bytes_ = after.size_bytes_;
+    std::erase_if(after.used_, [&](uint64_t page) { return page >= after.page_count(); });
     for (const auto& [page, content] : contents) {
       if (page >= after.page_count()) continue;
       std::memcpy(after.at(page), content->bytes.data(), kPageBytes);
@@ -171,15 +193,64 @@ class SimulatedPages {
     static const Page zero;
     return zero;
   }
-  // Fresh memory is zero, and costs nothing where it is not touched.
+  // Zeroes: a crash is a copy, and most of a copy is what the last one left zeroed.
+  class Mapping {
+   public:
+    Mapping() = default;
+    explicit Mapping(uint64_t length_bytes) : length_bytes_(length_bytes) {
+      const std::lock_guard lock(mutex());
+      std::vector<std::byte*>& free = free_list()[length_bytes];
+      if (free.empty()) {
+        bytes_ = static_cast<std::byte*>(std::calloc(1, std::max<uint64_t>(length_bytes, 1)));
+      } else {
+        bytes_ = free.back();
+        free.pop_back();
+      }
+    }
+    Mapping(Mapping&& other) noexcept
+        : bytes_(std::exchange(other.bytes_, nullptr)), length_bytes_(other.length_bytes_) {}
+    Mapping& operator=(Mapping&& other) noexcept {
+      std::swap(bytes_, other.bytes_);
+      std::swap(length_bytes_, other.length_bytes_);
+      return *this;
+    }
+    ~Mapping() { std::free(bytes_); }
+
+    std::byte* data() const { return bytes_; }
+    // To be taken again by the next of this length.
+    void recycle(const std::set<uint64_t>& used_pages) {
+      if (bytes_ == nullptr) return;
+      for (const uint64_t page : used_pages) {
+        if (page * kPageBytes < length_bytes_)
+          std::memset(bytes_ + page * kPageBytes, 0, kPageBytes);
+      }
+      const std::lock_guard lock(mutex());
+      std::vector<std::byte*>& free = free_list()[length_bytes_];
+      if (free.size() >= kMaxFree) return;
+      free.push_back(std::exchange(bytes_, nullptr));
+    }
+
+   private:
+    static constexpr size_t kMaxFree = 64;
+    static std::mutex& mutex() {
+      static std::mutex mutex;
+      return mutex;
+    }
+    static std::map<uint64_t, std::vector<std::byte*>>& free_list() {
+      static std::map<uint64_t, std::vector<std::byte*>> lists;
+      return lists;
+    }
+    std::byte* bytes_ = nullptr;
+    uint64_t length_bytes_ = 0;
+  };
+
   void resize_mapping(uint64_t size_bytes) {
     size_bytes_ = size_bytes;
-    const uint64_t bytes = page_count() * kPageBytes;
-    auto* const allocated = bytes == 0 ? nullptr : static_cast<std::byte*>(std::calloc(1, bytes));
-    mapping_ = std::shared_ptr<std::byte>(allocated, [](std::byte* memory) { std::free(memory); });
+    mapping_.recycle(used_);
+    mapping_ = Mapping(page_count() * kPageBytes);
   }
   uint64_t page_count() const { return (size_bytes_ + kPageBytes - 1) / kPageBytes; }
-  std::byte* at(uint64_t page) const { return mapping_.get() + page * kPageBytes; }
+  std::byte* at(uint64_t page) const { return mapping_.data() + page * kPageBytes; }
   bool holds(uint64_t page, const Page& content) const {
     return std::memcmp(at(page), content.bytes.data(), kPageBytes) == 0;
   }
@@ -216,11 +287,12 @@ class SimulatedPages {
 
   uint64_t size_bytes_ = 0;
   uint64_t durable_size_bytes_ = 0;
-  std::shared_ptr<std::byte> mapping_;
+  Mapping mapping_;
   Contents observed_;  // the mapping when it was last looked at
   Contents durable_;
   std::map<uint64_t, std::vector<Version>> versions_;  // since the page was durable, oldest first
   std::set<uint64_t> whole_sectors_;
+  std::set<uint64_t> used_;
 };
 
 }  // namespace tidemark::simulation

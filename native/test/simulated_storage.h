@@ -57,6 +57,12 @@ class SimulatedStorage final : public BitmapStorage {
   explicit SimulatedStorage(uint64_t boot = 1) : boot_(boot) {}
 
   OnStep on_step;
+  // From the second page to here nobody stores through the mapping: a bitmap does not
+  // before its maps. What is not looked at costs nothing.
+  uint64_t only_written_until = 0;
+  // A word that the clock decides about reads as zero, so that a seed reproduces a
+  // run; 0: none.
+  uint64_t timeless_word_at = 0;
   bool can_crash = true;  // false: contents are not remembered, which is quicker
   int failure_errno = EIO;
 
@@ -83,7 +89,10 @@ class SimulatedStorage final : public BitmapStorage {
 
   // Looks at all mappings, as at the beginning of every step.
   void observe() {
-    for (const auto& [name, inode] : names_) inode->pages.observe();
+    for (const auto& [name, inode] : names_) {
+      if (timeless_word_at != 0) std::memset(inode->pages.data() + timeless_word_at, 0, kWordBytes);
+      inode->pages.observe();
+    }
   }
   // For an exhaustive choice of what a power loss leaves of each.
   size_t unsynced_page_count() const {
@@ -154,6 +163,7 @@ class SimulatedStorage::OpenFile final : public BitmapStorage::File {
     if (!status.is_ok() || pretends) return status;
     const uint64_t end_bytes = offset_bytes + length_bytes;
     if (end_bytes > inode_->pages.size_bytes()) inode_->pages.set_size(end_bytes);
+    use(offset_bytes, length_bytes);
     return status;
   }
   Status release(uint64_t offset_bytes, uint64_t length_bytes) override {
@@ -207,6 +217,13 @@ class SimulatedStorage::OpenFile final : public BitmapStorage::File {
   }
 
  private:
+  void use(uint64_t offset_bytes, uint64_t length_bytes) {
+    if (offset_bytes == 0) inode_->pages.use(0, kPageBytes);
+    const uint64_t begin_bytes = std::max(offset_bytes, storage_.only_written_until);
+    const uint64_t end_bytes = offset_bytes + length_bytes;
+    if (begin_bytes < end_bytes) inode_->pages.use(begin_bytes, end_bytes - begin_bytes);
+  }
+
   SimulatedStorage& storage_;
   const std::string path_;
   const InodePtr inode_;
@@ -281,6 +298,8 @@ inline Status SimulatedStorage::sync_directory(const std::string& path) {
 // Whatever a process wrote stays, and so does what is not durable yet.
 inline std::unique_ptr<SimulatedStorage> SimulatedStorage::after_process_crash() const {
   auto after = std::make_unique<SimulatedStorage>(boot_);
+  after->only_written_until = only_written_until;
+  after->timeless_word_at = timeless_word_at;
   std::map<const Inode*, InodePtr> copies;
   const auto copy = [&copies](const Names& names) {
     Names copied;
@@ -302,6 +321,8 @@ inline std::unique_ptr<SimulatedStorage> SimulatedStorage::after_power_loss(Loss
                                                                             uint64_t subset,
                                                                             Random& random) const {
   auto after = std::make_unique<SimulatedStorage>(boot_ + 1);
+  after->only_written_until = only_written_until;
+  after->timeless_word_at = timeless_word_at;
   const Names* names = &durable_names_;
   if (loss == Loss::kTorn && !journal_.empty()) {
     const size_t choice = random() % (journal_.size() + 1);
