@@ -16,6 +16,7 @@ import { makeDirectory, Place } from "./scratch.js";
 import { bitmap } from "./workloads/bitmap.js";
 import { cycle } from "./workloads/cycle.js";
 import { device } from "./workloads/device.js";
+import { durability } from "./workloads/durability.js";
 import { nbd, nbdBatch, nbdCold, nbdDirect, nbdTcp } from "./workloads/nbd.js";
 import { pairs } from "./workloads/pairs.js";
 import { tracking } from "./workloads/tracking.js";
@@ -29,10 +30,11 @@ const WORKLOADS: readonly Workload[] = [
   nbdCold,
   nbdDirect,
   pairs,
+  durability,
   cycle,
   tracking,
 ];
-const DEFAULT_WORKLOADS = [bitmap, device, nbd, cycle].map(({ name }) => name);
+const DEFAULT_WORKLOADS = [bitmap, device, nbd, durability, cycle].map(({ name }) => name);
 const BARS = new URL("bars.json", import.meta.url);
 const LATEST = fileURLToPath(new URL("results/latest.json", import.meta.url));
 

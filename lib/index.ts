@@ -29,6 +29,8 @@ export type { DiskBacking, UpstreamStatus } from "./tracking/disk-backing.js";
 export type { SegmentRecord } from "./tracking/segment-decoder.js";
 export type { ImageLock } from "./tracking/binding.js";
 export {
+  type Durability,
+  type DurabilityStatus,
   type ResizeOptions,
   type TargetStart,
   type TargetStatus,

@@ -97,6 +97,7 @@ export interface TrackOptions {
   /** Past the page cache. */
   readonly direct: boolean;
   readonly granularityBytes: number | null;
+  readonly durability: "power-safe" | "process-safe";
 }
 
 export interface TrackState {

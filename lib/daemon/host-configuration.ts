@@ -16,6 +16,8 @@ const configuration = z.strictObject({
   replicaRoot: z.string().min(1).nullable(),
   /** Points of a VM that a replica keeps before it merges the oldest. */
   retainPoints: z.number().int().min(1).max(100_000).default(1000),
+  /** What the marks of this host's disks survive; with "process-safe" not power loss. */
+  durability: z.enum(["power-safe", "process-safe"]).default("power-safe"),
   capture: z
     .strictObject({
       memoryBytes: z.number().int().nonnegative(),

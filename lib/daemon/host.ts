@@ -166,6 +166,7 @@ class HostStart {
         socketDirectory: this.#paths.nbdSockets,
         spillDirectory: this.#paths.spill,
         bitmapDirectory: this.#paths.bitmaps,
+        durability: this.#configuration.durability,
         capture: this.#configuration.capture,
         onNotice: this.#log,
       }),

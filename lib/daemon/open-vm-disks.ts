@@ -3,7 +3,7 @@ import { access, rename } from "node:fs/promises";
 import { join } from "node:path";
 import { TidemarkError, toTidemarkError } from "../model/errors.js";
 import { isNbdUri } from "../tracking/disk-backing.js";
-import { TrackedDisk } from "../tracking/tracked-disk.js";
+import { type Durability, TrackedDisk } from "../tracking/tracked-disk.js";
 
 export interface VmDiskDefinition {
   readonly diskId: string;
@@ -22,9 +22,10 @@ export interface VmDefinition {
 /** All disks of a known VM, or none. `onNotice` hears one sentence about each bitmap that had to be replaced. */
 export async function openVmDisks(
   vm: VmDefinition,
+  durability: Durability,
   onNotice: (message: string) => void,
 ): Promise<TrackedDisk[]> {
-  return openAll(vm.disks, (disk) => reopenDisk(disk, vm.targetId, onNotice));
+  return openAll(vm.disks, (disk) => reopenDisk({ ...disk, durability }, vm.targetId, onNotice));
 }
 
 /** Opens one after another; when one fails, the ones before it are closed again. */
@@ -47,11 +48,12 @@ export async function openAll<Item>(
  * made in which the whole disk counts as changed for the target.
  */
 async function reopenDisk(
-  disk: VmDiskDefinition,
+  disk: VmDiskDefinition & { readonly durability: Durability },
   targetId: string,
   onNotice: (message: string) => void,
 ): Promise<TrackedDisk> {
-  const options = { path: disk.path, bitmapPath: disk.bitmapPath, diskId: disk.diskId };
+  const { path, bitmapPath, diskId, durability } = disk;
+  const options = { path, bitmapPath, diskId, durability };
   let why = "is missing";
   if (await exists(disk.bitmapPath)) {
     try {
@@ -70,10 +72,15 @@ async function reopenDisk(
 }
 
 /** A disk that is not known yet; its bitmap may be there from an earlier replication. */
-export async function openNewDisk(path: string, bitmapDirectory: string): Promise<TrackedDisk> {
+export async function openNewDisk(
+  path: string,
+  bitmapDirectory: string,
+  durability: Durability,
+): Promise<TrackedDisk> {
   if (isNbdUri(path)) {
     const name = createHash("sha256").update(path).digest("hex").slice(0, 32);
-    return TrackedDisk.open({ path, bitmapPath: join(bitmapDirectory, `${name}.tidemark`) });
+    const bitmapPath = join(bitmapDirectory, `${name}.tidemark`);
+    return TrackedDisk.open({ path, bitmapPath, durability });
   }
   if (!(await exists(path))) {
     throw new TidemarkError(
@@ -84,7 +91,7 @@ export async function openNewDisk(path: string, bitmapDirectory: string): Promis
       },
     );
   }
-  return TrackedDisk.open({ path });
+  return TrackedDisk.open({ path, durability });
 }
 
 async function exists(path: string): Promise<boolean> {

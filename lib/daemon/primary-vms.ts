@@ -6,8 +6,9 @@ import type { StateStore } from "../model/state-store.js";
 import type { VmEnableRequest } from "../management/schemas.js";
 import { NbdServer } from "../tracking/nbd-server.js";
 import { closeServer } from "../tracking/close-server.js";
-import type { TrackedDisk } from "../tracking/tracked-disk.js";
+import type { Durability, TrackedDisk } from "../tracking/tracked-disk.js";
 import { type CaptureBudget, TrackedVm } from "../tracking/tracked-vm.js";
+import { watchDurability } from "./watch-durability.js";
 import { openAll, openNewDisk, openVmDisks, type VmDefinition } from "./open-vm-disks.js";
 
 const VM_PREFIX = "vms/";
@@ -19,6 +20,7 @@ export interface ServedVm {
   readonly disks: readonly TrackedDisk[];
   readonly server: NbdServer;
   readonly tracker: TrackedVm;
+  readonly watch: Disposable;
 }
 
 export interface PrimaryVmsOptions {
@@ -27,6 +29,7 @@ export interface PrimaryVmsOptions {
   readonly spillDirectory: string;
   /** Holds the bitmaps of disks that are NBD exports. */
   readonly bitmapDirectory: string;
+  readonly durability: Durability;
   readonly capture: { readonly memoryBytes: number; readonly spillBytes: number };
   readonly onNotice: (message: string) => void;
 }
@@ -86,7 +89,7 @@ export class PrimaryVms {
       );
     }
     const disks = await openAll(request.disks, ({ path }) =>
-      openNewDisk(path, this.#options.bitmapDirectory),
+      openNewDisk(path, this.#options.bitmapDirectory, this.#options.durability),
     );
     const definition: VmDefinition = {
       vmId: randomUUID(),
@@ -105,6 +108,7 @@ export class PrimaryVms {
       served = await this.#serve(definition, disks);
       await this.#options.store.put(VM_PREFIX + definition.vmId, definition, 0);
     } catch (thrown) {
+      served?.watch[Symbol.dispose]();
       await served?.server.close();
       for (const disk of disks) await disk.close();
       throw thrown;
@@ -154,7 +158,7 @@ export class PrimaryVms {
     if (definition === undefined) {
       throw new TidemarkError("NOT_FOUND", `Cannot find VM ${vmId} on this host.`);
     }
-    const disks = await openVmDisks(definition, this.#options.onNotice);
+    const disks = await openVmDisks(definition, this.#options.durability, this.#options.onNotice);
     try {
       return await this.#serve(definition, disks);
     } catch (thrown) {
@@ -174,7 +178,8 @@ export class PrimaryVms {
     server.accept();
     const names = definition.disks.map((disk) => disk.name);
     const tracker = new TrackedVm(disks, names, this.#captureBudget(definition));
-    return { definition, disks, server, tracker };
+    const watch = watchDurability(disks, this.#options.onNotice);
+    return { definition, disks, server, tracker, watch };
   }
 
   #captureBudget(definition: VmDefinition): CaptureBudget {
@@ -183,7 +188,8 @@ export class PrimaryVms {
   }
 }
 
-async function closeServed({ disks, server }: ServedVm): Promise<void> {
+async function closeServed({ disks, server, watch }: ServedVm): Promise<void> {
+  watch[Symbol.dispose]();
   await closeServer(
     server,
     disks.map((disk) => disk.native),

@@ -6,6 +6,14 @@ import { backingOf, isNbdUri, openBacking } from "../tracking/disk-backing.js";
 import { NbdServer, type NbdServerOptions } from "../tracking/nbd-server.js";
 import { TrackedDisk } from "../tracking/tracked-disk.js";
 import { attendTls, loadTrackTls } from "./track-tls.js";
+import { watchDurability } from "./watch-durability.js";
+
+type Serve = (
+  options: TrackOptions,
+  place: NbdServerOptions,
+  onReady: (state: TrackState) => void,
+  untilEnd: (server: NbdServer) => Promise<void>,
+) => Promise<void>;
 
 /** `tidemark track`: one disk over NBD, tracked or (for comparison) not. */
 export async function trackDisk(
@@ -16,7 +24,7 @@ export async function trackDisk(
 ): Promise<void> {
   const place = placeOf(options);
   const { tlsDirectory, allowedClients } = options;
-  const serve = options.tracking ? serveTracked : servePlain;
+  const serve: Serve = options.tracking ? (...all) => serveTracked(...all, onNotice) : servePlain;
   if (tlsDirectory === null) {
     await serve(options, place, onReady, () => aborted(signal));
     return;
@@ -33,14 +41,17 @@ async function serveTracked(
   place: NbdServerOptions,
   onReady: (state: TrackState) => void,
   untilEnd: (server: NbdServer) => Promise<void>,
+  onNotice: (line: string) => void,
 ): Promise<void> {
   const bitmapPath = options.bitmapPath ?? bitmapPathOf(options.diskPath);
   await using disk = await TrackedDisk.open({
     path: options.diskPath,
     bitmapPath,
     direct: options.direct,
+    durability: options.durability,
     ...(options.granularityBytes === null ? {} : { granularityBytes: options.granularityBytes }),
   });
+  using _watch = watchDurability([disk], onNotice);
   const server = await disk.serve(place);
   checkReach(server, options);
   onReady({

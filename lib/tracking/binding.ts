@@ -62,6 +62,25 @@ export interface NativeFaultDevice extends NativeDevice {
 
 export type IoOp = "read" | "write" | "flush" | "trim" | "writeZeroes" | "cache";
 
+/** What marks survive without everything being compared afterwards. */
+export type Durability =
+  /** The end of the process, of the kernel, and of the power. */
+  | "power-safe"
+  /** The end of the process; after that of the kernel the whole disk is suspect. */
+  | "process-safe";
+
+export interface NativeIntentStatus {
+  readonly durability: Durability;
+  readonly regionBytes: number;
+  readonly regionCount: number;
+  /** Regions that power loss now would leave suspect. */
+  readonly markedRegions: number;
+  readonly syncCount: number;
+  readonly waitCount: number;
+  /** "": none. */
+  readonly trouble: string;
+}
+
 export type MapKind = "live" | "pending" | "inFlight" | "staged" | "suspect";
 
 export interface NativeTarget {
@@ -78,6 +97,7 @@ export interface NativeTrackedDevice extends NativeDevice {
   readonly diskId: string;
   readonly granularityBytes: number;
   readonly openedClean: boolean;
+  intentStatus(): NativeIntentStatus;
   /** What counts as changed for it is durable before it is there. */
   addTarget(id: string, start: "nothing" | "allocated" | "all"): Promise<number>;
   removeTarget(slot: number): Promise<void>;
@@ -253,6 +273,7 @@ export interface NativeBinding {
     diskId: string,
     granularityBytes: number,
     create: boolean,
+    durability: Durability,
   ): Promise<NativeTrackedDevice>;
   checkpoint(
     disks: NativeTrackedDevice[],

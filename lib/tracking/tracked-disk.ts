@@ -3,7 +3,13 @@ import { access } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
 import { TidemarkError, toTidemarkError } from "../model/errors.js";
 import { type AttachedDevice, attachDisk, type AttachOptions } from "./attach-disk.js";
-import { binding, type ImageLock, type NativeDevice, type NativeTrackedDevice } from "./binding.js";
+import {
+  binding,
+  type Durability,
+  type ImageLock,
+  type NativeDevice,
+  type NativeTrackedDevice,
+} from "./binding.js";
 import {
   backingOf,
   type DiskBacking,
@@ -17,6 +23,8 @@ import { flushUpstream } from "./flush-upstream.js";
 import { NbdServer, type NbdServerOptions } from "./nbd-server.js";
 import { targetIdOf } from "./target-id.js";
 
+export type { Durability } from "./binding.js";
+
 export interface TrackedDiskOptions {
   /** In place of `backing`: a raw image file, a block device, or an NBD URI. */
   readonly path?: string;
@@ -27,6 +35,12 @@ export interface TrackedDiskOptions {
   readonly diskId?: string;
   /** Bytes a bit stands for, for a new bitmap; a power of two from 4096. Default: by the disk's size. */
   readonly granularityBytes?: number;
+  /**
+   * What the marks survive without the whole disk being compared afterwards. Default
+   * "power-safe": the first write to a region that was quiet waits for one sync of the
+   * bitmap's file. "process-safe" never waits.
+   */
+  readonly durability?: Durability;
   /** With `path`, of a file or a block device: past the page cache (O_DIRECT). Default false. */
   readonly direct?: boolean;
   /**
@@ -35,6 +49,20 @@ export interface TrackedDiskOptions {
    * which QEMU has it open and is about to come through Tidemark.
    */
   readonly lock?: ImageLock;
+}
+
+export interface DurabilityStatus {
+  readonly mode: Durability;
+  readonly regionBytes: number;
+  readonly regionCount: number;
+  /** Regions of which power loss now would leave unknown what the disk holds: they would be compared. */
+  readonly markedRegions: number;
+  /**
+   * Why the marks cannot be relied upon; null when they can. Guests are served all
+   * the same, and after an unclean end the whole disk is suspect. Lasts until the disk
+   * is opened again; what to mend is the storage of the bitmap's file.
+   */
+  readonly alarm: string | null;
 }
 
 export interface ResizeOptions {
@@ -124,7 +152,14 @@ export class TrackedDisk implements AsyncDisposable {
     const diskId = options.diskId ?? (isNew ? randomUUID() : ANY_DISK);
     const granularityBytes = options.granularityBytes ?? 0;
     const native = await opened(bitmapPath, () =>
-      binding.trackDevice(backing, bitmapPath, diskId, granularityBytes, isNew),
+      binding.trackDevice(
+        backing,
+        bitmapPath,
+        diskId,
+        granularityBytes,
+        isNew,
+        options.durability ?? "power-safe",
+      ),
     );
     await giveBackLeftovers(native);
     return new TrackedDisk(native, place, bitmapPath);
@@ -240,6 +275,19 @@ export class TrackedDisk implements AsyncDisposable {
     server.accept();
     this.#servers.add(server);
     return server;
+  }
+
+  /** How safe the marks are against power loss, now. */
+  durability(): DurabilityStatus {
+    const { durability, regionBytes, regionCount, markedRegions, trouble } =
+      this.native.intentStatus();
+    return {
+      mode: durability,
+      regionBytes,
+      regionCount,
+      markedRegions,
+      alarm: trouble === "" ? null : trouble,
+    };
   }
 
   /** The server behind an NBD backing; null for other backings. */

@@ -25,11 +25,10 @@ MapId map_argument(const Napi::CallbackInfo& info, size_t index, uint32_t slot) 
 Result<uint64_t> mark_what_is_allocated(TrackedDevice& device, uint32_t slot) {
   Result<std::vector<ByteExtent>> allocated = allocated_extents(device);
   if (!allocated.is_ok()) return allocated.status();
+  Status status = device.mark_pending(slot, allocated.value());
+  if (!status.is_ok()) return status;
   uint64_t marked_bytes = 0;
-  for (const ByteExtent& extent : allocated.value()) {
-    device.mark_pending(slot, extent.offset_bytes, extent.length_bytes);
-    marked_bytes += extent.length_bytes;
-  }
+  for (const ByteExtent& extent : allocated.value()) marked_bytes += extent.length_bytes;
   return marked_bytes;
 }
 
@@ -47,11 +46,25 @@ struct Tracked {
   std::shared_ptr<DirtyBitmap> bitmap;
 };
 
+constexpr const char* kPowerSafe = "power-safe";
+constexpr const char* kProcessSafe = "process-safe";
+
+Durability durability_argument(const Napi::CallbackInfo& info, size_t index) {
+  const std::string name = string_argument(info, index);
+  if (name == kPowerSafe) return Durability::kPowerSafe;
+  if (name == kProcessSafe) return Durability::kProcessSafe;
+  throw to_js_error(info.Env(), Status(ErrorCode::kInvalidArgument,
+                                       "Cannot use " + name + ": because it is no durability."));
+}
+
 Result<Tracked> track(std::shared_ptr<BlockDevice> backing, const std::string& bitmap_path,
-                      const Uuid& disk, uint32_t granularity_bytes, bool create) {
+                      const Uuid& disk, uint32_t granularity_bytes, bool create,
+                      Durability durability) {
+  const uint64_t size_bytes = backing->size_bytes();
   auto bitmap =
-      create ? DirtyBitmap::create(bitmap_path, {disk, backing->size_bytes(), granularity_bytes})
-             : DirtyBitmap::open(bitmap_path, disk, backing->size_bytes());
+      create
+          ? DirtyBitmap::create(bitmap_path, {disk, size_bytes, granularity_bytes, durability})
+          : DirtyBitmap::open(bitmap_path, disk, size_bytes, file_bitmap_storage(), durability);
   if (!bitmap.is_ok()) return bitmap.status();
   Tracked tracked;
   tracked.bitmap = std::move(bitmap).value();
@@ -91,6 +104,7 @@ Napi::Function TrackedDeviceObject::define(Napi::Env env) {
   properties.push_back(InstanceAccessor("diskId", &Self::disk_id, nullptr));
   properties.push_back(InstanceAccessor("granularityBytes", &Self::granularity_bytes, nullptr));
   properties.push_back(InstanceAccessor("openedClean", &Self::opened_clean, nullptr));
+  properties.push_back(InstanceMethod("intentStatus", &Self::intent_status));
   properties.push_back(InstanceMethod("addTarget", &Self::add_target));
   properties.push_back(InstanceMethod("removeTarget", &Self::remove_target));
   properties.push_back(InstanceMethod("targets", &Self::targets));
@@ -130,6 +144,21 @@ Napi::Value TrackedDeviceObject::opened_clean(const Napi::CallbackInfo& info) {
   return Napi::Boolean::New(info.Env(), handle_.get(info.Env()).bitmap().opened_clean());
 }
 
+Napi::Value TrackedDeviceObject::intent_status(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const IntentStatus status = handle_.get(env).intent_status();
+  const bool is_power_safe = status.durability == Durability::kPowerSafe;
+  Napi::Object object = Napi::Object::New(env);
+  object.Set("durability", is_power_safe ? kPowerSafe : kProcessSafe);
+  object.Set("regionBytes", static_cast<double>(status.region_bytes));
+  object.Set("regionCount", status.region_count);
+  object.Set("markedRegions", status.marked_count);
+  object.Set("syncCount", static_cast<double>(status.commit_count));
+  object.Set("waitCount", static_cast<double>(status.waiter_count));
+  object.Set("trouble", status.trouble);
+  return object;
+}
+
 Napi::Value TrackedDeviceObject::add_target(const Napi::CallbackInfo& info) {
   const Uuid id = uuid_argument(info, 0);
   const TargetStart start = start_argument(info, 1);
@@ -165,8 +194,7 @@ Napi::Value TrackedDeviceObject::mark_pending(const Napi::CallbackInfo& info) {
   const uint64_t length_bytes = std::min(bytes_argument(info, 2), size_bytes - offset_bytes);
   return run_status_task(info.Env(),
                          [device = handle_.lease(info.Env()), slot, offset_bytes, length_bytes] {
-                           device->mark_pending(slot, offset_bytes, length_bytes);
-                           return Status::ok();
+                           return device->mark_pending(slot, offset_bytes, length_bytes);
                          });
 }
 
@@ -228,6 +256,8 @@ Napi::Value TrackedDeviceObject::close(const Napi::CallbackInfo& info) {
                   "Cannot close the tracked disk cleanly: it is still exported or captured. "
                   "Remove its exports and close its captures first."};
         }
+        // What stays marked is suspect after the end of this boot, no more.
+        (void)device->settle();
         return bitmap->close();
       });
 }
@@ -237,9 +267,11 @@ Napi::Value track_device_js(const Napi::CallbackInfo& info) {
   const Uuid disk = uuid_argument(info, 2);
   const uint32_t granularity_bytes = uint32_argument(info, 3);
   const bool create = bool_argument(info, 4);
+  const Durability durability = durability_argument(info, 5);
   auto backing = device_argument(info, 0).take_device(info.Env());
   return AsyncTask<Tracked>::run(
-      info.Env(), [=] { return track(backing, bitmap_path, disk, granularity_bytes, create); },
+      info.Env(),
+      [=] { return track(backing, bitmap_path, disk, granularity_bytes, create, durability); },
       [](Napi::Env env, Tracked& tracked) -> Napi::Value {
         Napi::Object object = wrap_new(env, AddonData::of(env).tracked_device, tracked.device);
         TrackedDeviceObject::Unwrap(object)->set_bitmap(tracked.bitmap);

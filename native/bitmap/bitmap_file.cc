@@ -107,6 +107,23 @@ Status allocate_what_is_used(BitmapStorage::File& file, const BitmapHeader& head
   return Status::ok();
 }
 
+class IntentPageInFile final : public IntentStorage {
+ public:
+  explicit IntentPageInFile(BitmapStorage::File& file) : file_(file) {}
+
+  Status write(uint64_t offset_bytes, std::span<const std::byte> bytes) override {
+    if (!file_.is_locked()) return {ErrorCode::kClosed, "the bitmap is closed"};
+    return file_.write(kIntentPageOffsetBytes + offset_bytes, bytes);
+  }
+  Status sync() override {
+    if (!file_.is_locked()) return {ErrorCode::kClosed, "the bitmap is closed"};
+    return file_.sync(kIntentPageOffsetBytes, kIntentPageBytes);
+  }
+
+ private:
+  BitmapStorage::File& file_;
+};
+
 }  // namespace
 
 BitmapFile::BitmapFile(BitmapStorage& storage, std::string path, StoredFile file,
@@ -215,6 +232,16 @@ void BitmapFile::close() noexcept { file_->unlock(); }
 Status BitmapFile::note(Status status) noexcept {
   if (!status.is_ok()) sync_has_failed_ = true;
   return status;
+}
+
+Result<IntentPage> BitmapFile::intent_page() const {
+  const std::span<const std::byte, kIntentPageBytes> bytes(file_->data() + kIntentPageOffsetBytes,
+                                                           kIntentPageBytes);
+  return IntentPage::decode(bytes, header_.disk, RegionLayout::of(header_.disk_size_bytes));
+}
+
+std::unique_ptr<IntentStorage> BitmapFile::intent_storage() const {
+  return std::make_unique<IntentPageInFile>(*file_);
 }
 
 int BitmapFile::live_index() const noexcept {

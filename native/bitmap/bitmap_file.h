@@ -13,6 +13,8 @@
 #include "bitmap/bitmap_layout.h"
 #include "bitmap/bitmap_storage.h"
 #include "bitmap/block_map.h"
+#include "bitmap/intent_page.h"
+#include "bitmap/intent_storage.h"
 #include "common/status.h"
 
 namespace tidemark {
@@ -55,6 +57,11 @@ class BitmapFile {
   // A sync failed before. The kernel reports that once and drops the pages from
   // its list: a later success proves nothing.
   bool sync_has_failed() const noexcept { return sync_has_failed_; }
+
+  // The intent log's page, as it is now, and where its later versions go. That works
+  // beside everything else here until close(), and not longer than this object.
+  Result<IntentPage> intent_page() const;
+  std::unique_ptr<IntentStorage> intent_storage() const;
 
   // -1: neither 0 nor 1 is stored. One atomic store, so that a killed process
   // leaves the old index or the new one.

@@ -54,7 +54,8 @@ Result<std::unique_ptr<DirtyBitmap::Impl>> DirtyBitmap::Impl::make_larger(
       BitmapFile::create(file.storage(), BitmapFile::grown_path(file.path()), header);
   if (!made.is_ok()) return made.status();
   made.value().store_heartbeat();
-  auto larger = std::make_unique<Impl>(std::move(made).value(), opened_clean);
+  // Its intent page says nothing yet, so that all of it counts as marked.
+  auto larger = std::make_unique<Impl>(std::move(made).value(), opened_clean, intents.durability());
   for (uint32_t slot = 0; slot < kMaxTargets; ++slot) {
     if (header.targets[slot].is_nil()) continue;
     Status status = larger->file.allocate_slot(slot);
@@ -80,6 +81,19 @@ void DirtyBitmap::Impl::copy_marks_to(Impl& larger) noexcept {
     larger.slots[slot]->suspicion_count = slots[slot]->suspicion_count;
   }
 }
+
+namespace {
+
+// After power loss the smaller file may have the name back: it is not to be believed
+// then, and neither is the larger one.
+template <typename Maps>
+void name_may_be_lost(Maps& smaller, Maps& larger) {
+  const Status reason(ErrorCode::kIo, "the name of the grown bitmap was not made durable");
+  smaller.intents.distrust(reason);
+  larger.intents.distrust(reason);
+}
+
+}  // namespace
 
 Status DirtyBitmap::begin_growth(uint64_t disk_size_bytes) {
   Impl& smaller = impl();
@@ -110,7 +124,10 @@ Status DirtyBitmap::finish_growth() {
     give_up_growth();
     return status;
   }
+  if (larger->file.sync_has_failed()) name_may_be_lost(smaller, *larger);
+  if (smaller.intents.is_started()) larger->intents.start();
   current_.store(larger, std::memory_order_release);
+  smaller.intents.retire();
   smaller.file.close();
   failpoint("bitmap.grow.finished");
   return Status::ok();
@@ -121,6 +138,7 @@ void DirtyBitmap::give_up_growth() noexcept {
   Impl& smaller = impl();
   Impl* const larger = smaller.successor.exchange(nullptr);
   if (larger == nullptr) return;
+  larger->intents.retire();
   larger->file.close();
   smaller.file.remove_grown();
 }

@@ -29,8 +29,10 @@ Status check_belongs(const BitmapFile& file, const Uuid& disk, uint64_t disk_siz
 
 }  // namespace
 
-DirtyBitmap::Impl::Impl(BitmapFile bitmap_file, bool was_clean)
+DirtyBitmap::Impl::Impl(BitmapFile bitmap_file, bool was_clean, Durability durability)
     : file(std::move(bitmap_file)),
+      intents(file.intent_storage(), known_page(file), durability,
+              file.intent_page().status().message()),
       disk_size_bytes(file.header().disk_size_bytes),
       granularity_shift(static_cast<uint32_t>(std::countr_zero(file.header().granularity_bytes))),
       opened_clean(was_clean),
@@ -57,9 +59,8 @@ Status DirtyBitmap::Impl::load() {
               "whole disk with its replicas."};
 }
 
-// Destinations first, as in every move. Where the page cache of the unclean end
-// is gone (another boot), marks may be missing: then every block is pending.
-Status DirtyBitmap::Impl::recover(bool same_boot) {
+// Destinations first, as in every move.
+Status DirtyBitmap::Impl::recover() {
   const std::vector<BlockMap*> destinations = merge_destinations();
   for (BlockMap* destination : destinations) {
     WordRange touched;
@@ -71,11 +72,7 @@ Status DirtyBitmap::Impl::recover(bool same_boot) {
         touched.include(maps->in_flight.merge_into(maps->pending));
       }
     }
-    if (!same_boot) {
-      destination->mark_all();
-      touched.include({0, file.layout().map_bytes / sizeof(uint64_t)});
-    }
-    if (Status status = file.sync(*destination, touched); !status.is_ok()) return status;
+    if (Status status = sync(*destination, touched); !status.is_ok()) return status;
   }
   failpoint("bitmap.recover");
   for (const auto& maps : slots) {
@@ -89,17 +86,17 @@ Status DirtyBitmap::Impl::recover(bool same_boot) {
 
 Status DirtyBitmap::Impl::begin() {
   BitmapHeader header = file.header();
-  const Uuid boot = file.storage().boot();
   if (opened_clean) {
     // A close between flip and merge left it: the next flip needs it empty.
     const std::vector<BlockMap*> destinations = merge_destinations();
     Status status = move(closed(), destinations, "bitmap.merge");
     if (!status.is_ok()) return status;
-  } else if (Status status = recover(!boot.is_nil() && boot == header.boot); !status.is_ok()) {
+  } else if (Status status = recover(); !status.is_ok()) {
     return status;
   }
+  if (Status status = intents.begin(); !status.is_ok()) return status;
   header.clean = false;
-  header.boot = boot;
+  header.boot = file.storage().boot();
   file.store_heartbeat();
   return file.write_header(header);
 }
@@ -125,23 +122,27 @@ Result<std::unique_ptr<DirtyBitmap>> DirtyBitmap::create(const std::string& path
   Result<BitmapFile> file = BitmapFile::create(storage, path, header);
   if (!file.is_ok()) return file.status();
   file.value().store_heartbeat();
-  auto impl = std::make_unique<Impl>(std::move(file).value(), true);
+  auto impl = std::make_unique<Impl>(std::move(file).value(), true, parameters.durability);
   return std::unique_ptr<DirtyBitmap>(new DirtyBitmap(std::move(impl)));
 }
 
 Result<std::unique_ptr<DirtyBitmap>> DirtyBitmap::open(const std::string& path, const Uuid& disk,
                                                        uint64_t disk_size_bytes,
-                                                       BitmapStorage& storage) {
+                                                       BitmapStorage& storage,
+                                                       Durability durability) {
   Result<BitmapFile> file = BitmapFile::open(storage, path);
   if (!file.is_ok()) return file.status();
   if (Status status = check_belongs(file.value(), disk, disk_size_bytes); !status.is_ok()) {
     return status;
   }
   const bool was_clean = file.value().header().clean;
-  auto impl = std::make_unique<Impl>(std::move(file).value(), was_clean);
+  auto impl = std::make_unique<Impl>(std::move(file).value(), was_clean, durability);
   if (Status status = impl->load(); !status.is_ok()) return status;
-  if (Status status = impl->begin(); !status.is_ok()) return status;
   std::unique_ptr<DirtyBitmap> bitmap(new DirtyBitmap(std::move(impl)));
+  // Durable before the boot's id is: from then on the page speaks of this boot.
+  if (Status status = bitmap->suspect_what_was_marked(); !status.is_ok()) return status;
+  failpoint("bitmap.suspected");
+  if (Status status = bitmap->impl().begin(); !status.is_ok()) return status;
   if (Status status = bitmap->grow_to(disk_size_bytes); !status.is_ok()) return status;
   return bitmap;
 }
@@ -150,9 +151,10 @@ Status DirtyBitmap::close() {
   BitmapFile& file = impl().file;
   if (!file.is_open()) return impl().close_status;
   give_up_growth();
+  impl().intents.retire();
   file.store_heartbeat();
   Status status = file.sync_everything();
-  if (status.is_ok() && file.sync_has_failed()) {
+  if (status.is_ok() && (file.sync_has_failed() || impl().intents.is_in_trouble())) {
     status = {ErrorCode::kIo, "Cannot close the bitmap " + file.path() +
                                   " cleanly: because an earlier sync of it failed. The next open "
                                   "treats it as after a crash."};

@@ -34,7 +34,7 @@ Status DirtyBitmap::Impl::move(BlockMap& source, std::span<BlockMap* const> dest
   if (source.is_empty()) return Status::ok();
   for (BlockMap* destination : destinations) {
     const WordRange touched = source.merge_into(*destination);
-    if (Status status = file.sync(*destination, touched); !status.is_ok()) return status;
+    if (Status status = sync(*destination, touched); !status.is_ok()) return status;
   }
   failpoint(failpoint_name);
   // A reader on another thread that finds a bit gone here finds it there.
@@ -58,7 +58,7 @@ Status DirtyBitmap::Impl::move_first(BlockMap& source, BlockMap& destination, ui
     max_blocks -= run->count;
   }
   if (runs.empty()) return Status::ok();
-  if (Status status = file.sync(destination, touched); !status.is_ok()) return status;
+  if (Status status = sync(destination, touched); !status.is_ok()) return status;
   failpoint("bitmap.take");
   std::atomic_thread_fence(std::memory_order_seq_cst);
   for (const BlockRun& run : runs) source.clear(run.first, run.first + run.count - 1);

@@ -11,8 +11,9 @@
 // for what they cover, sync_directory() for names. After a failed sync nothing
 // is known of what it covered, and a later success says nothing about it.
 //
-// Called by one thread at a time, but for stores through the mapping. A storage
-// outlives its files.
+// Called by one thread at a time, but for stores through the mapping, and for write()
+// and sync() of the intent log's page: they come from a thread of its own, beside
+// everything else but unlock(). A storage outlives its files.
 #pragma once
 
 #include <cstddef>

@@ -16,7 +16,7 @@ Status DirtyBitmap::Impl::note_cause(uint32_t slot, SuspicionCause cause) {
                                                    static_cast<SuspicionCauses>(cause));
   if (causes == header.suspicion_causes[slot]) return Status::ok();
   header.suspicion_causes[slot] = causes;
-  return file.write_header(header);
+  return write_header(header);
 }
 
 Status DirtyBitmap::mark_suspect(uint32_t slot, uint64_t offset_bytes, uint64_t length_bytes,
@@ -30,7 +30,7 @@ Status DirtyBitmap::mark_suspect(uint32_t slot, uint64_t offset_bytes, uint64_t 
   const uint64_t last = blocks->first + blocks->count - 1;
   const WordRange touched = maps.suspect.mark_anew(blocks->first, last);
   // The cause after the bits: it may fail, they may not.
-  Status status = state.file.sync(maps.suspect, touched);
+  Status status = state.sync(maps.suspect, touched);
   failpoint("bitmap.suspect");
   const Status noted = state.note_cause(slot, cause);
   return status.is_ok() ? noted : status;
@@ -69,7 +69,7 @@ Status DirtyBitmap::suspect_to_pending(uint32_t slot, uint64_t offset_bytes,
     touched.include(maps.pending.mark_anew(run->first, from - 1));
   }
   if (touched.is_empty()) return Status::ok();
-  Status status = state.file.sync(maps.pending, touched);
+  Status status = state.sync(maps.pending, touched);
   if (!status.is_ok()) return status;
   failpoint("bitmap.suspect_to_pending");
   std::atomic_thread_fence(std::memory_order_seq_cst);
@@ -87,7 +87,7 @@ Status DirtyBitmap::end_suspicion(uint32_t slot) {
                                    ": because blocks of it are suspect. Compare them first."};
   }
   header.suspicion_causes[slot] = 0;
-  return state.file.write_header(header);
+  return state.write_header(header);
 }
 
 SuspicionCauses DirtyBitmap::suspicion_causes(uint32_t slot) const noexcept {

@@ -33,7 +33,7 @@ Status DirtyBitmap::Impl::begin_target(uint32_t slot, std::span<const ByteExtent
     map.mark(blocks->first, last);
     touched.include({blocks->first / 64, last / 64 + 1});
   }
-  return touched.is_empty() ? Status::ok() : file.sync(map, touched);
+  return sync(map, touched);
 }
 
 Result<uint32_t> DirtyBitmap::add_target(const Uuid& id, std::span<const ByteExtent> pending) {
@@ -57,7 +57,7 @@ Result<uint32_t> DirtyBitmap::add_target(const Uuid& id, std::span<const ByteExt
   Status status = impl().begin_target(slot, pending);
   if (status.is_ok()) {
     failpoint("bitmap.add_target");
-    status = file.write_header(header);
+    status = impl().write_header(header);
   }
   if (status.is_ok()) return slot;
   impl().slots[slot].reset();
@@ -70,7 +70,7 @@ Status DirtyBitmap::remove_target(uint32_t slot) {
   BitmapHeader header = impl().file.header();
   header.targets[slot] = Uuid{};
   // First the table, durably: a target that is listed has its bits.
-  if (Status status = impl().file.write_header(header); !status.is_ok()) return status;
+  if (Status status = impl().write_header(header); !status.is_ok()) return status;
   failpoint("bitmap.remove_target");
   impl().slots[slot].reset();
   return impl().file.release_slot(slot);

@@ -44,6 +44,7 @@
 #include <vector>
 
 #include "bitmap/bitmap_storage.h"
+#include "bitmap/intent_log.h"
 #include "bitmap/suspicion.h"
 #include "common/status.h"
 #include "common/uuid.h"
@@ -84,6 +85,7 @@ class DirtyBitmap {
     Uuid disk;
     uint64_t disk_size_bytes = 0;
     uint32_t granularity_bytes = 0;  // 0: default_granularity_bytes(disk_size_bytes)
+    Durability durability = Durability::kPowerSafe;
   };
   struct Target {
     uint32_t slot;
@@ -101,13 +103,15 @@ class DirtyBitmap {
   // kInUse (another process or object holds it). The nil UUID stands for
   // whichever disk the file names. After an unclean end
   // opened_clean() is false and pending := pending | in-flight | live was done
-  // for each target (staged and suspect stay). Was that end on another boot, marks may be
-  // lost with the page cache: then every block of every target is pending.
+  // for each target (staged and suspect stay). Was the last use on another boot, what
+  // power loss may have taken back is suspect for every target: the regions that the
+  // intent log has marked, and only those.
   // The closed map is empty after any open. A disk that is larger than the map
   // has grown: what lies past the map's end is pending for every target.
   static Result<std::unique_ptr<DirtyBitmap>> open(const std::string& path, const Uuid& disk,
                                                    uint64_t disk_size_bytes,
-                                                   BitmapStorage& storage = file_bitmap_storage());
+                                                   BitmapStorage& storage = file_bitmap_storage(),
+                                                   Durability durability = Durability::kPowerSafe);
 
   ~DirtyBitmap();  // without close(): as after a crash
   DirtyBitmap(const DirtyBitmap&) = delete;
@@ -128,6 +132,14 @@ class DirtyBitmap {
   // the live map. Lock-free; about one load when the blocks are marked already.
   void mark(uint64_t offset_bytes, uint64_t length_bytes) noexcept;
 
+  // -- Power loss ---------------------------------------------------------
+  // Of the present maps: who writes asks it first. Any thread.
+  IntentLog& intents() const noexcept;
+  // Makes the live maps durable where they hold these bytes.
+  Status sync_live(uint64_t offset_bytes, uint64_t length_bytes);
+  // For every target what its mark_suspect() does: regions, as of intents().
+  Status suspect_regions(std::span<const uint32_t> regions, SuspicionCause cause);
+
   // -- Targets ------------------------------------------------------------
   // Its slot; kAlreadyExists, kLimitReached, kNoSpace. What `pending` touches is
   // durably marked before the target is.
@@ -136,7 +148,9 @@ class DirtyBitmap {
   std::optional<uint32_t> find_target(const Uuid& id) const;
   std::vector<Target> targets() const;
   // Rounds out. For what must travel though nothing wrote it (initial replication, suspicion).
+  // Durable with sync_pending().
   void mark_pending(uint32_t slot, uint64_t offset_bytes, uint64_t length_bytes) noexcept;
+  Status sync_pending(uint32_t slot);
 
   // -- Moves --------------------------------------------------------------
   // One that fails (kIo) has cleared nothing and may be called again. After a
@@ -194,6 +208,8 @@ class DirtyBitmap {
   Impl& impl() const noexcept { return *current_.load(std::memory_order_acquire); }
   Impl& adopt(std::unique_ptr<Impl> impl);
   Status grow_to(uint64_t disk_size_bytes);  // nobody marks yet
+  // At the open: what the end of a boot may have taken back, by what the intent log says.
+  Status suspect_what_was_marked();
 
   std::atomic<Impl*> current_{nullptr};
   // The current one, a growing one, and those of smaller sizes. The owner's.

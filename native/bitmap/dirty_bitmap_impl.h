@@ -14,6 +14,7 @@
 #include "bitmap/bitmap_file.h"
 #include "bitmap/block_map.h"
 #include "bitmap/dirty_bitmap.h"
+#include "bitmap/intent_log.h"
 
 namespace tidemark {
 
@@ -27,7 +28,7 @@ class DirtyBitmap::Impl {
     uint64_t suspicion_count = 0;  // calls of mark_suspect() since the open
   };
 
-  Impl(BitmapFile bitmap_file, bool was_clean);
+  Impl(BitmapFile bitmap_file, bool was_clean, Durability durability);
 
   BlockMap& live() noexcept { return live_maps[live_index.load(std::memory_order_acquire)]; }
   BlockMap& closed() noexcept { return live_maps[1 - live_index.load(std::memory_order_acquire)]; }
@@ -43,6 +44,13 @@ class DirtyBitmap::Impl {
   // Blocks [first, last] that the bytes touch; nothing outside of the disk.
   std::optional<BlockRun> touched_blocks(uint64_t offset_bytes,
                                          uint64_t length_bytes) const noexcept;
+
+  static IntentPage known_page(const BitmapFile& file);
+  // file.sync(); one that fails makes everything suspect at the next unclean start.
+  Status sync(const BlockMap& map, WordRange words);
+  Status write_header(const BitmapHeader& header);
+  // Both live maps, where they hold these blocks.
+  Status sync_live(uint64_t offset_bytes, uint64_t length_bytes);
 
   // Those that lie wholly inside; a partial last one does when the disk's end does.
   std::optional<BlockRun> covered_blocks(uint64_t offset_bytes,
@@ -64,11 +72,12 @@ class DirtyBitmap::Impl {
   // Marks there what is marked here, map by map.
   void copy_marks_to(Impl& larger) noexcept;
   Status begin_target(uint32_t slot, std::span<const ByteExtent> pending);
-  Status load();                   // kCorrupt: a map holds bits past the last block
-  Status recover(bool same_boot);  // after an unclean end
-  Status begin();                  // recovers where needed, then takes the clean flag down
+  Status load();     // kCorrupt: a map holds bits past the last block
+  Status recover();  // after an unclean end
+  Status begin();    // recovers where needed, then takes the clean flag down
 
   BitmapFile file;
+  IntentLog intents;
   const uint64_t disk_size_bytes;
   const uint32_t granularity_shift;
   const bool opened_clean;

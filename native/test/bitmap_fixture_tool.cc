@@ -52,6 +52,13 @@ bool write_fixture(const std::string& path, bool clean) {
   auto made = DirtyBitmap::create(path, {disk, 1'000'000, kBlock});
   if (!made.is_ok()) std::fprintf(stderr, "%s\n", made.status().message().c_str());
   if (!made.is_ok() || !fill(*made.value())) return false;
+  // The clean one with nothing marked in the intent log, the other with its one region.
+  IntentLog& log = made.value()->intents();
+  if (clean) {
+    log.cool();
+    log.make_quiet(log.cooling());
+  }
+  if (!log.finish(true).is_ok()) return false;
   if (clean && !made.value()->close().is_ok()) return false;
   return set_boot(path);
 }

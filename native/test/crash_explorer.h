@@ -37,16 +37,17 @@ struct GuestOperation {
     kAddEqual,
     kRemove,
     kReopen,
+    kQuietDown,
   };
   Kind kind;
   uint64_t argument = 0;  // a block, or a target
   uint64_t count = 1;
 
   std::string text() const {
-    static const char* const names[] = {"write",     "held write", "let go",     "trim",
-                                        "zero",      "flush",      "checkpoint", "read",
-                                        "commit",    "give back",  "drain",      "lose staging",
-                                        "add empty", "add equal",  "remove",     "reopen"};
+    static const char* const names[] = {
+        "write",      "held write", "let go", "trim",      "zero",      "flush",
+        "checkpoint", "read",       "commit", "give back", "drain",     "lose staging",
+        "add empty",  "add equal",  "remove", "reopen",    "quiet down"};
     return std::string(names[static_cast<size_t>(kind)]) + ' ' + std::to_string(argument);
   }
 };
@@ -76,11 +77,14 @@ class CrashExplorer {
   // Guest writes reach the disk before they are marked: what the order of
   // TrackedDevice is for.
   bool marks_late = false;
+  // The quiet-down's flush of the disk does nothing.
+  bool quiets_without_flush = false;
   // The bitmap commits before the replica has.
   bool commits_early = false;
 
   bool run(const GuestOperation& operation) {
     kind_ = operation.kind;
+    world_->disk->pretends_to_flush = quiets_without_flush && kind_ == Kind::kQuietDown;
     history_ += operation.text() + "; ";
     is_active_ = true;
     apply(operation);
@@ -177,6 +181,8 @@ class CrashExplorer {
         return world.remove_target(operation.argument);
       case Kind::kReopen:
         return reopen();
+      case Kind::kQuietDown:
+        return world.quiet_down();
     }
   }
   void write(uint64_t offset_bytes, uint64_t length_bytes) {
@@ -209,7 +215,7 @@ class CrashExplorer {
   std::unique_ptr<CrashWorld> kill() {
     return std::make_unique<CrashWorld>(world_->storage->after_process_crash(),
                                         world_->disk->after_process_crash(random_),
-                                        world_->replicas, random_());
+                                        world_->replicas, world_->durability(), random_());
   }
   // Under kSubset the storage keeps everything and the disk any part, or the reverse.
   std::unique_ptr<CrashWorld> power_loss(Loss loss) {
@@ -218,32 +224,31 @@ class CrashExplorer {
         loss == Loss::kSubset ? (random_() % 2 == 0 ? Loss::kAll : Loss::kTorn) : loss;
     return std::make_unique<CrashWorld>(world_->storage->after_power_loss(loss, subset, random_),
                                         world_->disk->after_power_loss(of_disk, random_),
-                                        world_->replicas, random_());
+                                        world_->replicas, world_->durability(), random_());
   }
   void check(std::unique_ptr<CrashWorld> left, const std::string& what) {
     if (!finding_.empty()) return;
     ++image_count_;
-    if (settings_.crashes_again) crash_while_it_recovers(*left, what);
-    if (sabotage_) {
-      left->storage->on_step = [this](const StorageStep& step) {
-        return sabotage_(step, Kind::kReopen);
-      };
-    }
-    const Status status = left->open();
-    if (!status.is_ok()) return note(status.message(), what + "not opened: ");
-    note(left->lie(), what);
-  }
-  void crash_while_it_recovers(CrashWorld& left, const std::string& what) {
-    SimulatedStorage& storage = *left.storage;
-    storage.on_step = [&, what](const StorageStep&) {
-      storage.observe();
-      CrashWorld again(storage.after_power_loss(Loss::kTorn, 0, random_),
-                       left.disk->after_power_loss(Loss::kTorn, random_), left.replicas, random_());
-      const Status status = again.open();
-      note(status.is_ok() ? again.lie() : status.message(),
-           "again, as it recovered, after: " + what);
-      return StepVerdict::kWorks;
+    CrashWorld& world = *left;
+    world.storage->on_step = [&](const StorageStep& step) {
+      if (settings_.crashes_again) crash_again(world, "again, as it recovered, after: " + what);
+      return sabotage_ ? sabotage_(step, Kind::kReopen) : StepVerdict::kWorks;
     };
+    const Status status = world.open();
+    world.storage->on_step = nullptr;
+    if (!status.is_ok()) return note(status.message(), what + "not opened: ");
+    note(world.lie(), what);
+    if (settings_.crashes_again) crash_again(world, "again, when it had recovered, after: " + what);
+  }
+  void crash_again(CrashWorld& world, const std::string& what) {
+    world.storage->observe();
+    for (const Loss loss : {Loss::kAll, Loss::kTorn}) {
+      CrashWorld again(world.storage->after_power_loss(loss, 0, random_),
+                       world.disk->after_power_loss(loss, random_), world.replicas,
+                       world.durability(), random_());
+      const Status status = again.open();
+      note(status.is_ok() ? again.lie() : status.message(), what);
+    }
   }
   void note(const std::string& lie, const std::string& what) {
     if (lie.empty() || !finding_.empty()) return;

@@ -19,7 +19,7 @@
 #include "simulated_disk.h"
 #include "simulated_storage.h"
 #include "tracking/checkpoint.h"
-#include "tracking/tracked_device.h"
+#include "tracking/tracked_device_impl.h"
 
 namespace tidemark::simulation {
 
@@ -107,43 +107,52 @@ class GuestRequest {
 
 class CrashWorld {
  public:
-  CrashWorld(uint64_t disk_size_bytes, uint64_t seed)
+  CrashWorld(uint64_t disk_size_bytes, Durability durability, uint64_t seed)
       : random(seed),
         storage(std::make_unique<SimulatedStorage>()),
-        disk(std::make_shared<SimulatedDisk>(disk_size_bytes)) {
+        disk(std::make_shared<SimulatedDisk>(disk_size_bytes)),
+        durability_(durability) {
     storage->only_written_until = kBitmapMapsOffsetBytes;
     storage->timeless_word_at = kHeartbeatAt;
-    auto made = DirtyBitmap::create("b", {kDisk, disk_size_bytes, 4096}, *storage);
+    auto made = DirtyBitmap::create("b", {kDisk, disk_size_bytes, 4096, durability}, *storage);
     require_ok(made.status());
-    bitmap = std::move(made).value();
-    device = std::make_shared<TrackedDevice>(disk, bitmap);
+    use(std::move(made).value());
   }
   // What a crash left.
   CrashWorld(std::unique_ptr<SimulatedStorage> left_storage,
-             std::shared_ptr<SimulatedDisk> left_disk, Replicas left_replicas, uint64_t seed)
+             std::shared_ptr<SimulatedDisk> left_disk, Replicas left_replicas,
+             Durability durability, uint64_t seed)
       : random(seed),
         storage(std::move(left_storage)),
         disk(std::move(left_disk)),
-        replicas(std::move(left_replicas)) {}
+        replicas(std::move(left_replicas)),
+        durability_(durability) {}
   ~CrashWorld() { give_up(); }
   CrashWorld(const CrashWorld&) = delete;
   CrashWorld& operator=(const CrashWorld&) = delete;
 
   Status open() {
-    auto opened = DirtyBitmap::open("b", kDisk, disk->size_bytes(), *storage);
+    auto opened = DirtyBitmap::open("b", kDisk, disk->size_bytes(), *storage, durability_);
     if (!opened.is_ok()) return opened.status();
-    bitmap = std::move(opened).value();
-    device = std::make_shared<TrackedDevice>(disk, bitmap);
+    use(std::move(opened).value());
     return Status::ok();
   }
-  // As its owner does: what a clean map says is true of the disk after power loss too.
+  // As its owner does, whether or not the disk can be flushed.
   Status close_and_open() {
     cuts.clear();
     settle();
+    (void)device->settle();
     device.reset();
-    if (flush_sync(*disk).is_ok()) (void)bitmap->close();
+    (void)bitmap->close();
     bitmap.reset();
     return open();
+  }
+  Durability durability() const { return durability_; }
+  // A round of the quiet-down, where it would not wait for a request that is held.
+  void quiet_down() {
+    if (disk->held_count() > 0) return;
+    device->impl().quiet_down().run_round();
+    work();
   }
 
   // -- The guest ---------------------------------------------------------------
@@ -151,6 +160,7 @@ class CrashWorld {
     requests.push_back(
         std::make_unique<GuestRequest>(op, offset_bytes, length_bytes, ++last_value, flags));
     requests.back()->submit(*device);
+    work();
     forget_answered();
   }
   void forget_answered() {
@@ -158,6 +168,7 @@ class CrashWorld {
   }
   void let_go() {
     if (disk->held_count() > 0) disk->let_go(random() % disk->held_count());
+    work();
     forget_answered();
   }
   // Everything that is held is answered.
@@ -263,6 +274,13 @@ class CrashWorld {
   uint64_t last_value = 0;
 
  private:
+  // No thread but this one: the log's work is done when something waits for it.
+  void use(std::shared_ptr<DirtyBitmap> opened) {
+    bitmap = std::move(opened);
+    device = std::make_shared<TrackedDevice>(disk, bitmap, std::chrono::milliseconds(0));
+  }
+  void work() { bitmap->intents().work(); }
+
   struct Cut {
     std::shared_ptr<Capture> capture;
     std::map<uint64_t, BlockContent> delta;
@@ -314,6 +332,7 @@ class CrashWorld {
     bitmap.reset();
   }
 
+  const Durability durability_;
   std::map<uint64_t, Cut> cuts;
   std::vector<std::unique_ptr<GuestRequest>> requests;
 };

@@ -40,6 +40,7 @@ class SimulatedDisk final : public BlockDevice {
   // Before a request has its effect. An errno that is not 0 makes it fail, a write
   // after any part of its effect.
   std::function<int(const IoRequest&)> on_step;
+  bool pretends_to_flush = false;
   // These wait for let_go().
   std::function<bool(const IoRequest&)> holds;
 
@@ -111,7 +112,7 @@ class SimulatedDisk final : public BlockDevice {
     } else if (request.op == IoOp::kRead) {
       read(request);
     } else if (request.op == IoOp::kFlush) {
-      flush();
+      if (!pretends_to_flush) flush();
     } else if (request.is_write_class()) {
       for (uint64_t at = 0; at < request.length_bytes; at += kSectorBytes) affect(request, at);
     }

@@ -45,7 +45,7 @@ struct OwningDevice final : BlockDevice {
 struct CapturedDevice final : BlockDevice {
   explicit CapturedDevice(uint64_t size) : inner(size) {
     const uint32_t slot = add_target(*inner.disk.device);
-    inner.disk.device->mark_pending(slot, 0, size);
+    REQUIRE(inner.disk.device->mark_pending(slot, 0, size).is_ok());
     capture = checkpoint(inner.disk.device, slot);
   }
   uint64_t size_bytes() const noexcept override { return inner.size_bytes(); }
@@ -365,7 +365,7 @@ TEST_CASE("the dirty contexts show what the next checkpoint adds, and what a tar
 
   write_blocks(*disk.device, 2, 2, 1);
   CHECK(query(*disk.device, live, 0, 16 * kBlock) == "2c2d12c");
-  disk.device->mark_pending(slot, 4 * kBlock, kBlock);
+  REQUIRE(disk.device->mark_pending(slot, 4 * kBlock, kBlock).is_ok());
   CHECK(query(*disk.device, target, 0, 16 * kBlock) == "2c3d11c");
   CHECK(query(*disk.device, target, 3 * kBlock, kBlock) == "1d");
   CHECK(query(*disk.device, target, 0, 16 * kBlock, 2) == "2c3d");

@@ -21,8 +21,9 @@ Status capture_is_open(const char* what) {
 }  // namespace
 
 TrackedDevice::TrackedDevice(std::shared_ptr<BlockDevice> backing,
-                             std::shared_ptr<DirtyBitmap> bitmap)
-    : impl_(std::make_unique<Impl>(std::move(backing), std::move(bitmap))) {}
+                             std::shared_ptr<DirtyBitmap> bitmap,
+                             std::chrono::milliseconds quiet_interval)
+    : impl_(std::make_unique<Impl>(std::move(backing), std::move(bitmap), quiet_interval)) {}
 
 TrackedDevice::~TrackedDevice() = default;
 
@@ -135,10 +136,22 @@ Status TrackedDevice::unstage(uint32_t slot) {
   return impl_->bitmap().unstage(slot);
 }
 
-void TrackedDevice::mark_pending(uint32_t slot, uint64_t offset_bytes, uint64_t length_bytes) {
+Status TrackedDevice::mark_pending(uint32_t slot, std::span<const ByteExtent> extents) {
   const MutexLock lock(impl_->maps_mutex());
-  impl_->bitmap().mark_pending(slot, offset_bytes, length_bytes);
+  for (const ByteExtent& extent : extents) {
+    impl_->bitmap().mark_pending(slot, extent.offset_bytes, extent.length_bytes);
+  }
+  return impl_->bitmap().sync_pending(slot);
 }
+
+Status TrackedDevice::mark_pending(uint32_t slot, uint64_t offset_bytes, uint64_t length_bytes) {
+  const ByteExtent extent{offset_bytes, length_bytes};
+  return mark_pending(slot, {&extent, 1});
+}
+
+Status TrackedDevice::settle() { return impl_->quiet_down().settle(); }
+
+IntentStatus TrackedDevice::intent_status() const { return impl_->bitmap().intents().status(); }
 
 void TrackedDevice::clear_pending(uint32_t slot, uint64_t offset_bytes, uint64_t length_bytes) {
   const MutexLock lock(impl_->maps_mutex());

@@ -12,7 +12,9 @@
 // not on an I/O or event-loop thread; no write ever waits for them).
 #pragma once
 
+#include <chrono>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -31,8 +33,11 @@ enum class TargetStart : uint8_t {
 class TrackedDevice final : public BlockDevice {
  public:
   // Both are of the same size at first. The bitmap's close() stays the caller's, after
-  // the last request.
-  TrackedDevice(std::shared_ptr<BlockDevice> backing, std::shared_ptr<DirtyBitmap> bitmap);
+  // the last request and settle(). A region that is not written for one to two
+  // `quiet_interval`s becomes quiet. 0, for tests that choose the order: no thread is
+  // started; they call quiet_down().run_round() and the bitmap's intents().work().
+  TrackedDevice(std::shared_ptr<BlockDevice> backing, std::shared_ptr<DirtyBitmap> bitmap,
+                std::chrono::milliseconds quiet_interval = std::chrono::seconds(30));
   ~TrackedDevice() override;
 
   uint64_t size_bytes() const noexcept override;
@@ -67,7 +72,9 @@ class TrackedDevice final : public BlockDevice {
   Status give_back(uint32_t slot);
   Status stage(uint32_t slot);
   Status unstage(uint32_t slot);
-  void mark_pending(uint32_t slot, uint64_t offset_bytes, uint64_t length_bytes);
+  // Durable on return.
+  Status mark_pending(uint32_t slot, std::span<const ByteExtent> extents);
+  Status mark_pending(uint32_t slot, uint64_t offset_bytes, uint64_t length_bytes);
   void clear_pending(uint32_t slot, uint64_t offset_bytes, uint64_t length_bytes);
 
   // A checkpoint makes pending what is suspect still: every cut is whole, compared
@@ -82,6 +89,12 @@ class TrackedDevice final : public BlockDevice {
   bool clear_suspect(uint32_t slot, uint64_t offset_bytes, uint64_t length_bytes,
                      uint64_t suspicion_count);
   Status suspect_to_pending(uint32_t slot, uint64_t offset_bytes, uint64_t length_bytes);
+
+  // Before the bitmap's close(), when nobody writes any more: flushes the backing and
+  // takes back every mark of the intent log. On an error marks stay, and after the end
+  // of this boot their regions are suspect; close() goes on all the same.
+  Status settle();
+  IntentStatus intent_status() const;
 
   // For the parts of this folder.
   class Impl;

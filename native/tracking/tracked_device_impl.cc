@@ -5,22 +5,30 @@
 
 #include "common/failpoint.h"
 #include "tracking/dirty_extents.h"
+#include "tracking/intended_write.h"
 #include "tracking/parked_write.h"
 
 namespace tidemark {
 
-TrackedDevice::Impl::Impl(std::shared_ptr<BlockDevice> backing, std::shared_ptr<DirtyBitmap> bitmap)
+TrackedDevice::Impl::Impl(std::shared_ptr<BlockDevice> backing, std::shared_ptr<DirtyBitmap> bitmap,
+                          std::chrono::milliseconds quiet_interval)
     : backing_(std::move(backing)),
       bitmap_(std::move(bitmap)),
       size_bytes_(backing_->size_bytes()),
-      passes_trim_on_(backing_->traits().trim_reads_zero) {
+      passes_trim_on_(backing_->traits().trim_reads_zero),
+      quiet_down_(*this) {
   assert(size_bytes_ == bitmap_->disk_size_bytes());
   refresh_targets();
+  if (quiet_interval.count() == 0) return;
+  if (bitmap_->intents().durability() == Durability::kPowerSafe) bitmap_->intents().start();
+  quiet_down_.start(quiet_interval);
 }
 
 void TrackedDevice::Impl::submit(IoRequest& request) noexcept {
   if (request.is_write_class()) {
     submit_write(request);
+  } else if (request.op == IoOp::kFlush) {
+    submit_flush(request);
   } else {
     backing_->submit(request);
   }
@@ -31,9 +39,15 @@ void TrackedDevice::Impl::submit_write(IoRequest& request) noexcept {
     request.complete(EINVAL);
     return;
   }
-  uint64_t shard = 0;
-  if (!gate_.enter(request, shard)) return;  // parked: the opener submits it again
-  request.push(on_written, this, shard);
+  uint64_t ticket = 0;
+  if (!gate_.enter(request, ticket)) return;  // parked: the opener submits it again
+  IntentLog& intents = bitmap_->intents();
+  if (!intents.is_marked(request.offset_bytes, request.length_bytes)) [[unlikely]] {
+    gate_.leave(ticket);
+    IntendedWrite::start(request, *this, intents);  // submits it again
+    return;
+  }
+  request.push(on_written, this, ticket);
   bitmap_->mark(request.offset_bytes, request.length_bytes);
   failpoint("mark");
   if (request.op == IoOp::kTrim && !passes_trim_on_) {
@@ -47,15 +61,34 @@ void TrackedDevice::Impl::submit_write(IoRequest& request) noexcept {
   pass_on(request);
 }
 
+void TrackedDevice::Impl::submit_flush(IoRequest& request) noexcept {
+  uint64_t ticket = 0;
+  [[maybe_unused]] const bool is_inside = flushes_.enter(request, ticket);
+  assert(is_inside);
+  request.push(on_flushed, this, ticket);
+  backing_->submit(request);
+}
+
+void TrackedDevice::Impl::on_flushed(IoRequest& request, void* context, uint64_t ticket,
+                                     int error) noexcept {
+  auto* const self = static_cast<Impl*>(context);
+  if (error != 0) self->quiet_down_.flush_failed();
+  if (error == 0) error = self->quiet_down_.take_untold_error();
+  self->flushes_.leave(ticket);
+  request.complete(error);
+}
+
 void TrackedDevice::Impl::pass_on(IoRequest& request) noexcept {
   failpoint("write");
   backing_->submit(request);
 }
 
 // Leaves the gate before the answer: once the owner has it, this may be gone.
-void TrackedDevice::Impl::on_written(IoRequest& request, void* context, uint64_t shard,
+void TrackedDevice::Impl::on_written(IoRequest& request, void* context, uint64_t ticket,
                                      int error) noexcept {
-  static_cast<Impl*>(context)->gate_.leave(shard);
+  auto* const self = static_cast<Impl*>(context);
+  if (error != 0 && (request.flags & kIoFua) != 0) self->quiet_down_.flush_failed();
+  self->gate_.leave(ticket);
   request.complete(error);
 }
 

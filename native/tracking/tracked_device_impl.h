@@ -9,13 +9,15 @@
 #include "common/mutex.h"
 #include "tracking/capture_slots.h"
 #include "tracking/gate.h"
+#include "tracking/quiet_down.h"
 #include "tracking/tracked_device.h"
 
 namespace tidemark {
 
 class TrackedDevice::Impl {
  public:
-  Impl(std::shared_ptr<BlockDevice> backing, std::shared_ptr<DirtyBitmap> bitmap);
+  Impl(std::shared_ptr<BlockDevice> backing, std::shared_ptr<DirtyBitmap> bitmap,
+       std::chrono::milliseconds quiet_interval);
 
   void submit(IoRequest& request) noexcept;
   // Marked, and nothing of a capture is lost any more: the backing's turn.
@@ -27,6 +29,8 @@ class TrackedDevice::Impl {
   const std::shared_ptr<BlockDevice>& shared_backing() const noexcept { return backing_; }
   DirtyBitmap& bitmap() noexcept { return *bitmap_; }
   Gate& gate() noexcept { return gate_; }
+  Gate& flushes() noexcept { return flushes_; }
+  QuietDown& quiet_down() noexcept { return quiet_down_; }
   CaptureSlots& captures() noexcept { return captures_; }
 
   // Whoever works on the bitmap's targets and maps holds it; the exception to
@@ -52,21 +56,26 @@ class TrackedDevice::Impl {
 
  private:
   void submit_write(IoRequest& request) noexcept;
+  void submit_flush(IoRequest& request) noexcept;
   Status grow_bitmap(uint64_t size_bytes) REQUIRES(maps_mutex_);
   bool drain_patiently();
   bool is_inside(const IoRequest& request) const noexcept;
-  static void on_written(IoRequest& request, void* context, uint64_t shard, int error) noexcept;
+  static void on_written(IoRequest& request, void* context, uint64_t ticket, int error) noexcept;
+  static void on_flushed(IoRequest& request, void* context, uint64_t ticket, int error) noexcept;
 
   const std::shared_ptr<BlockDevice> backing_;
   const std::shared_ptr<DirtyBitmap> bitmap_;
   std::atomic<uint64_t> size_bytes_;  // once the bitmap covers it
   const bool passes_trim_on_;
   Gate gate_;
+  Gate flushes_;  // never closed: tells when those under way have ended
   CaptureSlots captures_;
   Mutex maps_mutex_;
 
   mutable Mutex targets_mutex_;
   std::vector<DirtyBitmap::Target> targets_ GUARDED_BY(targets_mutex_);
+
+  QuietDown quiet_down_;  // its thread uses all of the above, and ends first
 };
 
 }  // namespace tidemark

@@ -333,6 +333,7 @@ void t.test(
         socketDirectory: `${at}.n`,
         spillDirectory: `${at}.s`,
         bitmapDirectory: `${at}.b`,
+        durability: "power-safe",
         capture: { memoryBytes: MIB, spillBytes: MIB },
         onNotice: (message) => t.fail(message),
       });

@@ -1,4 +1,4 @@
-import { Command } from "commander";
+import { Command, Option } from "commander";
 import { globalOptions, parseWholeNumber } from "../context.js";
 import type { LocalCommands, TrackOptions, TrackState } from "../local-commands.js";
 import { formatBytes, printJson } from "../output.js";
@@ -16,6 +16,7 @@ interface Options {
   readonly tracking: boolean;
   readonly granularity?: string;
   readonly direct?: boolean;
+  readonly durability: string;
 }
 
 export function trackCommand(local: LocalCommands): Command {
@@ -41,6 +42,14 @@ export function trackCommand(local: LocalCommands): Command {
     )
     .option("--granularity <bytes>", "bytes a bit stands for, for a new bitmap")
     .option("--direct", "past the page cache (O_DIRECT)")
+    .addOption(
+      new Option(
+        "--durability <mode>",
+        "what the marks survive: the end of the power too, or of the process alone",
+      )
+        .choices(["power-safe", "process-safe"])
+        .default("power-safe"),
+    )
     .option("--no-tracking", "serve the disk without tracking, for comparison")
     .action(async (options: Options, command: Command) => {
       const { json } = globalOptions(command);
@@ -69,6 +78,7 @@ function trackOptions(options: Options): TrackOptions {
     bitmapPath: options.bitmap ?? null,
     tracking: options.tracking,
     direct: options.direct ?? false,
+    durability: options.durability === "process-safe" ? "process-safe" : "power-safe",
     granularityBytes:
       options.granularity === undefined
         ? null
