@@ -115,10 +115,11 @@ class Interleaving {
   explicit Interleaving(Fault fault)
       : fault_(fault), disk_(std::make_shared<SteppedDisk>(kBlocks)) {
     storage_.can_crash = false;
-    auto made = DirtyBitmap::create("b", {kDisk, kBlocks * kBlock, 4096}, storage_);
+    auto made = DirtyBitmap::create("b", {kDisk, kBlocks * kBlock, 4096, Durability::kProcessSafe},
+                                    storage_);
     require_ok(made.status());
     bitmap_ = std::move(made).value();
-    device_ = std::make_shared<TrackedDevice>(disk_, bitmap_);
+    device_ = std::make_shared<TrackedDevice>(disk_, bitmap_, std::chrono::milliseconds(0));
     slot_ = device_->add_target(kReplicaA).value();
     replica_.assign(kBlocks, 0);
     storage_.on_step = [this](const StorageStep& step) {

@@ -132,7 +132,7 @@ TEST_CASE("the checker's cut passes what take_checkpoint() passes, in that order
   auto made = DirtyBitmap::create("b", {kDisk, disk->size_bytes(), 4096}, storage);
   require_ok(made.status());
   const std::shared_ptr<DirtyBitmap> bitmap = std::move(made).value();
-  const auto device = std::make_shared<TrackedDevice>(disk, bitmap);
+  const auto device = std::make_shared<TrackedDevice>(disk, bitmap, std::chrono::milliseconds(0));
   const uint32_t slot = device->add_target(kReplicaA).value();
   bitmap->mark(4096, 4096);
   const auto by_checkpoint = names_passed([&] {
