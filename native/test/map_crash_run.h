@@ -37,14 +37,16 @@ struct MapOperation {
     kRemoveTarget,
     kReopen,
     kGrow,
+    kSuspect,
+    kSuspectToPending,
   };
   Kind kind;
   uint64_t argument = 0;  // the block of a mark, else the target's index
 
   std::string text() const {
-    static const char* const names[] = {"mark",      "merge",  "take",    "take one",
-                                        "give back", "stage",  "unstage", "commit",
-                                        "add",       "remove", "reopen",  "grow"};
+    static const char* const names[] = {
+        "mark",   "merge", "take",   "take one", "give back", "stage",   "unstage",
+        "commit", "add",   "remove", "reopen",   "grow",      "suspect", "suspect to pending"};
     return std::string(names[static_cast<size_t>(kind)]) + " " + std::to_string(argument);
   }
 };
@@ -167,6 +169,10 @@ class MapCrashRun {
     if (operation.kind == Kind::kStage) (void)bitmap.stage(*slot);
     if (operation.kind == Kind::kUnstage) (void)bitmap.unstage(*slot);
     if (operation.kind == Kind::kCommit) commit(*slot);
+    if (operation.kind == Kind::kSuspect) suspect(*slot);
+    if (operation.kind == Kind::kSuspectToPending) {
+      (void)bitmap.suspect_to_pending(*slot, 0, bitmap.disk_size_bytes());
+    }
   }
   void merge() {
     bitmap_->flip();
@@ -185,9 +191,16 @@ class MapCrashRun {
   void commit(uint32_t slot) {
     const Uuid id = id_of(slot);
     std::erase_if(owed_[id], [&](uint64_t block) {
-      return !bitmap_->is_dirty(MapId::pending(slot), block) && durable_live_.count(block) == 0;
+      return !bitmap_->is_dirty(MapId::pending(slot), block) &&
+             !bitmap_->is_dirty(MapId::suspect(slot), block) && durable_live_.count(block) == 0;
     });
     (void)bitmap_->commit(slot);
+  }
+  void suspect(uint32_t slot) {
+    const uint64_t block = scene_.blocks[suspected_count_++ % scene_.blocks.size()];
+    const Status status =
+        bitmap_->mark_suspect(slot, block * kBlock, kBlock, SuspicionCause::kOrdered);
+    if (status.is_ok()) owed_[id_of(slot)].insert(block);
   }
   Uuid id_of(uint32_t slot) const {
     for (const auto& target : bitmap_->targets()) {
@@ -274,7 +287,10 @@ class MapCrashRun {
     for (const auto& target : bitmap.targets()) {
       found.insert(target.id);
       const auto owed = owed_.find(target.id);
-      if (owed == owed_.end()) continue;
+      if (owed == owed_.end()) {
+        finding_ = what + ": a target that was removed is back";
+        return;
+      }
       for (const uint64_t block : owed->second) {
         if (is_marked(bitmap, target.slot, block)) continue;
         finding_ = what + ": block " + std::to_string(block) + " of slot " +
@@ -287,7 +303,7 @@ class MapCrashRun {
   }
   static bool is_marked(const DirtyBitmap& bitmap, uint32_t slot, uint64_t block) {
     for (const MapId map : {MapId::live(), MapId::closed(), MapId::pending(slot),
-                            MapId::in_flight(slot), MapId::staged(slot)}) {
+                            MapId::in_flight(slot), MapId::staged(slot), MapId::suspect(slot)}) {
       if (bitmap.is_dirty(map, block)) return true;
     }
     return false;
@@ -312,6 +328,7 @@ class MapCrashRun {
   SimulatedStorage storage_;
   std::unique_ptr<DirtyBitmap> bitmap_;
   uint64_t size_bytes_after_ = 0;
+  uint64_t suspected_count_ = 0;
 
   std::set<uint64_t> live_;          // marked since the last merge, so not durable
   std::set<uint64_t> durable_live_;  // those of them that a clean close made so

@@ -122,25 +122,43 @@ struct SyncSite {
   const char* name;
   Kind kind;
   StorageOp op;
-  uint32_t map;  // of the slot: 0 pending, 1 in-flight, 2 staged
+  uint32_t map;  // of the slot: 0 pending, 1 in-flight, 2 staged, 3 suspect
   uint32_t slot;
 };
 
 constexpr uint32_t kAnyMap = 9;
 
-bool is_inside(const StorageStep& step, const DirtyBitmap& bitmap, const SyncSite& site) {
+bool is_inside(const StorageStep& step, uint64_t disk_size_bytes, const SyncSite& site) {
   if (site.map == kAnyMap) return true;
-  const auto layout = BitmapLayout::of(bitmap.disk_size_bytes(), bitmap.granularity_bytes());
+  const auto layout = BitmapLayout::of(disk_size_bytes, 4096);
   const uint64_t begin = layout.slot_offset_bytes(site.slot) + site.map * layout.map_bytes;
   return step.offset_bytes >= begin && step.offset_bytes < begin + layout.map_bytes;
 }
 
-Sabotage without(const SyncSite& site) {
-  return [site](const StorageStep& step, Kind kind, const DirtyBitmap* bitmap) {
-    const bool is_it = step.op == site.op && kind == site.kind && bitmap != nullptr &&
-                       is_inside(step, *bitmap, site);
+// Also where the maps are being opened, and there is no bitmap yet.
+Sabotage without(const SyncSite& site, uint64_t disk_size_bytes) {
+  return [=](const StorageStep& step, Kind kind, const DirtyBitmap* bitmap) {
+    const uint64_t size_bytes = bitmap != nullptr ? bitmap->disk_size_bytes() : disk_size_bytes;
+    const bool is_it = step.op == site.op && kind == site.kind && is_inside(step, size_bytes, site);
     return is_it ? StepVerdict::kPretends : StepVerdict::kWorks;
   };
+}
+
+std::string run_script(const Operations& script, uint32_t targets, const Sabotage& sabotage = {}) {
+  MapCrashRun::Checked checked;
+  MapCrashRun run({kSmallDisk, targets, {0, 1}}, 1, checked, sabotage);
+  for (const MapOperation& operation : script) {
+    const std::string finding = run.run(operation, true);
+    if (!finding.empty()) return finding;
+  }
+  return {};
+}
+
+// The script is sound, and without the sync it is not.
+void check_needed(const SyncSite& site, const Operations& script, uint32_t targets = 1) {
+  CAPTURE(site.name);
+  CHECK(run_script(script, targets) == "");
+  CHECK(run_script(script, targets, without(site, kSmallDisk)) != "");
 }
 
 }  // namespace
@@ -177,7 +195,32 @@ TEST_CASE("every sync of a move between maps is needed") {
   for (const SyncSite& site : sites) {
     CAPTURE(site.name);
     std::string finding;
-    explore({kSmallDisk, 2, {0}}, 400, without(site), finding);
+    explore({kSmallDisk, 2, {0}}, 400, without(site, kSmallDisk), finding);
     CHECK(finding.find("is marked nowhere") != std::string::npos);
   }
+}
+
+TEST_CASE("mutation: every other sync of the maps is needed too") {
+  check_needed({"a partial take into the in-flight map", Kind::kTakeOne, StorageOp::kSync, 1, 0},
+               {{Kind::kTakeOne, 0}});
+  check_needed({"a new target's pending map", Kind::kAddTarget, StorageOp::kSync, 0, 1},
+               {{Kind::kAddTarget, 1}});
+  check_needed({"a removed target's entry", Kind::kRemoveTarget, StorageOp::kSyncAll, kAnyMap, 0},
+               {{Kind::kRemoveTarget, 0}});
+  check_needed({"what recovery makes pending", Kind::kReopen, StorageOp::kSync, 0, 0},
+               {{Kind::kTake, 0}});
+  check_needed({"what becomes suspect", Kind::kSuspect, StorageOp::kSync, 3, 0},
+               // The first one's cause is noted too, which syncs the whole file.
+               {{Kind::kTake, 0}, {Kind::kCommit, 0}, {Kind::kSuspect, 0}, {Kind::kSuspect, 0}});
+  check_needed(
+      {"suspect to pending", Kind::kSuspectToPending, StorageOp::kSync, 0, 0},
+      {{Kind::kTake, 0}, {Kind::kCommit, 0}, {Kind::kSuspect, 0}, {Kind::kSuspectToPending, 0}});
+}
+
+TEST_CASE("mutation: every sync of a growth is needed") {
+  check_needed({"the larger file before the rename", Kind::kGrow, StorageOp::kSyncAll, kAnyMap, 0},
+               {{Kind::kMark, 0}, {Kind::kMerge}, {Kind::kGrow}});
+  check_needed(
+      {"the name", Kind::kGrow, StorageOp::kSyncDirectory, kAnyMap, 0},
+      {{Kind::kTake, 0}, {Kind::kCommit, 0}, {Kind::kGrow}, {Kind::kMark, 0}, {Kind::kMerge}});
 }
