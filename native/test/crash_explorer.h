@@ -134,9 +134,17 @@ class CrashExplorer {
       if (current() != nullptr) current()->at_step(name);
     });
   }
+  // Not at once again: what notes that something failed gets through. A storage that
+  // takes nothing at all any more can be told nothing.
   bool fails() {
-    return is_active_ && !is_checking_ && settings_.fault_one_in != 0 &&
-           random_() % settings_.fault_one_in == 0;
+    if (!is_active_ || is_checking_ || settings_.fault_one_in == 0) return false;
+    if (spared_count_ > 0) {
+      --spared_count_;
+      return false;
+    }
+    if (random_() % settings_.fault_one_in != 0) return false;
+    spared_count_ = 8;
+    return true;
   }
 
   void apply(const GuestOperation& operation) {
@@ -262,6 +270,7 @@ class CrashExplorer {
   Kind kind_ = Kind::kWrite;
   bool is_active_ = false;
   bool is_checking_ = false;
+  uint64_t spared_count_ = 0;
   uint64_t image_count_ = 0;
   std::string history_;
   std::string finding_;
