@@ -25,12 +25,11 @@ export {
   type NbdServerStatistics,
   type NbdTlsOptions,
 } from "./tracking/nbd-server.js";
+export type { Durability, DurabilityStatus } from "./tracking/durability.js";
 export type { DiskBacking, UpstreamStatus } from "./tracking/disk-backing.js";
 export type { SegmentRecord } from "./tracking/segment-decoder.js";
 export type { ImageLock } from "./tracking/binding.js";
 export {
-  type Durability,
-  type DurabilityStatus,
   type ResizeOptions,
   type TargetStart,
   type TargetStatus,

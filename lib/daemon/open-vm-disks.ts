@@ -3,7 +3,8 @@ import { access, rename } from "node:fs/promises";
 import { join } from "node:path";
 import { TidemarkError, toTidemarkError } from "../model/errors.js";
 import { isNbdUri } from "../tracking/disk-backing.js";
-import { type Durability, TrackedDisk } from "../tracking/tracked-disk.js";
+import type { Durability } from "../tracking/durability.js";
+import { TrackedDisk } from "../tracking/tracked-disk.js";
 
 export interface VmDiskDefinition {
   readonly diskId: string;

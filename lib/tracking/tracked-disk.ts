@@ -3,13 +3,7 @@ import { access } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
 import { TidemarkError, toTidemarkError } from "../model/errors.js";
 import { type AttachedDevice, attachDisk, type AttachOptions } from "./attach-disk.js";
-import {
-  binding,
-  type Durability,
-  type ImageLock,
-  type NativeDevice,
-  type NativeTrackedDevice,
-} from "./binding.js";
+import { binding, type ImageLock, type NativeDevice, type NativeTrackedDevice } from "./binding.js";
 import {
   backingOf,
   type DiskBacking,
@@ -19,11 +13,10 @@ import {
 } from "./disk-backing.js";
 import { type Checkpoint, type CheckpointOptions, takeCheckpoint } from "./checkpoint.js";
 import { closeServer } from "./close-server.js";
+import { type Durability, durabilityOf, type DurabilityStatus } from "./durability.js";
 import { flushUpstream } from "./flush-upstream.js";
 import { NbdServer, type NbdServerOptions } from "./nbd-server.js";
 import { targetIdOf } from "./target-id.js";
-
-export type { Durability } from "./binding.js";
 
 export interface TrackedDiskOptions {
   /** In place of `backing`: a raw image file, a block device, or an NBD URI. */
@@ -49,20 +42,6 @@ export interface TrackedDiskOptions {
    * which QEMU has it open and is about to come through Tidemark.
    */
   readonly lock?: ImageLock;
-}
-
-export interface DurabilityStatus {
-  readonly mode: Durability;
-  readonly regionBytes: number;
-  readonly regionCount: number;
-  /** Regions of which power loss now would leave unknown what the disk holds: they would be compared. */
-  readonly markedRegions: number;
-  /**
-   * Why the marks cannot be relied upon; null when they can. Guests are served all
-   * the same, and after an unclean end the whole disk is suspect. Lasts until the disk
-   * is opened again; what to mend is the storage of the bitmap's file.
-   */
-  readonly alarm: string | null;
 }
 
 export interface ResizeOptions {
@@ -279,15 +258,7 @@ export class TrackedDisk implements AsyncDisposable {
 
   /** How safe the marks are against power loss, now. */
   durability(): DurabilityStatus {
-    const { durability, regionBytes, regionCount, markedRegions, trouble } =
-      this.native.intentStatus();
-    return {
-      mode: durability,
-      regionBytes,
-      regionCount,
-      markedRegions,
-      alarm: trouble === "" ? null : trouble,
-    };
+    return durabilityOf(this.native);
   }
 
   /** The server behind an NBD backing; null for other backings. */

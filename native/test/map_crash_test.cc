@@ -65,7 +65,7 @@ uint64_t explore(const MapScene& scene, size_t max_states, const Sabotage& sabot
 }
 
 // The first states are the interesting ones: each is a few operations away.
-size_t state_limit() { return std::getenv("TIDEMARK_SOAK") != nullptr ? 100'000 : 600; }
+size_t state_limit() { return std::getenv("TIDEMARK_SOAK") != nullptr ? 100'000 : 200; }
 
 MapOperation any_operation(Random& random, const MapScene& scene) {
   const uint64_t target = random() % 3;
@@ -156,7 +156,7 @@ std::string run_script(const Operations& script, uint32_t targets, const Sabotag
 
 // The script is sound, and without the sync it is not.
 void check_needed(const SyncSite& site, const Operations& script, uint32_t targets = 1) {
-  CAPTURE(site.name);
+  INFO(std::string(site.name));
   CHECK(run_script(script, targets) == "");
   CHECK(run_script(script, targets, without(site, kSmallDisk)) != "");
 }
@@ -180,24 +180,22 @@ TEST_CASE("T3: what was made durable survives any power loss, in every state of 
 }
 
 TEST_CASE("T3: what was made durable survives any power loss, in random runs") {
-  for_each_seed(60, 5'000, [](uint64_t seed) { CHECK(random_run(seed, 60) == ""); });
+  for_each_seed(25, 5'000, [](uint64_t seed) { CHECK(random_run(seed, 60) == ""); });
 }
 
-TEST_CASE("every sync of a move between maps is needed") {
-  const SyncSite sites[] = {
-      {"merge into the first target's pending map", Kind::kMerge, StorageOp::kSync, 0, 0},
-      {"merge into the second target's pending map", Kind::kMerge, StorageOp::kSync, 0, 1},
-      {"take into the in-flight map", Kind::kTake, StorageOp::kSync, 1, 0},
-      {"give back into the pending map", Kind::kGiveBack, StorageOp::kSync, 0, 0},
-      {"stage into the staged map", Kind::kStage, StorageOp::kSync, 2, 0},
-      {"unstage into the pending map", Kind::kUnstage, StorageOp::kSync, 0, 0},
-  };
-  for (const SyncSite& site : sites) {
-    CAPTURE(site.name);
-    std::string finding;
-    explore({kSmallDisk, 2, {0}}, 400, without(site, kSmallDisk), finding);
-    CHECK(finding.find("is marked nowhere") != std::string::npos);
-  }
+TEST_CASE("mutation: every sync of a move between maps is needed") {
+  // Nothing is pending any more when the merge comes.
+  const Operations merge{{Kind::kTake, 0},   {Kind::kCommit, 0}, {Kind::kTake, 1},
+                         {Kind::kCommit, 1}, {Kind::kMark, 0},   {Kind::kMerge}};
+  check_needed({"merge, the first target", Kind::kMerge, StorageOp::kSync, 0, 0}, merge, 2);
+  check_needed({"merge, the second target", Kind::kMerge, StorageOp::kSync, 0, 1}, merge, 2);
+  check_needed({"take", Kind::kTake, StorageOp::kSync, 1, 0}, {{Kind::kTake, 0}});
+  check_needed({"give back", Kind::kGiveBack, StorageOp::kSync, 0, 0},
+               {{Kind::kTake, 0}, {Kind::kGiveBack, 0}});
+  check_needed({"stage", Kind::kStage, StorageOp::kSync, 2, 0},
+               {{Kind::kTake, 0}, {Kind::kStage, 0}});
+  check_needed({"unstage", Kind::kUnstage, StorageOp::kSync, 0, 0},
+               {{Kind::kTake, 0}, {Kind::kStage, 0}, {Kind::kUnstage, 0}});
 }
 
 TEST_CASE("mutation: every other sync of the maps is needed too") {
