@@ -16,9 +16,11 @@ std::atomic<bool> armed{false};
 namespace {
 std::string armed_name;
 std::atomic<long> passages_left{0};
+std::atomic<FailpointObserver> observer{nullptr};
 }  // namespace
 
 void pass(std::string_view name) noexcept {
+  if (const FailpointObserver observe = observer.load(std::memory_order_acquire)) observe(name);
   if (name != armed_name) return;
   if (passages_left.fetch_sub(1) == 1) ::kill(::getpid(), SIGKILL);
 }
@@ -39,6 +41,11 @@ void arm() {
 }
 
 }  // namespace
+
+void observe_failpoints(FailpointObserver observer) noexcept {
+  failpoint_detail::observer.store(observer, std::memory_order_release);
+  failpoint_detail::armed = observer != nullptr || !failpoint_detail::armed_name.empty();
+}
 
 void arm_failpoints_from_environment() {
   static std::once_flag once;

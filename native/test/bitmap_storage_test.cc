@@ -117,7 +117,7 @@ TEST_CASE("a name that was not synced may be lost with the power, in the order o
   make_file(world_of(storage), "b");
   require_ok(storage.rename("b", "a"));
   CHECK(storage.after_power_loss(Loss::kAll, 0, random)->name_count() == 2);
-  CHECK(storage.after_power_loss(Loss::kSubset, 1, random)->name_count() == 1);
+  CHECK(storage.after_power_loss(Loss::kSubset, 1ULL << 63, random)->name_count() == 1);
   CHECK(storage.after_process_crash()->name_count() == 1);
   require_ok(storage.sync_directory("a"));
   CHECK(storage.after_power_loss(Loss::kAll, 0, random)->name_count() == 1);

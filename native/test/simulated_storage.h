@@ -57,6 +57,13 @@ class SimulatedStorage final : public BitmapStorage {
   explicit SimulatedStorage(uint64_t boot = 1) : boot_(boot) {}
 
   OnStep on_step;
+  // From the second page to here nobody stores through the mapping: a bitmap does not
+  // before its maps. What is not looked at costs nothing.
+  uint64_t only_written_until = 0;
+  // A word that the clock decides about reads as zero, so that a seed reproduces a
+  // run; 0: none.
+  uint64_t timeless_word_at = 0;
+  bool can_crash = true;  // false: contents are not remembered, which is quicker
   int failure_errno = EIO;
 
   Result<std::unique_ptr<File>> create(const std::string& path) override;
@@ -72,12 +79,20 @@ class SimulatedStorage final : public BitmapStorage {
     return boot;
   }
 
+  uint64_t boot_number() const { return boot_; }
+  // As if the machine that lost its cache had said it was the same boot: what a
+  // bitmap then trusts is what it made durable itself.
+  void set_boot_number(uint64_t boot) { boot_ = boot; }
+
   bool exists(const std::string& path) const { return names_.count(path) != 0; }
   size_t name_count() const { return names_.size(); }
 
   // Looks at all mappings, as at the beginning of every step.
   void observe() {
-    for (const auto& [name, inode] : names_) inode->pages.observe();
+    for (const auto& [name, inode] : names_) {
+      if (timeless_word_at != 0) std::memset(inode->pages.data() + timeless_word_at, 0, kWordBytes);
+      inode->pages.observe();
+    }
   }
   // For an exhaustive choice of what a power loss leaves of each.
   size_t unsynced_page_count() const {
@@ -86,9 +101,17 @@ class SimulatedStorage final : public BitmapStorage {
     return count;
   }
 
+  // Equal for two storages of which the same may be left. Without the first page of
+  // a file (what counts up there would make all differ), but for the live index.
+  std::string state_key() const {
+    std::string key;
+    for (const auto& [name, inode] : names_) key += name + ':' + inode->pages.state_key() + ';';
+    return key + std::to_string(journal_.size());
+  }
+
   std::unique_ptr<SimulatedStorage> after_process_crash() const;
   // Under Loss::kSubset page n of all unsynced ones keeps its newest content where
-  // bit n mod 64 of `subset` is set, and of the names all are kept for an odd one.
+  // bit n mod 63 of `subset` is set; names are kept where bit 63 is.
   std::unique_ptr<SimulatedStorage> after_power_loss(Loss loss, uint64_t subset,
                                                      Random& random) const;
 
@@ -140,6 +163,7 @@ class SimulatedStorage::OpenFile final : public BitmapStorage::File {
     if (!status.is_ok() || pretends) return status;
     const uint64_t end_bytes = offset_bytes + length_bytes;
     if (end_bytes > inode_->pages.size_bytes()) inode_->pages.set_size(end_bytes);
+    use(offset_bytes, length_bytes);
     return status;
   }
   Status release(uint64_t offset_bytes, uint64_t length_bytes) override {
@@ -193,6 +217,13 @@ class SimulatedStorage::OpenFile final : public BitmapStorage::File {
   }
 
  private:
+  void use(uint64_t offset_bytes, uint64_t length_bytes) {
+    if (offset_bytes == 0) inode_->pages.use(0, kPageBytes);
+    const uint64_t begin_bytes = std::max(offset_bytes, storage_.only_written_until);
+    const uint64_t end_bytes = offset_bytes + length_bytes;
+    if (begin_bytes < end_bytes) inode_->pages.use(begin_bytes, end_bytes - begin_bytes);
+  }
+
   SimulatedStorage& storage_;
   const std::string path_;
   const InodePtr inode_;
@@ -202,7 +233,7 @@ class SimulatedStorage::OpenFile final : public BitmapStorage::File {
 
 inline Status SimulatedStorage::step(StorageOp op, const std::string& path, bool& pretends,
                                      uint64_t offset_bytes, uint64_t length_bytes) {
-  observe();
+  if (can_crash) observe();
   if (!on_step) return Status::ok();
   const StepVerdict verdict = on_step({op, path, offset_bytes, length_bytes});
   pretends = verdict == StepVerdict::kPretends;
@@ -267,12 +298,14 @@ inline Status SimulatedStorage::sync_directory(const std::string& path) {
 // Whatever a process wrote stays, and so does what is not durable yet.
 inline std::unique_ptr<SimulatedStorage> SimulatedStorage::after_process_crash() const {
   auto after = std::make_unique<SimulatedStorage>(boot_);
+  after->only_written_until = only_written_until;
+  after->timeless_word_at = timeless_word_at;
   std::map<const Inode*, InodePtr> copies;
   const auto copy = [&copies](const Names& names) {
     Names copied;
     for (const auto& [name, inode] : names) {
       InodePtr& own = copies[inode.get()];
-      if (own == nullptr) own = std::make_shared<Inode>(Inode{inode->pages, false});
+      if (own == nullptr) own = std::make_shared<Inode>(Inode{SimulatedPages(inode->pages), false});
       own->pages.observe();
       copied[name] = own;
     }
@@ -288,16 +321,18 @@ inline std::unique_ptr<SimulatedStorage> SimulatedStorage::after_power_loss(Loss
                                                                             uint64_t subset,
                                                                             Random& random) const {
   auto after = std::make_unique<SimulatedStorage>(boot_ + 1);
+  after->only_written_until = only_written_until;
+  after->timeless_word_at = timeless_word_at;
   const Names* names = &durable_names_;
   if (loss == Loss::kTorn && !journal_.empty()) {
     const size_t choice = random() % (journal_.size() + 1);
     if (choice > 0) names = &journal_[choice - 1];
-  } else if (loss == Loss::kSubset && (subset & 1) != 0) {
+  } else if (loss == Loss::kSubset && (subset >> 63) != 0) {
     names = &names_;
   }
   size_t page_base = 0;
   for (const auto& [name, inode] : *names) {
-    const auto keep = [&](size_t n) { return ((subset >> ((page_base + n) % 64)) & 1) != 0; };
+    const auto keep = [&](size_t n) { return ((subset >> ((page_base + n) % 63)) & 1) != 0; };
     inode->pages.observe();
     auto survivor =
         std::make_shared<Inode>(Inode{inode->pages.after_power_loss(loss, keep, random), false});

@@ -162,6 +162,10 @@ Status QuietDown::settle() {
   } else {
     status = not_quiet(ErrorCode::kUnsupported, "the disk has no flush.");
   }
+  // Where no region is marked (process-safe) nothing has made the marks durable yet, and
+  // the log is about to say that all of them are.
+  DirtyBitmap& bitmap = device_.bitmap();
+  if (status.is_ok()) status = bitmap.sync_live(0, bitmap.disk_size_bytes());
   const Status finished = log.finish(status.is_ok());
   return status.is_ok() ? finished : status;
 }
