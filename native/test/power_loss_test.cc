@@ -113,7 +113,7 @@ TEST_CASE("T3: after power loss exactly the marked regions are suspect, for ever
 }
 
 TEST_CASE("T4: whatever a power loss leaves of the pages, a written region is suspect or marked") {
-  for (uint64_t seed = 0; seed < 300; ++seed) {
+  for (uint64_t seed = 0; seed < 100; ++seed) {
     CAPTURE(seed);
     Random random(seed);
     Scene scene = Scene::quiet();
@@ -327,7 +327,7 @@ TEST_CASE("from process-safe to power-safe under power loss: all is suspect at a
     SimulatedStorage& stepped = *storage;
     storage->on_step = [&](const StorageStep&) {
       if (step_count++ == crash_at) {
-        for (uint64_t subset = 0; subset < 16; ++subset) {
+        for (uint64_t subset = 0; subset < 64; ++subset) {
           Random random(subset);
           const Loss loss = subset < 8 ? Loss::kSubset : Loss::kTorn;
           crashed.push_back(stepped.after_power_loss(loss, subset, random));
