@@ -51,18 +51,24 @@ export function trackCommand(local: LocalCommands): Command {
         .default("power-safe"),
     )
     .option("--no-tracking", "serve the disk without tracking, for comparison")
-    .action(async (options: Options, command: Command) => {
-      const { json } = globalOptions(command);
-      const request = trackOptions(options);
-      await untilSignal((signal) =>
-        local.track(
-          request,
-          signal,
-          (state) => (json ? printJson(state) : describe(state)),
-          (line) => process.stderr.write(`tidemark: ${line}\n`),
-        ),
-      );
-    });
+    .action((options: Options, command: Command) => serveUntilSignal(local, options, command));
+}
+
+async function serveUntilSignal(
+  local: LocalCommands,
+  options: Options,
+  command: Command,
+): Promise<void> {
+  const { json } = globalOptions(command);
+  const request = trackOptions(options);
+  await untilSignal((signal) =>
+    local.track(
+      request,
+      signal,
+      (state) => (json ? printJson(state) : describe(state)),
+      (line) => process.stderr.write(`tidemark: ${line}\n`),
+    ),
+  );
 }
 
 function trackOptions(options: Options): TrackOptions {
