@@ -250,7 +250,8 @@ class CrashExplorer {
   }
   void crash_again(CrashWorld& world, const std::string& what) {
     world.storage->observe();
-    for (const Loss loss : {Loss::kAll, Loss::kTorn}) {
+    for (int i = 0; i <= settings_.torn_count; ++i) {
+      const Loss loss = i == 0 ? Loss::kAll : Loss::kTorn;
       CrashWorld again(world.storage->after_power_loss(loss, 0, random_),
                        world.disk->after_power_loss(loss, random_), world.replicas,
                        world.durability(), random_());

@@ -224,6 +224,7 @@ void check_found(const Script& guest, const Script& cycle, const Wrong& wrong,
                  bool crashes_again = false) {
   CrashSettings settings;
   settings.crashes_again = crashes_again;
+  settings.torn_count = crashes_again ? 12 : 40;
   CHECK(run_all(guest, cycle, settings).finding == "");
   const Outcome outcome = run_all(guest, cycle, settings, wrong);
   CHECK(outcome.finding.find("marked nowhere") != std::string::npos);
