@@ -99,6 +99,9 @@ class CrashExplorer {
   bool crash_into(bool loses_power) {
     history_ += loses_power ? "POWER LOSS; " : "KILL; ";
     auto left = loses_power ? power_loss(Loss::kTorn) : kill();
+    left->storage->on_step = [this](const StorageStep& step) {
+      return sabotage_ ? sabotage_(step, Kind::kReopen) : StepVerdict::kWorks;
+    };
     if (Status status = left->open(); !status.is_ok()) {
       note(status.message(), "not opened after a crash: ");
       return false;
