@@ -99,6 +99,9 @@ class CrashExplorer {
   bool crash_into(bool loses_power) {
     history_ += loses_power ? "POWER LOSS; " : "KILL; ";
     auto left = loses_power ? power_loss(Loss::kTorn) : kill();
+    left->storage->on_step = [this](const StorageStep& step) {
+      return sabotage_ ? sabotage_(step, Kind::kReopen) : StepVerdict::kWorks;
+    };
     if (Status status = left->open(); !status.is_ok()) {
       note(status.message(), "not opened after a crash: ");
       return false;
@@ -250,7 +253,8 @@ class CrashExplorer {
   }
   void crash_again(CrashWorld& world, const std::string& what) {
     world.storage->observe();
-    for (const Loss loss : {Loss::kAll, Loss::kTorn}) {
+    for (int i = 0; i <= settings_.torn_count; ++i) {
+      const Loss loss = i == 0 ? Loss::kAll : Loss::kTorn;
       CrashWorld again(world.storage->after_power_loss(loss, 0, random_),
                        world.disk->after_power_loss(loss, random_), world.replicas,
                        world.durability(), random_());

@@ -220,7 +220,10 @@ class CrashWorld {
     const auto cut = cuts.find(target);
     if (cut == cuts.end() || !cut->second.is_read) return;
     cut->second.capture->close();
-    if (is_early) (void)device->commit(*slot(target));
+    if (is_early) {
+      (void)device->commit(*slot(target));
+      if (on_replica_changed) on_replica_changed();
+    }
     Replica& replica = replicas[target_id(target)];
     for (const auto& [block, content] : replica.staging) replica.content[block] = content;
     for (const auto& [block, content] : cut->second.delta) replica.content[block] = content;

@@ -149,7 +149,7 @@ TEST_CASE("T21: a buffer that changes under its write: the next capture is what 
   REQUIRE(disk.device->commit(slot).is_ok());
   const auto second = checkpoint(disk.device, slot);
   write.buffer()[200] = std::byte{4};
+  const Bytes on_disk = content_of(*disk.device);
   CHECK(read_capture(*second, 2 * kBlock, kBlock) ==
-        Bytes(content_of(*disk.device).begin() + 2 * kBlock,
-              content_of(*disk.device).begin() + 3 * kBlock));
+        Bytes(on_disk.begin() + 2 * kBlock, on_disk.begin() + 3 * kBlock));
 }

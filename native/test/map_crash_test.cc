@@ -195,7 +195,7 @@ TEST_CASE("mutation: every sync of a move between maps is needed") {
   check_needed({"stage", Kind::kStage, StorageOp::kSync, 2, 0},
                {{Kind::kTake, 0}, {Kind::kStage, 0}});
   check_needed({"unstage", Kind::kUnstage, StorageOp::kSync, 0, 0},
-               {{Kind::kTake, 0}, {Kind::kStage, 0}, {Kind::kUnstage, 0}});
+               {{Kind::kTake, 0}, {Kind::kStage, 0}, {Kind::kReopen}, {Kind::kUnstage, 0}});
 }
 
 TEST_CASE("mutation: every other sync of the maps is needed too") {
