@@ -3,6 +3,7 @@
 // leave it, opens the copy and looks for a lie.
 #pragma once
 
+#include <cassert>
 #include <string>
 #include <utility>
 #include <vector>
@@ -172,28 +173,35 @@ class CrashExplorer {
         return world.request(IoOp::kWriteZeroes, offset_bytes, length_bytes);
       case Kind::kFlush:
         return world.request(IoOp::kFlush, 0, 0);
-      case Kind::kCheckpoint:
-        return world.checkpoint(operation.argument);
-      case Kind::kRead:
-        return world.read_cut(operation.argument);
-      case Kind::kCommit:
-        return world.commit(operation.argument, commits_early);
-      case Kind::kGiveBack:
-        return world.give_back(operation.argument);
-      case Kind::kDrain:
-        return world.drain(operation.argument);
-      case Kind::kLoseStaging:
-        return world.lose_staging(operation.argument);
-      case Kind::kAddEmpty:
-        return world.add_target(operation.argument, TargetStart::kAll);
-      case Kind::kAddEqual:
-        return world.add_target(operation.argument, TargetStart::kNothing);
-      case Kind::kRemove:
-        return world.remove_target(operation.argument);
       case Kind::kReopen:
         return reopen();
       case Kind::kQuietDown:
         return world.quiet_down();
+      default:
+        return apply_to_target(world, operation.kind, operation.argument);
+    }
+  }
+  void apply_to_target(CrashWorld& world, Kind kind, uint64_t target) {
+    switch (kind) {
+      case Kind::kCheckpoint:
+        return world.checkpoint(target);
+      case Kind::kRead:
+        return world.read_cut(target);
+      case Kind::kCommit:
+        return world.commit(target, commits_early);
+      case Kind::kGiveBack:
+        return world.give_back(target);
+      case Kind::kDrain:
+        return world.drain(target);
+      case Kind::kLoseStaging:
+        return world.lose_staging(target);
+      case Kind::kAddEmpty:
+        return world.add_target(target, TargetStart::kAll);
+      case Kind::kAddEqual:
+        return world.add_target(target, TargetStart::kNothing);
+      default:
+        assert(kind == Kind::kRemove);
+        return world.remove_target(target);
     }
   }
   void write(uint64_t offset_bytes, uint64_t length_bytes) {

@@ -87,54 +87,39 @@ void check_all(const char* name, const Script& guest, const Script& cycle) {
   }
 }
 
+struct Oftenness {
+  Kind kind;
+  uint64_t in_56;
+};
+constexpr Oftenness kOftenness[] = {
+    {Kind::kWrite, 8},     {Kind::kHeldWrite, 4}, {Kind::kLetGo, 6},  {Kind::kTrim, 1},
+    {Kind::kZero, 1},      {Kind::kFlush, 5},     {Kind::kRead, 4},   {Kind::kCheckpoint, 4},
+    {Kind::kCommit, 4},    {Kind::kGiveBack, 2},  {Kind::kDrain, 4},  {Kind::kLoseStaging, 1},
+    {Kind::kAddEmpty, 1},  {Kind::kAddEqual, 1},  {Kind::kRemove, 1}, {Kind::kReopen, 1},
+    {Kind::kQuietDown, 8},
+};
+
+Kind any_kind(Random& random) {
+  uint64_t left = random() % 56;
+  for (const Oftenness& oftenness : kOftenness) {
+    if (left < oftenness.in_56) return oftenness.kind;
+    left -= oftenness.in_56;
+  }
+  return Kind::kQuietDown;
+}
+
+bool acts_on_blocks(Kind kind) {
+  return kind == Kind::kWrite || kind == Kind::kHeldWrite || kind == Kind::kTrim ||
+         kind == Kind::kZero;
+}
+
 GuestOperation any_operation(Random& random, uint64_t block_count) {
+  const Kind kind = any_kind(random);
+  if (!acts_on_blocks(kind)) return {kind, random() % 3};
   // In the first, the middle and the last of a wide disk's regions.
   const uint64_t places[] = {0, block_count / 2, block_count - 3};
   const uint64_t block = places[random() % 3] + random() % 3;
-  const uint64_t target = random() % 3;
-  switch (random() % 28) {
-    case 0:
-    case 1:
-    case 2:
-    case 3:
-      return {Kind::kWrite, block, 1 + random() % 2};
-    case 4:
-    case 5:
-      return {Kind::kHeldWrite, block};
-    case 6:
-    case 7:
-    case 8:
-      return {Kind::kLetGo};
-    case 9:
-      return {random() % 2 == 0 ? Kind::kTrim : Kind::kZero, block, 1 + random() % 3};
-    case 10:
-    case 11:
-      return {Kind::kFlush};
-    case 12:
-    case 13:
-      return {Kind::kCheckpoint, target};
-    case 14:
-    case 15:
-      return {Kind::kRead, target};
-    case 16:
-    case 17:
-      return {Kind::kCommit, target};
-    case 18:
-      return {Kind::kGiveBack, target};
-    case 19:
-    case 20:
-      return {Kind::kDrain, target};
-    case 21:
-      return {random() % 2 == 0 ? Kind::kLoseStaging : Kind::kGiveBack, target};
-    case 22: {
-      const Kind kinds[] = {Kind::kAddEmpty, Kind::kAddEqual, Kind::kRemove};
-      return {kinds[random() % 3], target};
-    }
-    case 23:
-      return {random() % 2 == 0 ? Kind::kReopen : Kind::kFlush};
-    default:
-      return {Kind::kQuietDown};
-  }
+  return {kind, block, kind == Kind::kHeldWrite ? 1 : 1 + random() % 2};
 }
 
 // Empty, or what was found: operations, crashes and faults as the seed has them.
