@@ -1,7 +1,10 @@
 #include "tracking/fingerprint.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
+#include <semaphore>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -44,14 +47,54 @@ std::vector<uint64_t> sample_offsets(uint64_t size_bytes, uint64_t seed, uint32_
   return offsets;
 }
 
+// All samples at once: one after the other, a slow disk would hold up its closing.
+class SampleReads {
+ public:
+  explicit SampleReads(const std::vector<uint64_t>& offsets)
+      : requests_(offsets.size()), content_(offsets.size() * kSampleBytes) {
+    for (size_t i = 0; i < offsets.size(); ++i) {
+      requests_[i].op = IoOp::kRead;
+      requests_[i].offset_bytes = offsets[i];
+      requests_[i].length_bytes = kSampleBytes;
+      requests_[i].data = content_.data() + i * kSampleBytes;
+    }
+  }
+
+  Status run(BlockDevice& backing) {
+    for (IoRequest& request : requests_) {
+      request.push(on_read, this);
+      backing.submit(request);
+    }
+    for (size_t i = 0; i < requests_.size(); ++i) ended_.acquire();
+    const int error = error_.load();
+    return error == 0 ? Status::ok() : Status::from_errno("cannot read", error);
+  }
+
+  std::string_view content() const noexcept {
+    return {reinterpret_cast<const char*>(content_.data()), content_.size()};
+  }
+
+ private:
+  static void on_read(IoRequest& /*request*/, void* context, uint64_t /*word*/,
+                      int error) noexcept {
+    auto* const self = static_cast<SampleReads*>(context);
+    if (error != 0) self->error_.store(error);
+    self->ended_.release();
+  }
+
+  std::vector<IoRequest> requests_;
+  std::vector<std::byte> content_;
+  std::counting_semaphore<> ended_{0};
+  std::atomic<int> error_{0};
+};
+
 Result<BackingFingerprint::Digest> digest_samples(BlockDevice& backing, uint64_t size_bytes,
                                                   uint64_t seed, uint32_t random_count) {
-  std::vector<std::byte> block(kSampleBytes);
+  SampleReads reads(sample_offsets(size_bytes, seed, random_count));
+  if (Status status = reads.run(backing); !status.is_ok()) return status;
   std::string digests;
-  for (const uint64_t offset : sample_offsets(size_bytes, seed, random_count)) {
-    Status status = read_sync(backing, offset, block);
-    if (!status.is_ok()) return status;
-    const auto digest = sha1({reinterpret_cast<const char*>(block.data()), block.size()});
+  for (std::string_view left = reads.content(); !left.empty(); left.remove_prefix(kSampleBytes)) {
+    const auto digest = sha1(left.substr(0, kSampleBytes));
     digests.append(reinterpret_cast<const char*>(digest.data()), digest.size());
   }
   return sha1(digests);

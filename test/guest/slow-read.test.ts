@@ -82,7 +82,7 @@ for (const direct of [false, true]) {
 const JOB = `
 modprobe dm-mod && modprobe dm-delay || exit 1
 echo "0 ${HALF_SECTORS} linear /dev/vdb 0
-${HALF_SECTORS} ${HALF_SECTORS} delay /dev/vdb ${HALF_SECTORS} 3000" > /tmp/table
+${HALF_SECTORS} ${HALF_SECTORS} delay /dev/vdb ${HALF_SECTORS} 2000" > /tmp/table
 dmsetup create --noudevsync uneven /tmp/table || exit 1
 node /job/client.mjs
 `;
@@ -99,7 +99,7 @@ void t.test(
       modules: ["dm-mod", "dm-delay"],
       withProject: true,
       memoryMib: 512,
-      limitMs: 120_000,
+      limitMs: 240_000,
       qemu: disk.qemu,
     });
     t.equal(status, 0, output);
