@@ -4,11 +4,18 @@
 #include <algorithm>
 #include <atomic>
 #include <cassert>
+#include <vector>
 
 #include "bitmap/dirty_bitmap_impl.h"
 #include "common/failpoint.h"
 
 namespace tidemark {
+
+namespace {
+
+constexpr size_t kMoveRanges = 4096;  // of one sync
+
+}  // namespace
 
 Status DirtyBitmap::Impl::note_causes(uint32_t slot, SuspicionCauses more) {
   BitmapHeader header = file.header();
@@ -18,18 +25,23 @@ Status DirtyBitmap::Impl::note_causes(uint32_t slot, SuspicionCauses more) {
   return write_header(header);
 }
 
+Status DirtyBitmap::Impl::make_suspect(uint32_t slot, uint64_t offset_bytes,
+                                       uint64_t length_bytes) {
+  const auto blocks = touched_blocks(offset_bytes, length_bytes);
+  if (!blocks) return Status::ok();
+  TargetMaps& maps = *slots[slot];
+  ++maps.suspicion_count;
+  const uint64_t last = blocks->first + blocks->count - 1;
+  return sync(maps.suspect, maps.suspect.mark_anew(blocks->first, last));
+}
+
 Status DirtyBitmap::mark_suspect(uint32_t slot, uint64_t offset_bytes, uint64_t length_bytes,
                                  SuspicionCauses causes) {
   Impl& state = impl();
   if (Status status = state.check_usable(slot); !status.is_ok()) return status;
-  const auto blocks = state.touched_blocks(offset_bytes, length_bytes);
-  if (!blocks) return Status::ok();
-  Impl::TargetMaps& maps = *state.slots[slot];
-  ++maps.suspicion_count;
-  const uint64_t last = blocks->first + blocks->count - 1;
-  const WordRange touched = maps.suspect.mark_anew(blocks->first, last);
+  if (!state.touched_blocks(offset_bytes, length_bytes)) return Status::ok();
   // The cause after the bits: it may fail, they may not.
-  Status status = state.sync(maps.suspect, touched);
+  Status status = state.make_suspect(slot, offset_bytes, length_bytes);
   failpoint("bitmap.suspect");
   const Status noted = state.note_causes(slot, causes);
   return status.is_ok() ? noted : status;
@@ -52,27 +64,30 @@ void DirtyBitmap::clear_suspect(uint32_t slot, uint64_t offset_bytes,
   if (maps && blocks) maps->suspect.clear(blocks->first, blocks->first + blocks->count - 1);
 }
 
-Status DirtyBitmap::suspect_to_pending(uint32_t slot, uint64_t offset_bytes,
-                                       uint64_t length_bytes) {
+Status DirtyBitmap::suspect_to_pending(uint32_t slot, std::span<const ByteExtent> ranges) {
   Impl& state = impl();
   if (Status status = state.check_usable(slot); !status.is_ok()) return status;
-  const auto blocks = state.touched_blocks(offset_bytes, length_bytes);
-  if (!blocks) return Status::ok();
   Impl::TargetMaps& maps = *state.slots[slot];
-  const uint64_t end = blocks->first + blocks->count;
   WordRange touched;
-  for (uint64_t from = blocks->first; from < end;) {
-    const auto run = maps.suspect.next_run(from, end - from);
-    if (!run || run->first >= end) break;
-    from = std::min(run->first + run->count, end);
-    touched.include(maps.pending.mark_anew(run->first, from - 1));
+  for (const ByteExtent& range : ranges) {
+    const auto blocks = state.touched_blocks(range.offset_bytes, range.length_bytes);
+    const uint64_t end = blocks ? blocks->first + blocks->count : 0;
+    for (uint64_t from = blocks ? blocks->first : end; from < end;) {
+      const auto run = maps.suspect.next_run(from, end - from);
+      if (!run || run->first >= end) break;
+      from = std::min(run->first + run->count, end);
+      touched.include(maps.pending.mark_anew(run->first, from - 1));
+    }
   }
   if (touched.is_empty()) return Status::ok();
   Status status = state.sync(maps.pending, touched);
   if (!status.is_ok()) return status;
   failpoint("bitmap.suspect_to_pending");
   std::atomic_thread_fence(std::memory_order_seq_cst);
-  maps.suspect.clear(blocks->first, end - 1);
+  for (const ByteExtent& range : ranges) {
+    const auto blocks = state.touched_blocks(range.offset_bytes, range.length_bytes);
+    if (blocks) maps.suspect.clear(blocks->first, blocks->first + blocks->count - 1);
+  }
   return Status::ok();
 }
 
@@ -113,13 +128,16 @@ Status DirtyBitmap::keep_fingerprint(const BackingFingerprint& closed) {
 }
 
 Status DirtyBitmap::suspect_staged_to_pending(uint32_t slot) {
-  Impl& state = impl();
-  if (Status status = state.check_usable(slot); !status.is_ok()) return status;
-  uint64_t from = 0;
-  while (const auto run = next_extent(MapId::staged(slot), from, UINT64_MAX)) {
-    from = run->offset_bytes + run->length_bytes;
-    Status status = suspect_to_pending(slot, run->offset_bytes, run->length_bytes);
-    if (!status.is_ok()) return status;
+  std::vector<ByteExtent> staged;
+  for (uint64_t from = 0; from < disk_size_bytes();) {
+    staged.clear();
+    while (staged.size() < kMoveRanges) {
+      const auto run = next_extent(MapId::staged(slot), from, UINT64_MAX);
+      from = run ? run->offset_bytes + run->length_bytes : disk_size_bytes();
+      if (!run) break;
+      staged.push_back(*run);
+    }
+    if (Status status = suspect_to_pending(slot, staged); !status.is_ok()) return status;
   }
   return Status::ok();
 }

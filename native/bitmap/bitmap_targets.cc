@@ -21,7 +21,8 @@ void DirtyBitmap::Impl::load_target(uint32_t slot) {
 }
 
 // Before the target is listed, so that one that is listed has its bits.
-Status DirtyBitmap::Impl::begin_target(uint32_t slot, std::span<const ByteExtent> pending) {
+Status DirtyBitmap::Impl::begin_target(uint32_t slot, std::span<const ByteExtent> pending,
+                                       SuspicionCauses causes) {
   if (Status status = file.allocate_slot(slot); !status.is_ok()) return status;
   load_target(slot);
   BlockMap& map = slots[slot]->pending;
@@ -33,10 +34,12 @@ Status DirtyBitmap::Impl::begin_target(uint32_t slot, std::span<const ByteExtent
     map.mark(blocks->first, last);
     touched.include({blocks->first / 64, last / 64 + 1});
   }
-  return sync(map, touched);
+  if (Status status = sync(map, touched); !status.is_ok()) return status;
+  return causes == 0 ? Status::ok() : make_suspect(slot, 0, disk_size_bytes);
 }
 
-Result<uint32_t> DirtyBitmap::add_target(const Uuid& id, std::span<const ByteExtent> pending) {
+Result<uint32_t> DirtyBitmap::add_target(const Uuid& id, std::span<const ByteExtent> pending,
+                                         SuspicionCauses causes) {
   BitmapFile& file = impl().file;
   if (!file.is_open()) return cannot_add(file.path(), ErrorCode::kClosed, "it is closed.");
   if (id.is_nil()) {
@@ -53,11 +56,12 @@ Result<uint32_t> DirtyBitmap::add_target(const Uuid& id, std::span<const ByteExt
   }
   const auto slot = static_cast<uint32_t>(free - header.targets.begin());
   header.targets[slot] = id;
-  header.suspicion_causes[slot] = 0;
-  Status status = impl().begin_target(slot, pending);
+  header.suspicion_causes[slot] = causes;
+  Status status = impl().begin_target(slot, pending, causes);
   if (status.is_ok()) {
     failpoint("bitmap.add_target");
     status = impl().write_header(header);
+    failpoint("bitmap.added_target");
   }
   if (status.is_ok()) return slot;
   impl().slots[slot].reset();

@@ -143,8 +143,9 @@ class DirtyBitmap {
 
   // -- Targets ------------------------------------------------------------
   // Its slot; kAlreadyExists, kLimitReached, kNoSpace. What `pending` touches is
-  // durably marked before the target is.
-  Result<uint32_t> add_target(const Uuid& id, std::span<const ByteExtent> pending = {});
+  // durably marked before the target is there; with causes, so is every block suspect.
+  Result<uint32_t> add_target(const Uuid& id, std::span<const ByteExtent> pending = {},
+                              SuspicionCauses causes = 0);
   Status remove_target(uint32_t slot);
   std::optional<uint32_t> find_target(const Uuid& id) const;
   std::vector<Target> targets() const;
@@ -182,8 +183,13 @@ class DirtyBitmap {
   // Rounds in. Only for what was read since `suspicion_count()` last changed, and
   // compared equal with the target's head.
   void clear_suspect(uint32_t slot, uint64_t offset_bytes, uint64_t length_bytes) noexcept;
-  // Of the range, rounded out: what is suspect there is durably pending before it is not.
-  Status suspect_to_pending(uint32_t slot, uint64_t offset_bytes, uint64_t length_bytes);
+  // Of the ranges, rounded out: what is suspect there is durably pending before it is
+  // not. One sync for all of them.
+  Status suspect_to_pending(uint32_t slot, std::span<const ByteExtent> ranges);
+  Status suspect_to_pending(uint32_t slot, uint64_t offset_bytes, uint64_t length_bytes) {
+    const ByteExtent range{offset_bytes, length_bytes};
+    return suspect_to_pending(slot, {&range, 1});
+  }
   // What is staged as well: the replica's session holds other content than its head,
   // with which a comparison compares. It travels again.
   Status suspect_staged_to_pending(uint32_t slot);

@@ -45,6 +45,9 @@ class DirtyBitmap::Impl {
   std::optional<BlockRun> touched_blocks(uint64_t offset_bytes,
                                          uint64_t length_bytes) const noexcept;
 
+  // Rounds out; durable on return. On failure the bits are set all the same.
+  Status make_suspect(uint32_t slot, uint64_t offset_bytes, uint64_t length_bytes);
+
   static IntentPage known_page(const BitmapFile& file);
   // file.sync(); one that fails makes everything suspect at the next unclean start.
   Status sync(const BlockMap& map, WordRange words);
@@ -71,7 +74,7 @@ class DirtyBitmap::Impl {
   Result<std::unique_ptr<Impl>> make_larger(uint64_t larger_size_bytes) const;
   // Marks there what is marked here, map by map.
   void copy_marks_to(Impl& larger) noexcept;
-  Status begin_target(uint32_t slot, std::span<const ByteExtent> pending);
+  Status begin_target(uint32_t slot, std::span<const ByteExtent> pending, SuspicionCauses causes);
   Status load();     // kCorrupt: a map holds bits past the last block
   Status recover();  // after an unclean end
   Status begin();    // recovers where needed, then takes the clean flag down

@@ -332,6 +332,36 @@ TEST_CASE("T3: killed at any named place of a write or a cut, no mark is lost") 
   }
 }
 
+TEST_CASE("T12: a target that is added as suspect is there with all of it suspect, or not at all") {
+  for (const std::string place : {"bitmap.add_target", "bitmap.added_target"}) {
+    CAPTURE(place);
+    ScratchDirectory scratch;
+    const std::string path = scratch.path() + "/disk.bitmap";
+    const Uuid disk = Uuid::random();
+    const Uuid target = Uuid::random();
+    const pid_t child = ::fork();
+    if (child == 0) {
+      ::setenv("TIDEMARK_FAILPOINT", (place + ":1").c_str(), 1);
+      arm_failpoints_from_environment();
+      auto bitmap = DirtyBitmap::create(path, {disk, kBlocks * kBlock, 0});
+      TrackedDevice device(make_memory_device(kBlocks * kBlock), std::move(bitmap).value());
+      (void)device.add_target(target, TargetStart::kSuspect);
+      ::_exit(0);
+    }
+    int status = 0;
+    REQUIRE(::waitpid(child, &status, 0) == child);
+    CHECK((WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL));
+    const auto bitmap = DirtyBitmap::open(path, disk, kBlocks * kBlock);
+    REQUIRE_MESSAGE(bitmap.is_ok(), bitmap.status().message());
+    const auto slot = bitmap.value()->find_target(target);
+    CHECK(slot.has_value() == (place == "bitmap.added_target"));
+    if (!slot) continue;
+    CHECK(bitmap.value()->dirty_block_count(MapId::suspect(*slot)) == kBlocks);
+    CHECK(bitmap.value()->suspicion_causes(*slot) ==
+          static_cast<SuspicionCauses>(SuspicionCause::kMapLost));
+  }
+}
+
 TEST_CASE("T18: no cut of two disks holds the second of two dependent writes without the first") {
   DependentWrites load;
   load.run(400, 100);

@@ -92,12 +92,9 @@ Result<uint32_t> TrackedDevice::add_target(const Uuid& id, TargetStart start) {
     if (!allocated.is_ok()) return allocated.status();
     pending = std::move(allocated).value();
   }
-  Result<uint32_t> slot = impl_->bitmap().add_target(id, pending);
-  if (slot.is_ok() && start == TargetStart::kSuspect) {
-    Status status =
-        impl_->bitmap().mark_suspect(slot.value(), 0, size_bytes(), SuspicionCause::kMapLost);
-    if (!status.is_ok()) return status;
-  }
+  const bool is_suspect = start == TargetStart::kSuspect;
+  Result<uint32_t> slot = impl_->bitmap().add_target(
+      id, pending, is_suspect ? static_cast<SuspicionCauses>(SuspicionCause::kMapLost) : 0);
   impl_->refresh_targets();
   return slot;
 }

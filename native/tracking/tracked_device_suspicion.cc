@@ -27,10 +27,7 @@ Result<bool> TrackedDevice::settle_comparison(uint32_t slot, uint64_t suspicion_
   const MutexLock lock(impl_->maps_mutex());
   DirtyBitmap& bitmap = impl_->bitmap();
   if (bitmap.suspicion_count(slot) != suspicion_count) return false;
-  for (const ByteExtent& extent : different) {
-    Status status = bitmap.suspect_to_pending(slot, extent.offset_bytes, extent.length_bytes);
-    if (!status.is_ok()) return status;
-  }
+  if (Status status = bitmap.suspect_to_pending(slot, different); !status.is_ok()) return status;
   for (const ByteExtent& extent : equal) {
     bitmap.clear_suspect(slot, extent.offset_bytes, extent.length_bytes);
   }
