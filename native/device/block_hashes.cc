@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "common/sha256.h"
-#include "device/sync_io.h"
+#include "device/aligned_read.h"
 
 namespace tidemark {
 
@@ -11,29 +11,13 @@ namespace {
 
 constexpr uint64_t kPieceBytes = 1 << 20;
 
-uint64_t rounded(uint64_t bytes, uint64_t unit) noexcept {
-  return (bytes + unit - 1) / unit * unit;
-}
-
-// A device may take whole blocks only, and the range need not be made of them.
 Status read_padded(BlockDevice& device, uint64_t offset_bytes, std::span<std::byte> into) {
   const uint64_t size_bytes = device.size_bytes();
   const uint64_t inside_bytes =
       offset_bytes < size_bytes ? std::min<uint64_t>(into.size(), size_bytes - offset_bytes) : 0;
-  std::fill(into.begin() + static_cast<std::ptrdiff_t>(inside_bytes), into.end(), std::byte{0});
-  if (inside_bytes == 0) return Status::ok();
-  const uint64_t unit = device.traits().minimum_block_bytes;
-  const uint64_t skipped_bytes = offset_bytes % unit;
-  const uint64_t wide_bytes = rounded(skipped_bytes + inside_bytes, unit);
-  if (skipped_bytes == 0 && wide_bytes == inside_bytes) {
-    return read_sync(device, offset_bytes, into.first(inside_bytes));
-  }
-  std::vector<std::byte> wide(std::min(wide_bytes, size_bytes - (offset_bytes - skipped_bytes)));
-  Status status = read_sync(device, offset_bytes - skipped_bytes, wide);
-  if (!status.is_ok()) return status;
-  std::copy_n(wide.begin() + static_cast<std::ptrdiff_t>(skipped_bytes), inside_bytes,
-              into.begin());
-  return Status::ok();
+  std::ranges::fill(into.subspan(inside_bytes), std::byte{0});
+  return inside_bytes == 0 ? Status::ok()
+                           : read_aligned(device, offset_bytes, into.first(inside_bytes));
 }
 
 void append_hashes(std::span<const std::byte> content, uint64_t block_bytes,

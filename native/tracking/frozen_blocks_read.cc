@@ -3,7 +3,7 @@
 #include <atomic>
 
 #include "device/sync_io.h"
-#include "tracking/aligned_read.h"
+#include "device/aligned_read.h"
 #include "tracking/frozen_blocks.h"
 
 namespace tidemark {

@@ -1,6 +1,6 @@
 #include "tracking/live_reader.h"
 
-#include "tracking/aligned_read.h"
+#include "device/aligned_read.h"
 
 namespace tidemark {
 

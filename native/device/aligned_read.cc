@@ -1,4 +1,4 @@
-#include "tracking/aligned_read.h"
+#include "device/aligned_read.h"
 
 #include <algorithm>
 #include <cstring>
