@@ -27,16 +27,16 @@
 namespace tidemark {
 
 struct DeviceTraits {
-  uint32_t minimum_block_bytes = 1;        // offsets and lengths are multiples of it
+  uint32_t minimum_block_bytes = 1;  // offsets and lengths are multiples of it
   uint32_t preferred_block_bytes = 4096;
   bool read_only = false;
   bool rotational = false;
-  bool trim_reads_zero = false;            // after a trim that succeeded the range reads as zeroes
-  bool fast_zero = false;                  // write-zeroes is quicker than writing zeroes
+  bool trim_reads_zero = false;  // after a trim that succeeded the range reads as zeroes
+  bool fast_zero = false;        // write-zeroes is quicker than writing zeroes
   bool can_flush = true;
-  bool can_cache = false;                  // kCache may have an effect; else it completes at once
-  bool cheap_extents = false;              // base:allocation is known from memory, in microseconds
-  std::string engine;                      // how I/O is done, for people: "io_uring", "threads", "memory"
+  bool can_cache = false;      // kCache may have an effect; else it completes at once
+  bool cheap_extents = false;  // base:allocation is known from memory, in microseconds
+  std::string engine;          // for people: "io_uring", "threads", "memory"
 };
 
 // Extents of a named context ("base:allocation", "qemu:dirty-bitmap:NAME"):
@@ -45,9 +45,9 @@ struct DeviceExtent {
   uint64_t length_bytes;
   uint32_t flags;
 };
-inline constexpr uint32_t kExtentHole = 1U << 0;  // base:allocation
-inline constexpr uint32_t kExtentZero = 1U << 1;  // base:allocation
-inline constexpr uint32_t kExtentDirty = 1U << 0; // qemu:dirty-bitmap:*
+inline constexpr uint32_t kExtentHole = 1U << 0;   // base:allocation
+inline constexpr uint32_t kExtentZero = 1U << 1;   // base:allocation
+inline constexpr uint32_t kExtentDirty = 1U << 0;  // qemu:dirty-bitmap:*
 
 class BlockDevice {
  public:

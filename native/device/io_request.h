@@ -17,9 +17,10 @@ namespace tidemark {
 enum class IoOp : uint8_t { kRead, kWrite, kFlush, kTrim, kWriteZeroes, kCache };
 
 // Flags of a request, as in the NBD protocol.
-inline constexpr uint32_t kIoFua = 1U << 0;       // durable before completion
-inline constexpr uint32_t kIoNoHole = 1U << 1;    // write-zeroes must allocate
-inline constexpr uint32_t kIoFastZero = 1U << 2;  // fail with ENOTSUP rather than write zeroes slowly
+inline constexpr uint32_t kIoFua = 1U << 0;     // durable before completion
+inline constexpr uint32_t kIoNoHole = 1U << 1;  // write-zeroes must allocate
+// Fails with ENOTSUP rather than write zeroes slowly.
+inline constexpr uint32_t kIoFastZero = 1U << 2;
 
 class IoRequest {
  public:

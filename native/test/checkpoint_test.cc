@@ -272,7 +272,7 @@ TEST_CASE("what is staged and suspect is not compared but travels again") {
   Held held;
   TrackedDevice& device = *held.disk.device;
   const DirtyBitmap& bitmap = device.bitmap();
-  device.mark_pending(held.slot, 7 * kBlock, 1);
+  CHECK(device.mark_pending(held.slot, 7 * kBlock, 1).is_ok());
   auto capture = checkpoint(held.disk.device, held.slot);
   capture->close();
   CHECK(device.stage(held.slot).is_ok());

@@ -153,9 +153,9 @@ Status merge(std::span<const CheckpointMember> members, const CheckpointOptions&
   const uint64_t limit_bytes = options.with_captures ? UINT64_MAX : options.limit_bytes;
   for (const CheckpointMember& member : members) {
     DirtyBitmap& bitmap = member.device->impl().bitmap();
-    if (Status status = bitmap.merge_closed(); !status.is_ok()) return status;
-    if (Status status = bitmap.take_pending(member.slot, limit_bytes); !status.is_ok())
-      return status;
+    Status status = bitmap.merge_closed();
+    if (status.is_ok()) status = bitmap.take_pending(member.slot, limit_bytes);
+    if (!status.is_ok()) return status;
   }
   return Status::ok();
 }

@@ -2,8 +2,8 @@
 #include <algorithm>
 #include <atomic>
 
-#include "device/sync_io.h"
 #include "device/aligned_read.h"
+#include "device/sync_io.h"
 #include "tracking/frozen_blocks.h"
 
 namespace tidemark {
