@@ -15,6 +15,8 @@ export const SUSPICION_CAUSES = [
   "bitmap lost",
   "replica differs",
   "ordered",
+  "written past the filter",
+  "a write was not marked",
 ] as const;
 
 export type SuspicionCause = (typeof SUSPICION_CAUSES)[number];

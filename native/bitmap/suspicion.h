@@ -19,6 +19,8 @@ enum class SuspicionCause : uint16_t {
   kMapLost = 1 << 9,          // the bitmap was missing, damaged, foreign or of another version
   kReplicaDiffers = 1 << 10,  // the replica's head is not what was last agreed on
   kOrdered = 1 << 11,         // an administrator asked for the comparison
+  kForeignWrite = 1 << 12,    // the backing was written past the filter, which was running
+  kUnmarkedWrite = 1 << 13,   // a known write was in no map: tracking was not alive
 };
 
 using SuspicionCauses = uint16_t;  // a set of them; 0: none
