@@ -9,6 +9,7 @@ import { closeServer } from "../tracking/close-server.js";
 import type { Durability } from "../tracking/durability.js";
 import type { TrackedDisk } from "../tracking/tracked-disk.js";
 import { type CaptureBudget, TrackedVm } from "../tracking/tracked-vm.js";
+import { MapSequences } from "./map-sequences.js";
 import { watchDurability } from "./watch-durability.js";
 import { openAll, openNewDisk, openVmDisks, type VmDefinition } from "./open-vm-disks.js";
 
@@ -22,6 +23,7 @@ export interface ServedVm {
   readonly server: NbdServer;
   readonly tracker: TrackedVm;
   readonly watch: Disposable;
+  readonly mapWatch: AsyncDisposable;
 }
 
 export interface PrimaryVmsOptions {
@@ -38,11 +40,13 @@ export interface PrimaryVmsOptions {
 /** The VMs that this host is the primary of: their definitions, disks and NBD exports. */
 export class PrimaryVms {
   readonly #options: PrimaryVmsOptions;
+  readonly #maps: MapSequences;
   readonly #definitions = new Map<string, VmDefinition>();
   readonly #served = new Map<string, Promise<ServedVm>>();
 
   constructor(options: PrimaryVmsOptions) {
     this.#options = options;
+    this.#maps = new MapSequences(options.store, options.onNotice);
   }
 
   /** Serves every known VM; one that cannot be served is reported and tried again when asked for. */
@@ -110,6 +114,7 @@ export class PrimaryVms {
       await this.#options.store.put(VM_PREFIX + definition.vmId, definition, 0);
     } catch (thrown) {
       served?.watch[Symbol.dispose]();
+      await served?.mapWatch[Symbol.asyncDispose]();
       await served?.server.close();
       for (const disk of disks) await disk.close();
       throw thrown;
@@ -161,6 +166,7 @@ export class PrimaryVms {
     }
     const disks = await openVmDisks(definition, this.#options.durability, this.#options.onNotice);
     try {
+      for (const disk of disks) await this.#maps.check(disk);
       return await this.#serve(definition, disks);
     } catch (thrown) {
       for (const disk of disks) await disk.close();
@@ -185,7 +191,8 @@ export class PrimaryVms {
     const names = definition.disks.map((disk) => disk.name);
     const tracker = new TrackedVm(disks, names, this.#captureBudget(definition));
     const watch = watchDurability(disks, this.#options.onNotice);
-    return { definition, disks, server, tracker, watch };
+    const mapWatch = this.#maps.watch(disks);
+    return { definition, disks, server, tracker, watch, mapWatch };
   }
 
   #captureBudget(definition: VmDefinition): CaptureBudget {
@@ -194,8 +201,9 @@ export class PrimaryVms {
   }
 }
 
-async function closeServed({ disks, server, watch }: ServedVm): Promise<void> {
+async function closeServed({ disks, server, watch, mapWatch }: ServedVm): Promise<void> {
   watch[Symbol.dispose]();
+  await mapWatch[Symbol.asyncDispose]();
   await closeServer(
     server,
     disks.map((disk) => disk.native),

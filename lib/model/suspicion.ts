@@ -17,9 +17,15 @@ export const SUSPICION_CAUSES = [
   "ordered",
   "written past the filter",
   "a write was not marked",
+  "older copy of the bitmap",
 ] as const;
 
 export type SuspicionCause = (typeof SUSPICION_CAUSES)[number];
+
+/** The cause's bit. */
+export function suspicionBitOf(cause: SuspicionCause): number {
+  return 1 << SUSPICION_CAUSES.indexOf(cause);
+}
 
 /** The causes of a set of bits; bits that this build does not know are left out. */
 export function suspicionCausesOf(bits: number): SuspicionCause[] {

@@ -84,6 +84,8 @@ export interface NativeIntentStatus {
   readonly waitCount: number;
   /** "": none. */
   readonly trouble: string;
+  /** Of the bitmap's file: rises with every change of its header, over all opens. */
+  readonly mapSequence: number;
 }
 
 export type MapKind = "live" | "pending" | "inFlight" | "staged" | "suspect";
@@ -132,6 +134,8 @@ export interface NativeTrackedDevice extends NativeDevice {
     equal: Float64Array,
     different: Float64Array,
   ): Promise<boolean>;
+  /** Durably a sequence of the bitmap's file above its present one and `above`. */
+  advanceMapSequence(above: number): Promise<number>;
   markAllSuspect(slot: number, causes: number): Promise<void>;
   commit(slot: number): Promise<void>;
   giveBack(slot: number): Promise<void>;

@@ -1,6 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { TidemarkError } from "../model/errors.js";
-import { type SuspicionCause, suspicionCausesOf } from "../model/suspicion.js";
+import { type SuspicionCause, suspicionBitOf, suspicionCausesOf } from "../model/suspicion.js";
 import { type AttachedDevice, attachDisk, type AttachOptions } from "./attach-disk.js";
 import { binding, type ImageLock, type NativeDevice, type NativeTrackedDevice } from "./binding.js";
 import {
@@ -234,6 +234,27 @@ export class TrackedDisk implements AsyncDisposable {
       suspectBytes: bytes(target.suspectBlocks),
       suspicionCauses: suspicionCausesOf(target.suspicionCauses),
     }));
+  }
+
+  /**
+   * Rises with what happens to the bitmap's file, over all opens. Who keeps it elsewhere
+   * and finds a smaller one after an open has an older copy of the bitmap before him,
+   * which lacks marks: suspectAll() then.
+   */
+  get mapSequence(): number {
+    return this.native.intentStatus().mapSequence;
+  }
+
+  /** Durably above it and `above`: copies of the bitmap that were made before are older from then on. */
+  async advanceMapSequence(above = 0): Promise<number> {
+    return rethrown(() => this.native.advanceMapSequence(above));
+  }
+
+  /** Every block, for every target: what nobody knows is compared. */
+  async suspectAll(cause: SuspicionCause): Promise<void> {
+    for (const { slot } of this.native.targets()) {
+      await rethrown(() => this.native.markAllSuspect(slot, suspicionBitOf(cause)));
+    }
   }
 
   /** NOT_FOUND when the disk has no such target. */

@@ -65,9 +65,8 @@ Result<Tracked> track(std::shared_ptr<BlockDevice> backing, const std::string& b
                       Durability durability) {
   const uint64_t size_bytes = backing->size_bytes();
   auto bitmap =
-      create
-          ? DirtyBitmap::create(bitmap_path, {disk, size_bytes, granularity_bytes, durability})
-          : DirtyBitmap::open(bitmap_path, disk, size_bytes, file_bitmap_storage(), durability);
+      create ? DirtyBitmap::create(bitmap_path, {disk, size_bytes, granularity_bytes, durability})
+             : DirtyBitmap::open(bitmap_path, disk, size_bytes, file_bitmap_storage(), durability);
   if (!bitmap.is_ok()) return bitmap.status();
   Tracked tracked;
   tracked.bitmap = std::move(bitmap).value();
@@ -113,6 +112,7 @@ Napi::Function TrackedDeviceObject::define(Napi::Env env) {
   properties.push_back(InstanceAccessor("granularityBytes", &Self::granularity_bytes, nullptr));
   properties.push_back(InstanceAccessor("openedClean", &Self::opened_clean, nullptr));
   properties.push_back(InstanceMethod("intentStatus", &Self::intent_status));
+  properties.push_back(InstanceMethod("advanceMapSequence", &Self::advance_map_sequence));
   properties.push_back(InstanceMethod("addTarget", &Self::add_target));
   properties.push_back(InstanceMethod("removeTarget", &Self::remove_target));
   properties.push_back(InstanceMethod("targets", &Self::targets));
@@ -155,6 +155,16 @@ Napi::Value TrackedDeviceObject::opened_clean(const Napi::CallbackInfo& info) {
   return Napi::Boolean::New(info.Env(), handle_.get(info.Env()).bitmap().opened_clean());
 }
 
+Napi::Value TrackedDeviceObject::advance_map_sequence(const Napi::CallbackInfo& info) {
+  const uint64_t above = bytes_argument(info, 0);
+  return AsyncTask<uint64_t>::run(
+      info.Env(),
+      [device = handle_.lease(info.Env()), above] { return device->advance_sequence(above); },
+      [](Napi::Env env, uint64_t& sequence) -> Napi::Value {
+        return Napi::Number::New(env, static_cast<double>(sequence));
+      });
+}
+
 Napi::Value TrackedDeviceObject::intent_status(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   const IntentStatus status = handle_.get(env).intent_status();
@@ -167,6 +177,7 @@ Napi::Value TrackedDeviceObject::intent_status(const Napi::CallbackInfo& info) {
   object.Set("syncCount", static_cast<double>(status.commit_count));
   object.Set("waitCount", static_cast<double>(status.waiter_count));
   object.Set("trouble", status.trouble);
+  object.Set("mapSequence", static_cast<double>(handle_.get(env).bitmap().sequence()));
   return object;
 }
 

@@ -194,6 +194,19 @@ Status BitmapFile::write_header(BitmapHeader header) {
   return Status::ok();
 }
 
+Result<uint64_t> BitmapFile::advance_sequence(uint64_t above) {
+  BitmapHeader header = header_;
+  header.sequence = std::max(header.sequence, above) + 1;
+  Status status = write_sector(*file_, header);
+  if (status.is_ok()) status = note(file_->sync(0, kBitmapHeaderBytes));
+  if (!status.is_ok()) {
+    (void)write_sector(*file_, header_);
+    return cannot("update", path_, status);
+  }
+  header_ = header;
+  return header.sequence;
+}
+
 Status BitmapFile::allocate_slot(uint32_t slot) {
   // A removal that was interrupted may have left content behind.
   if (Status status = release_slot(slot); !status.is_ok()) return status;

@@ -45,6 +45,8 @@ class BitmapFile {
 
   // Durable when it returns; on failure header() stays as it was.
   Status write_header(BitmapHeader header);
+  // A sequence above the header's and `above`; its page alone is made durable.
+  Result<uint64_t> advance_sequence(uint64_t above);
   // The slot's maps, allocated and zero. kNoSpace: what it had is released.
   Status allocate_slot(uint32_t slot);
   Status release_slot(uint32_t slot);

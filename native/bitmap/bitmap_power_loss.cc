@@ -16,6 +16,14 @@ Status DirtyBitmap::Impl::sync(const BlockMap& map, WordRange words) {
   return status;
 }
 
+uint64_t DirtyBitmap::sequence() const noexcept { return impl().file.header().sequence; }
+
+Result<uint64_t> DirtyBitmap::advance_sequence(uint64_t above) {
+  Result<uint64_t> advanced = impl().file.advance_sequence(above);
+  if (!advanced.is_ok()) impl().intents.distrust(advanced.status());
+  return advanced;
+}
+
 Status DirtyBitmap::Impl::write_header(const BitmapHeader& header) {
   Status status = file.write_header(header);
   if (!status.is_ok()) intents.distrust(status);

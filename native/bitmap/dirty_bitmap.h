@@ -208,6 +208,13 @@ class DirtyBitmap {
   // For a close() that follows: as of then nothing writes any more.
   Status keep_fingerprint(const BackingFingerprint& closed);
 
+  // -- An older copy of this file, put back -------------------------------
+  // Rises with every change of the header, over all opens. Who keeps it elsewhere, and
+  // finds a smaller one at an open, has an older copy: marks made since are not in it.
+  uint64_t sequence() const noexcept;
+  // Durably one above it and `above`; on failure it stays.
+  Result<uint64_t> advance_sequence(uint64_t above = 0);
+
   // -- Growth -------------------------------------------------------------
   // Makes the larger map's file, all of the new area pending; from here on marks
   // go to both. On failure nothing has changed.

@@ -21,6 +21,7 @@ enum class SuspicionCause : uint16_t {
   kOrdered = 1 << 11,         // an administrator asked for the comparison
   kForeignWrite = 1 << 12,    // the backing was written past the filter, which was running
   kUnmarkedWrite = 1 << 13,   // a known write was in no map: tracking was not alive
+  kStaleMap = 1 << 14,        // the bitmap is an older copy of itself
 };
 
 using SuspicionCauses = uint16_t;  // a set of them; 0: none

@@ -101,6 +101,9 @@ class TrackedDevice final : public BlockDevice {
                                  std::span<const ByteExtent> equal,
                                  std::span<const ByteExtent> different);
 
+  // DirtyBitmap's.
+  Result<uint64_t> advance_sequence(uint64_t above = 0);
+
   // Before the bitmap's close(), when nobody writes any more: flushes the backing and
   // takes back every mark of the intent log. On an error marks stay, and after the end
   // of this boot their regions are suspect; close() goes on all the same.

@@ -14,6 +14,11 @@ Status TrackedDevice::mark_all_suspect(SuspicionCauses causes) {
   return impl_->bitmap().mark_all_suspect(causes);
 }
 
+Result<uint64_t> TrackedDevice::advance_sequence(uint64_t above) {
+  const MutexLock lock(impl_->maps_mutex());
+  return impl_->bitmap().advance_sequence(above);
+}
+
 Result<uint64_t> TrackedDevice::begin_comparison(uint32_t slot) {
   const MutexLock lock(impl_->maps_mutex());
   Status status = impl_->bitmap().suspect_staged_to_pending(slot);

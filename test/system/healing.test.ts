@@ -269,6 +269,30 @@ void t.test(
 );
 
 void t.test(
+  "T14: an older copy of the bitmap is found out, whether the host was stopped or killed",
+  async (t) => {
+    for (const end of ["stop", "kill"] as const) {
+      const bitmapPath = `${scene.diskPath}.tidemark`;
+      await copyFile(bitmapPath, `${bitmapPath}.copy`);
+      await scene.stopPrimary();
+      await scene.startPrimary();
+      const { disks } = await scene.status();
+      // Never sent: its marks are in the bitmap alone, and not in the copy.
+      const client = await NbdClient.connect(disks[0]?.uri ?? "");
+      await scene.primary.api.call("vmSuspend", {}, { vm: VM });
+      await client.write(6543 * BLOCK_BYTES, scene.noise(BLOCK_BYTES));
+      client.close();
+      if (end === "kill") await scene.primary.kill();
+      await scene.stopPrimary();
+      await copyFile(`${bitmapPath}.copy`, bitmapPath);
+      await scene.startPrimary();
+      await scene.primary.api.call("vmResume", {}, { vm: VM });
+      await requireHealed(t, /older copy of the bitmap/, 1);
+    }
+  },
+);
+
+void t.test(
   "a healing that is killed goes on where it was, and ends in a point that is the disk",
   async (t) => {
     await scene.stopPrimary();
