@@ -3,6 +3,7 @@
 
 #include "bitmap/dirty_bitmap.h"
 #include "bitmap_support.h"
+#include "scratch_file.h"
 
 using namespace tidemark;
 
