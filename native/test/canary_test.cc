@@ -29,12 +29,14 @@ class StampedDevice final : public BlockDevice {
     return inner_->resize(size_bytes);
   }
   Result<BackingFacts> facts() const override {
+    if (on_facts) on_facts();
     BackingFacts facts;
     facts.write_stamp = stamp.load();
     facts.counts_what_arrived = counts_what_arrived;
     return facts;
   }
 
+  std::function<void()> on_facts;
   std::atomic<uint64_t> stamp{1};
   std::atomic<bool> counts_what_arrived{false};
 
@@ -165,6 +167,20 @@ TEST_CASE("a write of ours explains the change, however long it takes") {
   CHECK_FALSE(canary.look(false));
   ++stamped->stamp;
   CHECK(canary.look(false));
+}
+
+TEST_CASE("a write of ours that comes while the backing is looked at explains the change") {
+  const auto stamped = std::make_shared<StampedDevice>(make_memory_device(kDiskBytes));
+  const Gate gate;
+  Canary canary(*stamped, gate);
+  stamped->on_facts = [&] {
+    canary.note_write(0);
+    ++stamped->stamp;
+  };
+  CHECK_FALSE(canary.look(false));
+  stamped->on_facts = nullptr;
+  CHECK_FALSE(canary.look(false));
+  CHECK_FALSE(canary.look(false));
 }
 
 TEST_CASE("a device that counts what arrived is asked only while nothing is marked") {
