@@ -26,9 +26,10 @@ export {
   type NbdTlsOptions,
 } from "./tracking/nbd-server.js";
 export type { DurabilityStatus } from "./tracking/durability.js";
-export type { DiskBacking, UpstreamStatus } from "./tracking/disk-backing.js";
+export type { DiskBacking } from "./tracking/disk-backing.js";
 export type { SegmentRecord } from "./tracking/segment-decoder.js";
-export type { Durability, ImageLock } from "./tracking/binding.js";
+export type { ImageLock, UpstreamStatus } from "./tracking/binding.js";
+export type { Durability } from "./model/durability.js";
 export {
   type ResizeOptions,
   type TargetStart,

@@ -1,3 +1,4 @@
+import type { Durability } from "../model/durability.js";
 import type { SuspicionCause } from "../model/suspicion.js";
 
 /** What the CLI does in its own process, without a running host; the daemon provides it. */
@@ -99,7 +100,7 @@ export interface TrackOptions {
   /** Past the page cache. */
   readonly direct: boolean;
   readonly granularityBytes: number | null;
-  readonly durability: "power-safe" | "process-safe";
+  readonly durability: Durability;
 }
 
 export interface TrackState {

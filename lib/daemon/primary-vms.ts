@@ -6,7 +6,7 @@ import type { StateStore } from "../model/state-store.js";
 import type { VmEnableRequest } from "../management/schemas.js";
 import { NbdServer } from "../tracking/nbd-server.js";
 import { closeServer } from "../tracking/close-server.js";
-import type { Durability } from "../tracking/durability.js";
+import type { Durability } from "../model/durability.js";
 import type { TrackedDisk } from "../tracking/tracked-disk.js";
 import { type CaptureBudget, TrackedVm } from "../tracking/tracked-vm.js";
 import { watchDurability } from "./watch-durability.js";

@@ -8,6 +8,7 @@
  * and waits behind what is under way; later calls reject with CLOSED.
  */
 import { createRequire } from "node:module";
+import type { Durability } from "../model/durability.js";
 
 /** How an image is locked against QEMU and its tools (docs/image-locking.md). */
 export type ImageLock =
@@ -45,16 +46,21 @@ export interface NativeDevice {
   /** Before close(): what waits for an upstream that is away fails, as does all that follows. */
   giveUp(): void;
   /** Of an NBD device, also of a tracked one; null for others. */
-  upstream(): NativeUpstreamStatus | null;
+  upstream(): UpstreamStatus | null;
   close(): Promise<void>;
 }
 
-export interface NativeUpstreamStatus {
+/** How the server behind an NBD backing is doing. */
+export interface UpstreamStatus {
   readonly isConnected: boolean;
   readonly connectionCount: number;
+  /** How often the server was lost. */
   readonly lossCount: number;
+  /** Requests in flight at a loss that were issued again. */
   readonly reissuedCount: number;
+  /** Answered writes that no flush had covered and that were sent again. */
   readonly replayedCount: number;
+  /** Why the server was lost or cannot be had; empty while all was well. */
   readonly lastError: string;
 }
 
@@ -66,13 +72,6 @@ export interface NativeFaultDevice extends NativeDevice {
 }
 
 export type IoOp = "read" | "write" | "flush" | "trim" | "writeZeroes" | "cache";
-
-/** What marks survive without everything being compared afterwards. */
-export type Durability =
-  /** The end of the process, of the kernel, and of the power. */
-  | "power-safe"
-  /** The end of the process; after that of the kernel the whole disk is suspect. */
-  | "process-safe";
 
 export interface NativeIntentStatus {
   readonly durability: Durability;

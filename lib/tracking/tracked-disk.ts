@@ -1,18 +1,19 @@
 import { randomUUID } from "node:crypto";
 import { TidemarkError } from "../model/errors.js";
+import type { Durability } from "../model/durability.js";
 import { type SuspicionCause, suspicionCausesOf } from "../model/suspicion.js";
 import { type AttachedDevice, attachDisk, type AttachOptions } from "./attach-disk.js";
-import { binding, type ImageLock, type NativeDevice, type NativeTrackedDevice } from "./binding.js";
 import {
-  backingOf,
-  type DiskBacking,
-  openBacking,
-  placeOf,
+  binding,
+  type ImageLock,
+  type NativeDevice,
+  type NativeTrackedDevice,
   type UpstreamStatus,
-} from "./disk-backing.js";
+} from "./binding.js";
+import { backingOf, type DiskBacking, openBacking, placeOf } from "./disk-backing.js";
 import { type Checkpoint, type CheckpointOptions, takeCheckpoint } from "./checkpoint.js";
 import { closeServer } from "./close-server.js";
-import { type Durability, durabilityOf, type DurabilityStatus } from "./durability.js";
+import { durabilityOf, type DurabilityStatus } from "./durability.js";
 import { flushUpstream } from "./flush-upstream.js";
 import { isMissing, opened, rethrown, retriedWhileInUse } from "./native-call.js";
 import { NbdServer, type NbdServerOptions } from "./nbd-server.js";

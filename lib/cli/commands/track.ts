@@ -1,4 +1,5 @@
 import { Command, Option } from "commander";
+import { DURABILITIES, type Durability } from "../../model/durability.js";
 import { globalOptions, parseWholeNumber } from "../context.js";
 import type { LocalCommands, TrackOptions, TrackState } from "../local-commands.js";
 import { formatBytes, printJson } from "../output.js";
@@ -16,7 +17,7 @@ interface Options {
   readonly tracking: boolean;
   readonly granularity?: string;
   readonly direct?: boolean;
-  readonly durability: string;
+  readonly durability: Durability;
 }
 
 export function trackCommand(local: LocalCommands): Command {
@@ -47,7 +48,7 @@ export function trackCommand(local: LocalCommands): Command {
         "--durability <mode>",
         "what the marks survive: the end of the power too, or of the process alone",
       )
-        .choices(["power-safe", "process-safe"])
+        .choices(DURABILITIES)
         .default("power-safe"),
     )
     .option("--no-tracking", "serve the disk without tracking, for comparison")
@@ -84,7 +85,7 @@ function trackOptions(options: Options): TrackOptions {
     bitmapPath: options.bitmap ?? null,
     tracking: options.tracking,
     direct: options.direct ?? false,
-    durability: options.durability === "process-safe" ? "process-safe" : "power-safe",
+    durability: options.durability,
     granularityBytes:
       options.granularity === undefined
         ? null
@@ -100,7 +101,7 @@ function describe(state: TrackState): void {
   const suspicion =
     state.foundCauses.length === 0
       ? ""
-      : `The disk was changed out of sight (${state.foundCauses.join(", ")}): everything counts as changed until it was compared.\n`;
+      : `Nobody knows what of the disk changed (${state.foundCauses.join(", ")}): what is suspect counts as changed until it was compared.\n`;
   process.stdout.write(
     `Serving ${formatBytes(state.sizeBytes)} at ${state.uri}\n${suspicion}${tracking}; I/O by ${state.ioEngine}. Ctrl-C stops.\n`,
   );
