@@ -114,11 +114,7 @@ export class GroupBarrier {
     this.check();
   }
 
-  async arrive(
-    member: GroupMember,
-    part: CutMember,
-    signal: AbortSignal,
-  ): Promise<TargetChanges> {
+  async arrive(member: GroupMember, part: CutMember, signal: AbortSignal): Promise<TargetChanges> {
     signal.throwIfAborted();
     return new Promise((resolve, reject) => {
       const arrival = { member, part, resolve, reject, signal, onAbort: () => {} };

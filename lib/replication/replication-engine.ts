@@ -126,12 +126,8 @@ export class ReplicationEngine implements AsyncDisposable {
 
   #add(journal: RelationshipJournal): Relationship {
     this.#requireOpen();
-    const relationship = new Relationship(
-      this.#ports,
-      journal,
-      this.#turn,
-      this.#groups,
-      (event) => this.#tell(event),
+    const relationship = new Relationship(this.#ports, journal, this.#turn, this.#groups, (event) =>
+      this.#tell(event),
     );
     this.#relationships.set(relationship.vmId, relationship);
     return relationship;

@@ -119,7 +119,10 @@ void t.test("a member that sends too slowly is waited for an interval, no longer
   await bench.cycles(20);
   const cuts = await bench.groupPoints();
   t.ok((await bench.pointCount(A)) >= 10, `${await bench.pointCount(A)} points`);
-  t.ok(cuts.some(({ isComplete }) => isComplete), "sometimes it is there");
+  t.ok(
+    cuts.some(({ isComplete }) => isComplete),
+    "sometimes it is there",
+  );
   await bench.engine.close();
 });
 

@@ -21,7 +21,10 @@ void t.test("quantiles are never too low and at most an eighth too high", async 
       const found = histogram.quantileNs(share);
       t.ok(found >= exact && found <= exact * 1.125, `${share}: ${found} for ${exact}`);
     }
-    t.equal(histogram.summary().totalNs, pauses.reduce((sum, pause) => sum + pause, 0));
+    t.equal(
+      histogram.summary().totalNs,
+      pauses.reduce((sum, pause) => sum + pause, 0),
+    );
   }
 });
 
