@@ -1,6 +1,7 @@
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { z } from "zod";
+import type { LoadResult } from "../fio.js";
 import type { BenchContext, Measurement, Trial, Workload } from "../model.js";
 import { parseLoad } from "../nbd-client.js";
 import { nativeTool, parseLines } from "../native-tool.js";
@@ -25,6 +26,7 @@ const measured = z.object({
   inFlightCount: z.number(),
   changedBytes: z.number(),
 });
+type Measured = z.infer<typeof measured>;
 
 /** How long the gates of a group are closed, and what the load noticed of it. */
 export const cuts: Workload = {
@@ -91,23 +93,24 @@ async function measure(
   const load = parseLoad(await scope.run([tool, ...loadSettings.map(String)]), 4096);
   await program.until(() => program.output.includes("pausesNs"));
   const [, found] = parseLines(program.output, (line) => line);
-  const { pausesNs, missedCount, inFlightCount, changedBytes } = measured.parse(found);
+  const values = { ...pauseValues(measured.parse(found)), ...loadValues(load) };
+  return { caseName, subject: "tidemark", values };
+}
+
+function pauseValues({ pausesNs, missedCount, inFlightCount, changedBytes }: Measured) {
   const sorted = [...pausesNs].sort((a, b) => a - b);
   const pauseMs = (share: number) => (sorted[Math.ceil(share * sorted.length) - 1] ?? 0) / 1e6;
   return {
-    caseName,
-    subject: "tidemark",
-    values: {
-      pauseP50Ms: pauseMs(0.5),
-      pauseP99Ms: pauseMs(0.99),
-      pauseMaxMs: pauseMs(1),
-      cuts: sorted.length,
-      missed: missedCount,
-      inFlight: inFlightCount / sorted.length,
-      changedMib: changedBytes / sorted.length / 2 ** 20,
-      loadIops: load.iops,
-      loadP50Ms: load.p50Us / 1000,
-      loadP99Ms: load.p99Us / 1000,
-    },
+    pauseP50Ms: pauseMs(0.5),
+    pauseP99Ms: pauseMs(0.99),
+    pauseMaxMs: pauseMs(1),
+    cuts: sorted.length,
+    missed: missedCount,
+    inFlight: inFlightCount / sorted.length,
+    changedMib: changedBytes / sorted.length / 2 ** 20,
   };
+}
+
+function loadValues({ iops, p50Us, p99Us }: LoadResult) {
+  return { loadIops: iops, loadP50Ms: p50Us / 1000, loadP99Ms: p99Us / 1000 };
 }

@@ -40,6 +40,17 @@ export function buildProgram(local: LocalCommands, version: string): Command {
     .description("certificates")
     .addCommand(pkiInitCommand(local))
     .addCommand(pkiIssueCommand(local));
+  addVmCommands(program);
+  program.command("disk").description("disks of replicated VMs").addCommand(diskResizeCommand());
+  program.addCommand(trackCommand(local));
+  program.addCommand(attachCommand(local));
+  program.addCommand(detachCommand(local));
+  program.addCommand(demoCommand(local));
+  inheritSettings(program);
+  return program;
+}
+
+function addVmCommands(program: Command): void {
   program
     .command("vm")
     .description("replicated VMs")
@@ -58,13 +69,6 @@ export function buildProgram(local: LocalCommands, version: string): Command {
     .description("consistency groups of VMs")
     .addCommand(groupListCommand())
     .addCommand(groupPointsCommand());
-  program.command("disk").description("disks of replicated VMs").addCommand(diskResizeCommand());
-  program.addCommand(trackCommand(local));
-  program.addCommand(attachCommand(local));
-  program.addCommand(detachCommand(local));
-  program.addCommand(demoCommand(local));
-  inheritSettings(program);
-  return program;
 }
 
 /** How help looks, also for commands that were made apart from the program. */

@@ -9,7 +9,7 @@ import type {
   VmStatus,
 } from "../management/schemas.js";
 import { TidemarkError } from "../model/errors.js";
-import { findGroupPoints } from "../model/group-cut.js";
+import { findGroupPoints } from "../model/group-points.js";
 import type { RelationshipStatus, ReplicationEvent } from "../model/relationship.js";
 import type { PointExport } from "../model/replica-exports.js";
 import type { ReplicaVmSummary } from "../replica/replica-store.js";

@@ -17,7 +17,7 @@ import { type BlockHashRequest, checkHashRequest, hashContent } from "./block-ha
 import type { Generation, ReplicatedVm } from "./disk.js";
 import { sameOrGrown } from "./disk-growth.js";
 import { TidemarkError } from "./errors.js";
-import { groupOfExtendedPoint, groupOfNewPoint } from "./group-cut.js";
+import { groupOfExtendedPoint, groupOfNewPoint } from "./group-points.js";
 import {
   type DecodedSegment,
   type DecodeSegment,

@@ -21,7 +21,7 @@ const LAST_POWER = 40;
 const BUCKET_COUNT = (LAST_POWER - FIRST_POWER + 1) * SUB_BUCKETS + 1;
 
 export class PauseHistogram {
-  readonly #counts = new Array<number>(BUCKET_COUNT).fill(0);
+  readonly #counts = Array.from({ length: BUCKET_COUNT }, () => 0);
   #count = 0;
   #totalNs = 0;
   #maxNs = 0;

@@ -4,7 +4,7 @@
  */
 import { TidemarkError } from "../model/errors.js";
 import { failpoint } from "../model/failpoint.js";
-import { groupOfExtendedPoint, groupOfNewPoint } from "../model/group-cut.js";
+import { groupOfExtendedPoint, groupOfNewPoint } from "../model/group-points.js";
 import type { CommitRequest, RecoveryPoint } from "../model/replica-endpoint.js";
 import { type LayeredDisk, POINT_MANIFEST, type PointManifest } from "./documents.js";
 import { writeDocument } from "./durable-document.js";

@@ -49,7 +49,7 @@ export class HostGroups {
 
   /** Forgets groups without members: a later one of the name is another group. */
   async dissolveEmpty(): Promise<void> {
-    for (const { name, barrier } of [...this.#groups.values()]) {
+    for (const { name, barrier } of this.#groups.values()) {
       if (barrier.vmIds.length > 0) continue;
       this.#groups.delete(name);
       await this.#parts.store.delete(GROUP_PREFIX + name);

@@ -1,5 +1,5 @@
 /** An engine with two VMs of one consistency group, everything in memory and time by hand. */
-import { findGroupPoints } from "#lib/model/group-cut.js";
+import { findGroupPoints } from "#lib/model/group-points.js";
 import { MemoryReplica } from "#lib/model/memory-replica.js";
 import { MemoryStateStore } from "#lib/model/memory-state-store.js";
 import { cutTogetherInMemory, MemoryVmTracker } from "#lib/model/memory-tracker.js";
