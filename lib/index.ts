@@ -7,6 +7,7 @@
  */
 export { ERROR_CODES, type ErrorCode, TidemarkError } from "./model/errors.js";
 export type { Cut } from "./model/delta.js";
+export type { GroupCut } from "./model/group-cut.js";
 export { type ActivatedSocket, activatedSockets } from "./tracking/activated-sockets.js";
 export { type AttachedDevice, type AttachOptions } from "./tracking/attach-disk.js";
 export type { AttachmentKind } from "./tracking/attachment-record.js";

@@ -3,6 +3,7 @@ import { attachCommand } from "./commands/attach.js";
 import { demoCommand } from "./commands/demo.js";
 import { detachCommand } from "./commands/detach.js";
 import { diskResizeCommand } from "./commands/disk-resize.js";
+import { groupListCommand, groupPointsCommand } from "./commands/group.js";
 import { hostInitCommand } from "./commands/host-init.js";
 import { hostStartCommand } from "./commands/host-start.js";
 import { hostStatusCommand } from "./commands/host-status.js";
@@ -13,6 +14,7 @@ import { vmCloseCommand } from "./commands/vm-close.js";
 import { vmControlCommand } from "./commands/vm-control.js";
 import { vmEnableCommand } from "./commands/vm-enable.js";
 import { vmFailoverCommand } from "./commands/vm-failover.js";
+import { vmGroupCommand } from "./commands/vm-group.js";
 import { vmPointsCommand } from "./commands/vm-points.js";
 import { vmStatusCommand } from "./commands/vm-status.js";
 import { defaultHostDirectory } from "./context.js";
@@ -38,6 +40,17 @@ export function buildProgram(local: LocalCommands, version: string): Command {
     .description("certificates")
     .addCommand(pkiInitCommand(local))
     .addCommand(pkiIssueCommand(local));
+  addVmCommands(program);
+  program.command("disk").description("disks of replicated VMs").addCommand(diskResizeCommand());
+  program.addCommand(trackCommand(local));
+  program.addCommand(attachCommand(local));
+  program.addCommand(detachCommand(local));
+  program.addCommand(demoCommand(local));
+  inheritSettings(program);
+  return program;
+}
+
+function addVmCommands(program: Command): void {
   program
     .command("vm")
     .description("replicated VMs")
@@ -47,16 +60,15 @@ export function buildProgram(local: LocalCommands, version: string): Command {
     .addCommand(vmFailoverCommand("test-failover"))
     .addCommand(vmFailoverCommand("failover"))
     .addCommand(vmCloseCommand())
+    .addCommand(vmGroupCommand())
     .addCommand(vmControlCommand("suspend"))
     .addCommand(vmControlCommand("resume"))
     .addCommand(vmControlCommand("remove"));
-  program.command("disk").description("disks of replicated VMs").addCommand(diskResizeCommand());
-  program.addCommand(trackCommand(local));
-  program.addCommand(attachCommand(local));
-  program.addCommand(detachCommand(local));
-  program.addCommand(demoCommand(local));
-  inheritSettings(program);
-  return program;
+  program
+    .command("group")
+    .description("consistency groups of VMs")
+    .addCommand(groupListCommand())
+    .addCommand(groupPointsCommand());
 }
 
 /** How help looks, also for commands that were made apart from the program. */

@@ -5,9 +5,11 @@ import type {
   FailoverRequest,
   HostStatus,
   VmEnableRequest,
+  VmGroupRequest,
   VmStatus,
 } from "../management/schemas.js";
 import { TidemarkError } from "../model/errors.js";
+import { findGroupPoints } from "../model/group-points.js";
 import type { RelationshipStatus, ReplicationEvent } from "../model/relationship.js";
 import type { PointExport } from "../model/replica-exports.js";
 import type { ReplicaVmSummary } from "../replica/replica-store.js";
@@ -52,9 +54,9 @@ export class LocalHostService implements HostService {
     const { vms, engine } = this.#parts;
     const { definition } = await vms.add(request);
     const { vmId, targetId } = definition;
-    const { replicaUrl, intervalMs, compressionLevel } = request;
+    const { replicaUrl, intervalMs, compressionLevel, group } = request;
     try {
-      await engine.enable({ vmId, targetId, replicaUrl, intervalMs, compressionLevel });
+      await engine.enable({ vmId, targetId, replicaUrl, intervalMs, compressionLevel, group });
     } catch (thrown) {
       await vms.remove(vmId);
       throw thrown;
@@ -83,6 +85,27 @@ export class LocalHostService implements HostService {
     await this.#parts.engine.remove(vmId);
     await this.#parts.vms.remove(vmId);
     return {};
+  }
+
+  async vmGroup({ group }: VmGroupRequest, { vm }: RouteParameters): Promise<VmStatus> {
+    const definition = this.#primaryOf(vm);
+    await this.#parts.engine.setGroup(definition.vmId, group);
+    return this.#primaryStatus(definition);
+  }
+
+  async groupList(): Promise<RouteReply<"groupList">> {
+    return [...this.#parts.engine.groups()];
+  }
+
+  async groupPointList(
+    _body: object,
+    { group }: RouteParameters,
+  ): Promise<RouteReply<"groupPointList">> {
+    const store = this.#requireReplicaStore();
+    const vms = await Promise.all(
+      (await store.listVms()).map(async ({ vmId }) => ({ vmId, points: await store.points(vmId) })),
+    );
+    return [...findGroupPoints(group ?? "", vms)];
   }
 
   async diskResize(

@@ -2,6 +2,7 @@ import { randomUUID } from "node:crypto";
 import { Readable } from "node:stream";
 import type { Cut, SegmentPlan, SegmentSource } from "../model/delta.js";
 import { TidemarkError, toTidemarkError } from "../model/errors.js";
+import type { GroupCut } from "../model/group-cut.js";
 import type { TargetChanges } from "../model/vm-tracker.js";
 import { binding, type NativeCapture, type NativeTrackedDevice } from "./binding.js";
 import { encodeDeltaHeader } from "./delta-format.js";
@@ -27,6 +28,8 @@ export interface CheckpointOptions {
   readonly limitBytes?: number;
   /** Counts the checkpoints of a VM. Default 0. */
   readonly sequence?: number;
+  /** The cut of several VMs that it is part of. */
+  readonly group?: GroupCut;
 }
 
 interface Member {
@@ -195,33 +198,72 @@ function isSuspect(native: NativeTrackedDevice, slot: number): boolean {
   return target !== undefined && target.suspectBlocks > 0;
 }
 
+/** The disks of one VM, in a checkpoint of several VMs. */
+export interface CheckpointPart {
+  readonly disks: readonly TrackedDisk[];
+  readonly target: string;
+  readonly options: CheckpointOptions;
+}
+
 /** One barrier across the disks. TIMED_OUT when the drain limit passed: nothing was cut. */
 export async function takeCheckpoint(
   disks: readonly TrackedDisk[],
   target: string,
   options: CheckpointOptions = {},
 ): Promise<Checkpoint> {
-  const natives = disks.map((disk) => disk.native);
-  const slots = disks.map((disk) => disk.slotOf(target));
-  for (const disk of disks) await disk.resized();
+  const [checkpoint] = await takeCheckpoints([{ disks, target, options }]);
+  if (checkpoint !== undefined) return checkpoint;
+  throw new TidemarkError("INTERNAL", "Cannot take the checkpoint: it has no answer.");
+}
+
+/**
+ * One barrier across the disks of all parts: all are cut, or none is. A checkpoint for each
+ * part, each to be ended by itself. What concerns the barrier and the captures is taken
+ * from the first part's options.
+ */
+export async function takeCheckpoints(parts: readonly CheckpointPart[]): Promise<Checkpoint[]> {
+  const places = parts.flatMap((part, partIndex) =>
+    part.disks.map((disk) => ({ partIndex, disk, slot: disk.slotOf(part.target) })),
+  );
+  const natives = places.map(({ disk }) => disk.native);
+  for (const { disk } of places) await disk.resized();
   const takenAtMs = Date.now();
-  const taken = await nativeCheckpoint(natives, slots, options);
-  const members = taken.captures.map((capture, index): Member => {
-    const [disk, native, slot] = [disks[index], natives[index], slots[index]];
-    if (disk === undefined || native === undefined || slot === undefined) {
+  const taken = await nativeCheckpoint(
+    natives,
+    places.map(({ slot }) => slot),
+    parts[0]?.options ?? {},
+  );
+  const members = taken.captures.map((capture, index): Member & { partIndex: number } => {
+    const [place, native] = [places[index], natives[index]];
+    if (place === undefined || native === undefined) {
       throw new TidemarkError("INTERNAL", "Cannot take the checkpoint: a disk has no capture.");
     }
-    return { disk, native, slot, capture };
+    return { ...place, native, capture };
   });
-  const segments = await planSegments(taken.captures, options.segmentBytes ?? 8 << 20);
-  const cut: Cut = {
-    sequence: options.sequence ?? 0,
+  const checkpoints: Checkpoint[] = [];
+  for (const [partIndex, { target, options }] of parts.entries()) {
+    const own = members.filter((member) => member.partIndex === partIndex);
+    const captures = own.map(({ capture }) => capture);
+    const segments = await planSegments(captures, options.segmentBytes ?? 8 << 20);
+    const cut = cutOf(takenAtMs, taken, options);
+    checkpoints.push(new Checkpoint(targetIdOf(target), cut, own, segments));
+  }
+  return checkpoints;
+}
+
+function cutOf(
+  takenAtMs: number,
+  { pauseNs, requestsInFlight }: Pick<Cut, "pauseNs" | "requestsInFlight">,
+  { sequence = 0, group }: CheckpointOptions,
+): Cut {
+  return {
+    sequence,
     takenAtMs,
-    pauseNs: taken.pauseNs,
-    requestsInFlight: taken.requestsInFlight,
+    pauseNs,
+    requestsInFlight,
     consistency: "crash",
+    ...(group === undefined ? {} : { group }),
   };
-  return new Checkpoint(targetIdOf(target), cut, members, segments);
 }
 
 async function nativeCheckpoint(
