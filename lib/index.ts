@@ -15,6 +15,7 @@ export {
   CheckpointDisk,
   type CheckpointOptions,
 } from "./tracking/checkpoint.js";
+export { Backup, BackupDisk, type BackupOptions } from "./tracking/backup.js";
 export { ConsistencyGroup } from "./tracking/consistency-group.js";
 export { DeltaDecoder, type DeltaRecord } from "./tracking/delta-decoder.js";
 export type { DeltaStreamHeader } from "./tracking/delta-format.js";
@@ -30,6 +31,7 @@ export type { DiskBacking, UpstreamStatus } from "./tracking/disk-backing.js";
 export type { SegmentRecord } from "./tracking/segment-decoder.js";
 export type { Durability, ImageLock } from "./tracking/binding.js";
 export {
+  type BitmapStatus,
   type ResizeOptions,
   type TargetStart,
   type TargetStatus,

@@ -6,6 +6,7 @@ export interface RouteParameters {
   readonly vm?: string;
   /** Id or name. */
   readonly disk?: string;
+  readonly bitmap?: string;
   readonly export?: string;
 }
 

@@ -29,7 +29,8 @@ export interface CheckpointOptions {
   readonly sequence?: number;
 }
 
-interface Member {
+/** One disk of a cut. */
+export interface CutMember {
   readonly disk: TrackedDisk;
   readonly native: NativeTrackedDevice;
   readonly slot: number;
@@ -86,17 +87,17 @@ export class Checkpoint implements TargetChanges, AsyncDisposable {
   readonly disks: readonly CheckpointDisk[];
   readonly segments: readonly SegmentPlan[];
   readonly dirtyBytes: number;
-  readonly #targetId: string;
-  readonly #members: readonly Member[];
+  readonly targetId: string;
+  readonly #members: readonly CutMember[];
   #isEnded = false;
 
   constructor(
     targetId: string,
     cut: Cut,
-    members: readonly Member[],
+    members: readonly CutMember[],
     segments: readonly SegmentPlan[],
   ) {
-    this.#targetId = targetId;
+    this.targetId = targetId;
     this.cut = cut;
     this.#members = members;
     this.segments = segments;
@@ -111,7 +112,7 @@ export class Checkpoint implements TargetChanges, AsyncDisposable {
 
   /** The delta for the target as one stream (docs/formats/delta-stream.md); DeltaDecoder reads it. */
   delta(target: string): Readable {
-    if (targetIdOf(target) !== this.#targetId) {
+    if (targetIdOf(target) !== this.targetId) {
       throw new TidemarkError(
         "INVALID_ARGUMENT",
         `Cannot make a delta for ${target}: the checkpoint is another target's.`,
@@ -165,7 +166,7 @@ export class Checkpoint implements TargetChanges, AsyncDisposable {
   }
 
   /** Captures end first, so that no reader sees a block whose bit is gone. */
-  async #end(move: (member: Member) => Promise<void>): Promise<void> {
+  async #end(move: (member: CutMember) => Promise<void>): Promise<void> {
     if (this.#isEnded)
       throw new TidemarkError("CLOSED", "Cannot end the checkpoint: it has ended already.");
     this.#isEnded = true;
@@ -201,19 +202,30 @@ export async function takeCheckpoint(
   target: string,
   options: CheckpointOptions = {},
 ): Promise<Checkpoint> {
+  const { cut, members } = await cutDisks(disks, target, { ...options, wholeDisk: false });
+  const captures = members.map(({ capture }) => capture);
+  const segments = await planSegments(captures, options.segmentBytes ?? 8 << 20);
+  return new Checkpoint(targetIdOf(target), cut, members, segments);
+}
+
+/** The barrier, for whoever makes something of its captures. */
+export async function cutDisks(
+  disks: readonly TrackedDisk[],
+  target: string,
+  options: CheckpointOptions & { readonly wholeDisk: boolean },
+): Promise<{ readonly cut: Cut; readonly members: readonly CutMember[] }> {
   const natives = disks.map((disk) => disk.native);
   const slots = disks.map((disk) => disk.slotOf(target));
   for (const disk of disks) await disk.resized();
   const takenAtMs = Date.now();
   const taken = await nativeCheckpoint(natives, slots, options);
-  const members = taken.captures.map((capture, index): Member => {
+  const members = taken.captures.map((capture, index): CutMember => {
     const [disk, native, slot] = [disks[index], natives[index], slots[index]];
     if (disk === undefined || native === undefined || slot === undefined) {
       throw new TidemarkError("INTERNAL", "Cannot take the checkpoint: a disk has no capture.");
     }
     return { disk, native, slot, capture };
   });
-  const segments = await planSegments(taken.captures, options.segmentBytes ?? 8 << 20);
   const cut: Cut = {
     sequence: options.sequence ?? 0,
     takenAtMs,
@@ -221,18 +233,19 @@ export async function takeCheckpoint(
     requestsInFlight: taken.requestsInFlight,
     consistency: "crash",
   };
-  return new Checkpoint(targetIdOf(target), cut, members, segments);
+  return { cut, members };
 }
 
 async function nativeCheckpoint(
   natives: NativeTrackedDevice[],
   slots: number[],
-  options: CheckpointOptions,
+  options: CheckpointOptions & { readonly wholeDisk: boolean },
 ) {
   try {
     return await binding.checkpoint(natives, slots, {
       drainLimitMs: options.drainLimitMs ?? 50,
       withCaptures: options.withCaptures ?? true,
+      wholeDisk: options.wholeDisk,
       limitBytes: options.limitBytes ?? 0,
       captureMemoryBytes: options.captureMemoryBytes ?? 64 << 20,
       spillPath: options.spillPath ?? "",

@@ -10,6 +10,8 @@ import {
   placeOf,
   type UpstreamStatus,
 } from "./disk-backing.js";
+import { type Backup, type BackupOptions, beginBackup } from "./backup.js";
+import { BitmapNames } from "./bitmap-names.js";
 import { type Checkpoint, type CheckpointOptions, takeCheckpoint } from "./checkpoint.js";
 import { closeServer } from "./close-server.js";
 import { type Durability, durabilityOf, type DurabilityStatus } from "./durability.js";
@@ -76,6 +78,17 @@ export interface TargetStatus {
   readonly suspicionCauses: readonly SuspicionCause[];
 }
 
+/** A bitmap of a consumer outside Tidemark. */
+export interface BitmapStatus {
+  readonly name: string;
+  readonly targetId: string;
+  /** What the next backup would hold; blocks that changed twice may count twice. */
+  readonly changedBytes: number;
+  /** Of these, what is taken for changed because nobody knows. */
+  readonly suspectBytes: number;
+  readonly isBackupOpen: boolean;
+}
+
 /** What a reader over NBD would not get from a target of this name. */
 const LIVE_MAP = "live";
 const ANY_DISK = "00000000-0000-0000-0000-000000000000";
@@ -98,6 +111,7 @@ export class TrackedDisk implements AsyncDisposable {
   /** What spoke against the backing being as it was left; everything is suspect then. */
   readonly foundCauses: readonly SuspicionCause[];
   readonly #native: NativeTrackedDevice;
+  readonly #bitmapNames: BitmapNames;
   readonly #servers = new Set<NbdServer>();
   readonly #checkpoints = new Set<Checkpoint>();
   readonly #attached = new Set<AttachedDevice>();
@@ -106,8 +120,14 @@ export class TrackedDisk implements AsyncDisposable {
   #granularityBytes: number;
   #resizing: Promise<void> = Promise.resolve();
 
-  private constructor(native: NativeTrackedDevice, path: string, bitmapPath: string) {
+  private constructor(
+    native: NativeTrackedDevice,
+    bitmapNames: BitmapNames,
+    path: string,
+    bitmapPath: string,
+  ) {
     this.#native = native;
+    this.#bitmapNames = bitmapNames;
     this.diskId = native.diskId;
     this.path = path;
     this.bitmapPath = bitmapPath;
@@ -149,7 +169,7 @@ export class TrackedDisk implements AsyncDisposable {
       ),
     );
     await giveBackLeftovers(native);
-    return new TrackedDisk(native, place, bitmapPath);
+    return new TrackedDisk(native, await BitmapNames.open(bitmapPath), place, bitmapPath);
   }
 
   /** The device of the data plane, for modules of this package. */
@@ -208,15 +228,8 @@ export class TrackedDisk implements AsyncDisposable {
    * for the target; it is there with all that counts from the start, or not at all.
    */
   async addTarget(name: string, start: TargetStart = "all"): Promise<void> {
-    const id = targetIdOf(name);
+    const id = newTargetIdOf(name);
     if (this.native.targets().some((target) => target.id === id)) return;
-    if (name === LIVE_MAP) {
-      throw new TidemarkError(
-        "INVALID_ARGUMENT",
-        `Cannot add target ${name}: because qemu:dirty-bitmap:${name} is what no target has yet.`,
-        { hint: "Choose another name." },
-      );
-    }
     await rethrown(() => this.native.addTarget(id, start));
   }
 
@@ -236,6 +249,51 @@ export class TrackedDisk implements AsyncDisposable {
     }));
   }
 
+  /**
+   * A named bitmap for a consumer outside Tidemark, as a backup tool: one of the
+   * disk's 16 targets, kept over restarts until it is removed. ALREADY_EXISTS when
+   * there is one of that name, so that nobody takes up another's changes unawares.
+   */
+  async addBitmap(name: string, start: TargetStart = "all"): Promise<void> {
+    const id = newTargetIdOf(name);
+    if (this.native.targets().some((target) => target.id === id)) {
+      throw new TidemarkError(
+        "ALREADY_EXISTS",
+        `Cannot add bitmap ${name} to disk ${this.path}: because it has one of that name.`,
+        { hint: "Go on with it, or remove it first." },
+      );
+    }
+    await this.#bitmapNames.add(name);
+    await this.addTarget(name, start);
+  }
+
+  /** IN_USE while a backup of it is open. */
+  async removeBitmap(name: string): Promise<void> {
+    this.requireBitmap(name);
+    await this.removeTarget(name);
+    await this.#bitmapNames.remove(name);
+  }
+
+  /** Those that addBitmap() made; replication's own targets are in targets() alone. */
+  bitmaps(): BitmapStatus[] {
+    const liveBytes = this.native.liveBlocks() * this.granularityBytes;
+    return this.targets().flatMap(({ targetId, pendingBytes, suspectBytes }) => {
+      const name = this.#bitmapNames.nameOf(targetId);
+      if (name === null) return [];
+      const changedBytes = Math.min(pendingBytes + suspectBytes + liveBytes, this.sizeBytes);
+      const isBackupOpen = [...this.#checkpoints].some((open) => open.targetId === targetId);
+      return [{ name, targetId, changedBytes, suspectBytes, isBackupOpen }];
+    });
+  }
+
+  /**
+   * The disk as it is now, to be read while it is written to, with the changes since
+   * the bitmap's last commit. For several disks at one instant see ConsistencyGroup.
+   */
+  async beginBackup(bitmap: string, options: BackupOptions = {}): Promise<Backup> {
+    return beginBackup([this], bitmap, options);
+  }
+
   /** NOT_FOUND when the disk has no such target. */
   slotOf(name: string): number {
     const id = targetIdOf(name);
@@ -244,6 +302,22 @@ export class TrackedDisk implements AsyncDisposable {
     throw new TidemarkError("NOT_FOUND", `Cannot find target ${name} on disk ${this.path}.`, {
       hint: "Add it with addTarget().",
     });
+  }
+
+  /** For backups alone. A UUID may be that of a relationship's target, which only replication moves on. */
+  requireBitmap(name: string): void {
+    const id = targetIdOf(name);
+    if (!this.native.targets().some((target) => target.id === id)) {
+      throw new TidemarkError("NOT_FOUND", `Cannot find bitmap ${name} on disk ${this.path}.`, {
+        hint: "Add it: from then on changes count for it.",
+      });
+    }
+    const isOfName = id !== name.toLowerCase();
+    if (isOfName || this.#bitmapNames.nameOf(id) !== null) return;
+    throw new TidemarkError(
+      "NOT_FOUND",
+      `Cannot find bitmap ${name} on disk ${this.path}: because that target was not made by addBitmap().`,
+    );
   }
 
   /** A checkpoint of this disk alone; for several at one instant see ConsistencyGroup. */
@@ -357,6 +431,15 @@ function defaultBitmapPath(backing: DiskBacking): string {
     "INVALID_ARGUMENT",
     `Cannot track ${placeOf(backing)}: because its bitmap needs a file of its own.`,
     { hint: "Name one (bitmapPath, --bitmap)." },
+  );
+}
+
+function newTargetIdOf(name: string): string {
+  if (name !== LIVE_MAP) return targetIdOf(name);
+  throw new TidemarkError(
+    "INVALID_ARGUMENT",
+    `Cannot add target ${name}: because qemu:dirty-bitmap:${name} is what no target has yet.`,
+    { hint: "Choose another name." },
   );
 }
 
