@@ -16,6 +16,7 @@ export {
   CheckpointDisk,
   type CheckpointOptions,
 } from "./tracking/checkpoint.js";
+export { Backup, BackupDisk, type BackupOptions } from "./tracking/backup.js";
 export { ConsistencyGroup } from "./tracking/consistency-group.js";
 export { DeltaDecoder, type DeltaRecord } from "./tracking/delta-decoder.js";
 export type { DeltaStreamHeader } from "./tracking/delta-format.js";
@@ -31,10 +32,6 @@ export type { DiskBacking } from "./tracking/disk-backing.js";
 export type { SegmentRecord } from "./tracking/segment-decoder.js";
 export type { ImageLock, UpstreamStatus } from "./tracking/binding.js";
 export type { Durability } from "./model/durability.js";
-export {
-  type ResizeOptions,
-  type TargetStart,
-  type TargetStatus,
-  TrackedDisk,
-  type TrackedDiskOptions,
-} from "./tracking/tracked-disk.js";
+export type { BitmapStatus, TargetStart, TargetStatus } from "./tracking/target-status.js";
+export type { ResizeOptions, TrackedDiskOptions } from "./tracking/tracked-disk-options.js";
+export { TrackedDisk } from "./tracking/tracked-disk.js";

@@ -1,5 +1,7 @@
 import { Command } from "commander";
 import { attachCommand } from "./commands/attach.js";
+import { backupBeginCommand, backupEndCommand } from "./commands/backup.js";
+import { bitmapAddCommand, bitmapListCommand, bitmapRemoveCommand } from "./commands/bitmap.js";
 import { demoCommand } from "./commands/demo.js";
 import { detachCommand } from "./commands/detach.js";
 import { diskResizeCommand } from "./commands/disk-resize.js";
@@ -42,6 +44,18 @@ export function buildProgram(local: LocalCommands, version: string): Command {
     .addCommand(pkiIssueCommand(local));
   addVmCommands(program);
   program.command("disk").description("disks of replicated VMs").addCommand(diskResizeCommand());
+  program
+    .command("bitmap")
+    .description("bitmaps for backup tools: what changed since their last backup")
+    .addCommand(bitmapAddCommand())
+    .addCommand(bitmapListCommand())
+    .addCommand(bitmapRemoveCommand());
+  program
+    .command("backup")
+    .description("disks frozen at one instant, for a backup tool to read over NBD")
+    .addCommand(backupBeginCommand())
+    .addCommand(backupEndCommand("commit"))
+    .addCommand(backupEndCommand("abandon"));
   program.addCommand(trackCommand(local));
   program.addCommand(attachCommand(local));
   program.addCommand(detachCommand(local));

@@ -8,6 +8,7 @@ export interface RouteParameters {
   readonly disk?: string;
   /** Id or name. */
   readonly group?: string;
+  readonly bitmap?: string;
   readonly export?: string;
 }
 

@@ -156,6 +156,8 @@ export interface NativeCapture {
     gapBytes: number,
   ): Promise<{ crcs: Uint32Array; zeros: Uint8Array }>;
   release(extents: Float64Array): void;
+  /** Reads as the disk was at the cut; `name` is what the dirty context is called. Close it first. */
+  device(name: string): NativeDevice;
   brokenReason(): string | null;
   savedBytes(): number;
   /** Lets go of it without ending it: for threads that attached. */
@@ -166,6 +168,8 @@ export interface NativeCapture {
 export interface NativeCheckpointOptions {
   readonly drainLimitMs: number;
   readonly withCaptures: boolean;
+  /** With captures: all of each disk can be read as it was, not only what changed. */
+  readonly wholeDisk: boolean;
   /** Without captures: takes about this much of each disk's pending blocks; 0 for all. */
   readonly limitBytes: number;
   readonly captureMemoryBytes: number;

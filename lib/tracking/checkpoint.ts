@@ -32,7 +32,8 @@ export interface CheckpointOptions {
   readonly group?: GroupCut;
 }
 
-interface Member {
+/** One disk of a cut. */
+export interface CutDisk {
   readonly disk: TrackedDisk;
   readonly native: NativeTrackedDevice;
   readonly slot: number;
@@ -89,17 +90,17 @@ export class Checkpoint implements TargetChanges, AsyncDisposable {
   readonly disks: readonly CheckpointDisk[];
   readonly segments: readonly SegmentPlan[];
   readonly dirtyBytes: number;
-  readonly #targetId: string;
-  readonly #members: readonly Member[];
+  readonly targetId: string;
+  readonly #members: readonly CutDisk[];
   #isEnded = false;
 
   constructor(
     targetId: string,
     cut: Cut,
-    members: readonly Member[],
+    members: readonly CutDisk[],
     segments: readonly SegmentPlan[],
   ) {
-    this.#targetId = targetId;
+    this.targetId = targetId;
     this.cut = cut;
     this.#members = members;
     this.segments = segments;
@@ -114,7 +115,7 @@ export class Checkpoint implements TargetChanges, AsyncDisposable {
 
   /** The delta for the target as one stream (docs/formats/delta-stream.md); DeltaDecoder reads it. */
   delta(target: string): Readable {
-    if (targetIdOf(target) !== this.#targetId) {
+    if (targetIdOf(target) !== this.targetId) {
       throw new TidemarkError(
         "INVALID_ARGUMENT",
         `Cannot make a delta for ${target}: the checkpoint is another target's.`,
@@ -168,7 +169,7 @@ export class Checkpoint implements TargetChanges, AsyncDisposable {
   }
 
   /** Captures end first, so that no reader sees a block whose bit is gone. */
-  async #end(move: (member: Member) => Promise<void>): Promise<void> {
+  async #end(move: (member: CutDisk) => Promise<void>): Promise<void> {
     if (this.#isEnded)
       throw new TidemarkError("CLOSED", "Cannot end the checkpoint: it has ended already.");
     this.#isEnded = true;
@@ -222,33 +223,48 @@ export async function takeCheckpoint(
  * from the first part's options.
  */
 export async function takeCheckpoints(parts: readonly CheckpointPart[]): Promise<Checkpoint[]> {
-  const places = parts.flatMap((part, partIndex) =>
-    part.disks.map((disk) => ({ partIndex, disk, slot: disk.slotOf(part.target) })),
+  const cuts = await cutDisks(parts, { wholeDisk: false });
+  return Promise.all(
+    cuts.map(async ({ part, cut, members }) => {
+      const captures = members.map(({ capture }) => capture);
+      const segments = await planSegments(captures, part.options.segmentBytes ?? 8 << 20);
+      return new Checkpoint(targetIdOf(part.target), cut, members, segments);
+    }),
+  );
+}
+
+/** One part's share of a cut. */
+export interface CutShare {
+  readonly part: CheckpointPart;
+  readonly cut: Cut;
+  readonly members: readonly CutDisk[];
+}
+
+/** The barrier, for whoever makes something of its captures. */
+export async function cutDisks(
+  parts: readonly CheckpointPart[],
+  { wholeDisk }: { readonly wholeDisk: boolean },
+): Promise<readonly CutShare[]> {
+  const places = parts.flatMap((part) =>
+    part.disks.map((disk) => ({ part, disk, slot: disk.slotOf(part.target) })),
   );
   const natives = places.map(({ disk }) => disk.native);
   for (const { disk } of places) await disk.resized();
   const takenAtMs = Date.now();
-  const taken = await nativeCheckpoint(
-    natives,
-    places.map(({ slot }) => slot),
-    parts[0]?.options ?? {},
-  );
-  const members = taken.captures.map((capture, index): Member & { partIndex: number } => {
+  const slots = places.map(({ slot }) => slot);
+  const taken = await nativeCheckpoint(natives, slots, wholeDisk, parts[0]?.options ?? {});
+  const members = taken.captures.map((capture, index) => {
     const [place, native] = [places[index], natives[index]];
     if (place === undefined || native === undefined) {
       throw new TidemarkError("INTERNAL", "Cannot take the checkpoint: a disk has no capture.");
     }
     return { ...place, native, capture };
   });
-  const checkpoints: Checkpoint[] = [];
-  for (const [partIndex, { target, options }] of parts.entries()) {
-    const own = members.filter((member) => member.partIndex === partIndex);
-    const captures = own.map(({ capture }) => capture);
-    const segments = await planSegments(captures, options.segmentBytes ?? 8 << 20);
-    const cut = cutOf(takenAtMs, taken, options);
-    checkpoints.push(new Checkpoint(targetIdOf(target), cut, own, segments));
-  }
-  return checkpoints;
+  return parts.map((part) => ({
+    part,
+    cut: cutOf(takenAtMs, taken, part.options),
+    members: members.filter((member) => member.part === part),
+  }));
 }
 
 function cutOf(
@@ -269,12 +285,14 @@ function cutOf(
 async function nativeCheckpoint(
   natives: NativeTrackedDevice[],
   slots: number[],
+  wholeDisk: boolean,
   options: CheckpointOptions,
 ) {
   try {
     return await binding.checkpoint(natives, slots, {
       drainLimitMs: options.drainLimitMs ?? 50,
       withCaptures: options.withCaptures ?? true,
+      wholeDisk,
       limitBytes: options.limitBytes ?? 0,
       captureMemoryBytes: options.captureMemoryBytes ?? 64 << 20,
       spillPath: options.spillPath ?? "",

@@ -30,6 +30,11 @@ t.setTimeout(isSoak ? 900_000 : 300_000);
  * replica had at a point is the last one that the log tells of before it.
  */
 function job(fault: PlantedFault, points: number): string {
+  return `${loggedWrites(fault)}
+${checksOfPoints(points)}`;
+}
+
+function loggedWrites(fault: PlantedFault): string {
   const [deviceSectors, logSectors] = [DEVICE_BYTES / 512, (LOG_MIB * MIB) / 512];
   return `
 fail() { echo "failed: $1"; exit 1; }
@@ -55,6 +60,11 @@ kill -9 $writer
 wait $writer
 umount /mnt
 dmsetup remove --noudevsync logged || fail remove
+`;
+}
+
+function checksOfPoints(points: number): string {
+  return `
 power_cut_tool log /dev/mapper/log > /run/marks || fail log
 begin=$(awk '$2 == "begin" { print $1 }' /run/marks)
 end=$(awk '$2 == "end" { print $1 }' /run/marks)
