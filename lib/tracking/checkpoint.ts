@@ -143,6 +143,12 @@ export class Checkpoint implements TargetChanges, AsyncDisposable {
     );
   }
 
+  /** Copied so far because writes came before the reader. */
+  savedBytes(): number {
+    if (this.#isEnded) return 0;
+    return this.#members.reduce((sum, { capture }) => sum + capture.savedBytes(), 0);
+  }
+
   /** The target holds the changes: they are forgotten. */
   async commit(): Promise<void> {
     await this.#end((member) => member.native.commit(member.slot));
@@ -204,7 +210,10 @@ export async function takeCheckpoint(
 ): Promise<Checkpoint> {
   const { cut, members } = await cutDisks(disks, target, { ...options, wholeDisk: false });
   const captures = members.map(({ capture }) => capture);
-  const segments = await planSegments(captures, options.segmentBytes ?? 8 << 20);
+  // Without captures there is nothing that reading early could save.
+  const isFrozen = options.withCaptures ?? true;
+  const heats = isFrozen ? disks.map((disk) => disk.heatOf(target)) : [];
+  const segments = await planSegments(captures, options.segmentBytes ?? 8 << 20, heats);
   return new Checkpoint(targetIdOf(target), cut, members, segments);
 }
 

@@ -11,6 +11,7 @@ import {
   type UpstreamStatus,
 } from "./disk-backing.js";
 import { type Backup, type BackupOptions, beginBackup } from "./backup.js";
+import { BlockHeat } from "./block-heat.js";
 import { BitmapNames } from "./bitmap-names.js";
 import { type Checkpoint, type CheckpointOptions, takeCheckpoint } from "./checkpoint.js";
 import { closeServer } from "./close-server.js";
@@ -114,6 +115,7 @@ export class TrackedDisk implements AsyncDisposable {
   readonly #bitmapNames: BitmapNames;
   readonly #servers = new Set<NbdServer>();
   readonly #checkpoints = new Set<Checkpoint>();
+  readonly #heats = new Map<string, BlockHeat>();
   readonly #attached = new Set<AttachedDevice>();
   #isClosed = false;
   #sizeBytes: number;
@@ -235,6 +237,7 @@ export class TrackedDisk implements AsyncDisposable {
 
   async removeTarget(name: string): Promise<void> {
     await rethrown(() => this.native.removeTarget(this.slotOf(name)));
+    this.#heats.delete(targetIdOf(name));
   }
 
   targets(): TargetStatus[] {
@@ -318,6 +321,14 @@ export class TrackedDisk implements AsyncDisposable {
       "NOT_FOUND",
       `Cannot find bitmap ${name} on disk ${this.path}: because that target was not made by addBitmap().`,
     );
+  }
+
+  /** For checkpoints alone. */
+  heatOf(name: string): BlockHeat {
+    const id = targetIdOf(name);
+    const heat = this.#heats.get(id) ?? new BlockHeat();
+    this.#heats.set(id, heat);
+    return heat;
   }
 
   /** A checkpoint of this disk alone; for several at one instant see ConsistencyGroup. */
