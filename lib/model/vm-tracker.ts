@@ -24,7 +24,7 @@ export interface CheckpointOptions {
 export interface TargetChanges {
   readonly cut: Cut;
   readonly dirtyBytes: number;
-  /** In disk order. */
+  /** In the order in which they should be read; one whose turn is late may have to be copied meanwhile. */
   readonly segments: readonly SegmentPlan[];
   source(deltaId: string, plan: SegmentPlan): SegmentSource;
   /** The segment's content is where it is needed: writers need not save it any more. */

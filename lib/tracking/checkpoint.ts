@@ -146,6 +146,12 @@ export class Checkpoint implements TargetChanges, AsyncDisposable {
     );
   }
 
+  /** Copied so far because writes came before the reader. */
+  savedBytes(): number {
+    if (this.#isEnded) return 0;
+    return this.#members.reduce((sum, { capture }) => sum + capture.savedBytes(), 0);
+  }
+
   /** The target holds the changes: they are forgotten. */
   async commit(): Promise<void> {
     await this.#end((member) => member.native.commit(member.slot));
@@ -226,9 +232,13 @@ export async function takeCheckpoints(parts: readonly CheckpointPart[]): Promise
   const cuts = await cutDisks(parts, { wholeDisk: false });
   return Promise.all(
     cuts.map(async ({ part, cut, members }) => {
+      const { target, options } = part;
       const captures = members.map(({ capture }) => capture);
-      const segments = await planSegments(captures, part.options.segmentBytes ?? 8 << 20);
-      return new Checkpoint(targetIdOf(part.target), cut, members, segments);
+      // Without captures there is nothing that reading early could save.
+      const isFrozen = options.withCaptures ?? true;
+      const heats = isFrozen ? members.map(({ disk }) => disk.heatOf(target)) : [];
+      const segments = await planSegments(captures, options.segmentBytes ?? 8 << 20, heats);
+      return new Checkpoint(targetIdOf(target), cut, members, segments);
     }),
   );
 }

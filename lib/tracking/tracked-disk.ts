@@ -10,6 +10,7 @@ import {
   type UpstreamStatus,
 } from "./binding.js";
 import { type Backup, type BackupOptions, beginBackup } from "./backup.js";
+import { BlockHeat } from "./block-heat.js";
 import { BitmapNames } from "./bitmap-names.js";
 import { backingOf, type DiskBacking, openBacking, placeOf } from "./disk-backing.js";
 import { type Checkpoint, type CheckpointOptions, takeCheckpoint } from "./checkpoint.js";
@@ -47,6 +48,7 @@ export class TrackedDisk implements AsyncDisposable {
   readonly #bitmapNames: BitmapNames;
   readonly #servers = new Set<NbdServer>();
   readonly #checkpoints = new Set<Checkpoint>();
+  readonly #heats = new Map<string, BlockHeat>();
   readonly #attached = new Set<AttachedDevice>();
   #isClosed = false;
   #sizeBytes: number;
@@ -168,6 +170,7 @@ export class TrackedDisk implements AsyncDisposable {
 
   async removeTarget(name: string): Promise<void> {
     await rethrown(() => this.native.removeTarget(this.slotOf(name)));
+    this.#heats.delete(targetIdOf(name));
   }
 
   targets(): TargetStatus[] {
@@ -251,6 +254,14 @@ export class TrackedDisk implements AsyncDisposable {
       "NOT_FOUND",
       `Cannot find bitmap ${name} on disk ${this.path}: because that target was not made by addBitmap().`,
     );
+  }
+
+  /** For checkpoints alone. */
+  heatOf(name: string): BlockHeat {
+    const id = targetIdOf(name);
+    const heat = this.#heats.get(id) ?? new BlockHeat();
+    this.#heats.set(id, heat);
+    return heat;
   }
 
   /** A checkpoint of this disk alone; for several at one instant see ConsistencyGroup. */

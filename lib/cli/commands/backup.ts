@@ -1,6 +1,6 @@
 import { Command } from "commander";
 import { clientOf, globalOptions } from "../context.js";
-import { formatBytes, formatTime, printJson, printTable } from "../output.js";
+import { formatBytes, formatTime, printJson, printTable, shellWord } from "../output.js";
 
 interface BeginOptions {
   readonly changesOnly?: boolean;
@@ -27,7 +27,7 @@ export function backupBeginCommand(): Command {
         begun.disks.map((disk) => [disk.name, formatBytes(disk.changedBytes), disk.uri]),
       );
       process.stdout.write(
-        `\nWhen the copy is safe: tidemark backup commit ${vm} ${bitmap}` +
+        `\nWhen the copy is safe: tidemark backup commit ${vm} ${shellWord(bitmap)}` +
           `\nElse:                  tidemark backup abandon ${vm} ${bitmap}\n`,
       );
     });
