@@ -25,6 +25,17 @@ export {
   type NbdServerStatistics,
   type NbdTlsOptions,
 } from "./tracking/nbd-server.js";
+export {
+  describeDiskState,
+  type DiskState,
+  exportDiskState,
+  type ExportStateOptions,
+  importDiskState,
+  type ImportStateOptions,
+  takeBackDiskState,
+  type TakeBackStateOptions,
+} from "./tracking/disk-state.js";
+export type { OwnershipStatus, SharedStorageOptions } from "./tracking/owned-backing.js";
 export type { DurabilityStatus } from "./tracking/durability.js";
 export type { DiskBacking, UpstreamStatus } from "./tracking/disk-backing.js";
 export type { SegmentRecord } from "./tracking/segment-decoder.js";

@@ -3,6 +3,7 @@ import { attachCommand } from "./commands/attach.js";
 import { demoCommand } from "./commands/demo.js";
 import { detachCommand } from "./commands/detach.js";
 import { diskResizeCommand } from "./commands/disk-resize.js";
+import { diskStateCommands } from "./commands/disk-state.js";
 import { hostInitCommand } from "./commands/host-init.js";
 import { hostStartCommand } from "./commands/host-start.js";
 import { hostStatusCommand } from "./commands/host-status.js";
@@ -50,7 +51,9 @@ export function buildProgram(local: LocalCommands, version: string): Command {
     .addCommand(vmControlCommand("suspend"))
     .addCommand(vmControlCommand("resume"))
     .addCommand(vmControlCommand("remove"));
-  program.command("disk").description("disks of replicated VMs").addCommand(diskResizeCommand());
+  const disk = program.command("disk").description("disks: those of replicated VMs, and files");
+  disk.addCommand(diskResizeCommand());
+  for (const command of diskStateCommands(local)) disk.addCommand(command);
   program.addCommand(trackCommand(local));
   program.addCommand(attachCommand(local));
   program.addCommand(detachCommand(local));

@@ -6,16 +6,17 @@ import { binding, type ImageLock, type NativeDevice, type NativeTrackedDevice } 
 import {
   backingOf,
   type DiskBacking,
-  openBacking,
   placeOf,
   type UpstreamStatus,
 } from "./disk-backing.js";
 import { type Checkpoint, type CheckpointOptions, takeCheckpoint } from "./checkpoint.js";
 import { closeServer } from "./close-server.js";
+import { type DiskState, exportDiskState } from "./disk-state.js";
 import { type Durability, durabilityOf, type DurabilityStatus } from "./durability.js";
 import { flushUpstream } from "./flush-upstream.js";
 import { isMissing, opened, rethrown, retriedWhileInUse } from "./native-call.js";
 import { NbdServer, type NbdServerOptions } from "./nbd-server.js";
+import { openOwned, type OwnershipStatus, type SharedStorageOptions } from "./owned-backing.js";
 import { targetIdOf } from "./target-id.js";
 
 export interface TrackedDiskOptions {
@@ -42,6 +43,8 @@ export interface TrackedDiskOptions {
    * which QEMU has it open and is about to come through Tidemark.
    */
   readonly lock?: ImageLock;
+  /** For an image that other hosts see too: this one writes only while it owns the disk. */
+  readonly sharedStorage?: SharedStorageOptions;
 }
 
 export interface ResizeOptions {
@@ -53,6 +56,8 @@ export interface ResizeOptions {
    * a client that does not come back would be cut off.
    */
   readonly reconnectClients?: boolean;
+  /** For a smaller size: what lies past the new end is gone. Default false: INVALID_ARGUMENT. */
+  readonly dropsData?: boolean;
 }
 
 /** What a new target starts with as changed. */
@@ -121,7 +126,7 @@ export class TrackedDisk implements AsyncDisposable {
   static async open(options: TrackedDiskOptions): Promise<TrackedDisk> {
     const backing = backingOfOptions(options);
     const bitmapPath = options.bitmapPath ?? defaultBitmapPath(backing);
-    const device = await opened(placeOf(backing), () => openBacking(backing));
+    const device = await openOwned(backing, bitmapPath, options.sharedStorage);
     try {
       return await TrackedDisk.track(device, { ...options, path: placeOf(backing), bitmapPath });
     } catch (thrown) {
@@ -168,8 +173,8 @@ export class TrackedDisk implements AsyncDisposable {
   }
 
   /**
-   * Grows the disk while it is written to; durable when it resolves. What it grew
-   * by counts as changed for every target. A file is extended; a block device must
+   * Grows the disk while it is written to, or cuts its end off (`dropsData`); durable when
+   * it resolves. What it grew by counts as changed for every target. A file is extended; a block device must
    * have been, by its administrator. Open checkpoints are waited for (IN_USE when
    * they do not end in time), new ones wait for this.
    *
@@ -179,7 +184,10 @@ export class TrackedDisk implements AsyncDisposable {
   async resize(sizeBytes: number, options: ResizeOptions = {}): Promise<void> {
     const { native } = this;
     const resizing = this.#resizing.then(() =>
-      retriedWhileInUse(() => native.resize(sizeBytes), options.checkpointWaitMs ?? 60_000),
+      retriedWhileInUse(
+        () => resizeNative(native, sizeBytes, options),
+        options.checkpointWaitMs ?? 60_000,
+      ),
     );
     this.#resizing = resizing.catch(() => undefined);
     await resizing;
@@ -276,6 +284,11 @@ export class TrackedDisk implements AsyncDisposable {
     return durabilityOf(this.native);
   }
 
+  /** Whether the disk is still ours; null without `sharedStorage`. */
+  ownership(): OwnershipStatus | null {
+    return binding.ownershipOf(this.native);
+  }
+
   /** The server behind an NBD backing; null for other backings. */
   upstream(): UpstreamStatus | null {
     return this.native.upstream();
@@ -333,9 +346,29 @@ export class TrackedDisk implements AsyncDisposable {
     await rethrown(() => this.#native.close());
   }
 
+  /** close(), and exportDiskState(): another holder may go on with the disk. */
+  async handOver(statePath: string): Promise<DiskState> {
+    await this.close();
+    return exportDiskState({ bitmapPath: this.bitmapPath, statePath, diskId: this.diskId });
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }
+}
+
+async function resizeNative(
+  native: NativeTrackedDevice,
+  sizeBytes: number,
+  { dropsData = false }: ResizeOptions,
+): Promise<void> {
+  if (sizeBytes >= native.sizeBytes) return native.resize(sizeBytes);
+  if (dropsData) return native.shrink(sizeBytes);
+  throw new TidemarkError(
+    "INVALID_ARGUMENT",
+    `Cannot resize the disk to ${sizeBytes} bytes: because it has ${native.sizeBytes}, and what lies past the new end would be gone.`,
+    { hint: "Shrink what is on the disk first, then say so (dropsData, --drop-data)." },
+  );
 }
 
 function backingOfOptions(options: TrackedDiskOptions): DiskBacking {
