@@ -27,10 +27,22 @@ export {
   type NbdServerStatistics,
   type NbdTlsOptions,
 } from "./tracking/nbd-server.js";
+export {
+  describeDiskState,
+  type DiskState,
+  exportDiskState,
+  type ExportStateOptions,
+  importDiskState,
+  type ImportStateOptions,
+  takeBackDiskState,
+  type TakeBackStateOptions,
+} from "./tracking/disk-state.js";
+export type { OwnershipStatus, SharedStorageOptions } from "./tracking/owned-backing.js";
 export type { DurabilityStatus } from "./tracking/durability.js";
 export type { DiskBacking } from "./tracking/disk-backing.js";
 export type { SegmentRecord } from "./tracking/segment-decoder.js";
-export type { ImageLock, UpstreamStatus } from "./tracking/binding.js";
+export type { ImageLock } from "./tracking/binding.js";
+export type { UpstreamStatus } from "./tracking/upstream-status.js";
 export type { Durability } from "./model/durability.js";
 export type { BitmapStatus, TargetStart, TargetStatus } from "./tracking/target-status.js";
 export type { ResizeOptions, TrackedDiskOptions } from "./tracking/tracked-disk-options.js";

@@ -5,6 +5,7 @@ import { bitmapAddCommand, bitmapListCommand, bitmapRemoveCommand } from "./comm
 import { demoCommand } from "./commands/demo.js";
 import { detachCommand } from "./commands/detach.js";
 import { diskResizeCommand } from "./commands/disk-resize.js";
+import { diskStateCommands } from "./commands/disk-state.js";
 import { groupListCommand, groupPointsCommand } from "./commands/group.js";
 import { hostInitCommand } from "./commands/host-init.js";
 import { hostStartCommand } from "./commands/host-start.js";
@@ -43,7 +44,19 @@ export function buildProgram(local: LocalCommands, version: string): Command {
     .addCommand(pkiInitCommand(local))
     .addCommand(pkiIssueCommand(local));
   addVmCommands(program);
-  program.command("disk").description("disks of replicated VMs").addCommand(diskResizeCommand());
+  addDiskCommands(program, local);
+  program.addCommand(trackCommand(local));
+  program.addCommand(attachCommand(local));
+  program.addCommand(detachCommand(local));
+  program.addCommand(demoCommand(local));
+  inheritSettings(program);
+  return program;
+}
+
+function addDiskCommands(program: Command, local: LocalCommands): void {
+  const disk = program.command("disk").description("disks: those of replicated VMs, and files");
+  disk.addCommand(diskResizeCommand());
+  for (const command of diskStateCommands(local)) disk.addCommand(command);
   program
     .command("bitmap")
     .description("bitmaps for backup tools: what changed since their last backup")
@@ -56,12 +69,6 @@ export function buildProgram(local: LocalCommands, version: string): Command {
     .addCommand(backupBeginCommand())
     .addCommand(backupEndCommand("commit"))
     .addCommand(backupEndCommand("abandon"));
-  program.addCommand(trackCommand(local));
-  program.addCommand(attachCommand(local));
-  program.addCommand(detachCommand(local));
-  program.addCommand(demoCommand(local));
-  inheritSettings(program);
-  return program;
 }
 
 function addVmCommands(program: Command): void {

@@ -116,11 +116,11 @@ export class LocalHostService implements HostService {
   }
 
   async diskResize(
-    { sizeBytes, reconnectClients }: DiskResizeRequest,
+    { sizeBytes, ...options }: DiskResizeRequest,
     { vm, disk }: RouteParameters,
   ): Promise<VmStatus> {
     const definition = this.#primaryOf(vm);
-    await this.#parts.vms.resizeDisk(definition, disk ?? "", sizeBytes, reconnectClients);
+    await this.#parts.vms.resizeDisk(definition, disk ?? "", sizeBytes, options);
     return this.#primaryStatus(definition);
   }
 

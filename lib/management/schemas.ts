@@ -45,6 +45,8 @@ export const diskResizeRequest = z.strictObject({
     .max(2 ** 52),
   /** Ends the disk's NBD connections after what is in flight, for clients that reconnect. */
   reconnectClients: z.boolean().default(false),
+  /** For a smaller size: what lies past the new end is gone. */
+  dropsData: z.boolean().default(false),
 });
 
 const groupCutFields = {

@@ -13,9 +13,14 @@ import {
   type SegmentReceipt,
   type SegmentSource,
 } from "./delta.js";
-import { type BlockHashRequest, checkHashRequest, hashContent } from "./block-hashes.js";
+import {
+  blankPastEnd,
+  type BlockHashRequest,
+  checkHashRequest,
+  hashContent,
+} from "./block-hashes.js";
 import type { Generation, ReplicatedVm } from "./disk.js";
-import { sameOrGrown } from "./disk-growth.js";
+import { sameOrResized } from "./disk-growth.js";
 import { TidemarkError } from "./errors.js";
 import { groupOfExtendedPoint, groupOfNewPoint } from "./group-points.js";
 import {
@@ -89,7 +94,7 @@ export class MemoryReplica implements ReplicaEndpoint, SegmentReceiver {
       this.#vms.set(vm.vmId, fresh);
       return statusOf(fresh);
     }
-    if (kept.vm.name !== vm.name || !sameOrGrown(kept.vm.disks, vm.disks)) {
+    if (kept.vm.name !== vm.name || !sameOrResized(kept.vm.disks, vm.disks)) {
       throw refusal("CONFLICT", "enable replication", "the replica holds another VM of this id");
     }
     requireGeneration(kept, generation);
@@ -222,7 +227,8 @@ export class MemoryReplica implements ReplicaEndpoint, SegmentReceiver {
     const content = head.disks[request.diskIndex];
     if (content === undefined)
       throw refusal("INVALID_ARGUMENT", "hash blocks", "there is no such disk");
-    return hashContent(content, request.extents, request.blockBytes);
+    const hashes = hashContent(content, request.extents, request.blockBytes);
+    return blankPastEnd(hashes, request, content.byteLength);
   }
 
   /** What a recovery point holds of a disk. */
@@ -343,7 +349,7 @@ function checkHeader(kept: KeptVm, header: DeltaHeader): void {
     throw refusal("VERSION_UNKNOWN", "take the delta", `its format is ${version}`);
   }
   requireGeneration(kept, header.generation);
-  if (!sameOrGrown(kept.vm.disks, header.disks)) {
+  if (!sameOrResized(kept.vm.disks, header.disks)) {
     throw refusal("CONFLICT", "take the delta", "it is for other disks");
   }
   if (header.kind === "staging" && header.stagingSessionId === null) {
@@ -436,16 +442,16 @@ function pointOf(
   };
 }
 
-function grown(content: Uint8Array, sizeBytes: number): Uint8Array {
+function resized(content: Uint8Array, sizeBytes: number): Uint8Array {
   const copy = new Uint8Array(sizeBytes);
-  copy.set(content);
+  copy.set(content.subarray(0, sizeBytes));
   return copy;
 }
 
 function contentWith(kept: KeptVm, added: readonly ArrivedSegment[]): Uint8Array[] {
   const head = kept.points.at(-1)?.disks;
   const disks = kept.vm.disks.map((disk, diskIndex) =>
-    grown(head?.[diskIndex] ?? new Uint8Array(0), disk.sizeBytes),
+    resized(head?.[diskIndex] ?? new Uint8Array(0), disk.sizeBytes),
   );
   for (const { segment } of added) {
     const disk = disks[segment.diskIndex] ?? new Uint8Array(0);

@@ -1,6 +1,8 @@
+import { TidemarkError } from "../model/errors.js";
 import type { Durability } from "../model/durability.js";
 import type { ImageLock } from "./binding.js";
-import type { DiskBacking } from "./disk-backing.js";
+import { backingOf, type DiskBacking, placeOf } from "./disk-backing.js";
+import type { SharedStorageOptions } from "./owned-backing.js";
 
 export interface TrackedDiskOptions {
   /** In place of `backing`: a raw image file, a block device, or an NBD URI. */
@@ -26,6 +28,8 @@ export interface TrackedDiskOptions {
    * which QEMU has it open and is about to come through Tidemark.
    */
   readonly lock?: ImageLock;
+  /** For an image that other hosts see too: this one writes only while it owns the disk. */
+  readonly sharedStorage?: SharedStorageOptions;
 }
 
 export interface ResizeOptions {
@@ -37,4 +41,28 @@ export interface ResizeOptions {
    * a client that does not come back would be cut off.
    */
   readonly reconnectClients?: boolean;
+  /** For a smaller size: what lies past the new end is gone. Default false: INVALID_ARGUMENT. */
+  readonly dropsData?: boolean;
+}
+
+export function backingOfOptions(options: TrackedDiskOptions): DiskBacking {
+  if ((options.path === undefined) === (options.backing === undefined)) {
+    throw new TidemarkError(
+      "INVALID_ARGUMENT",
+      "Cannot open the disk: because it needs either a path or a backing.",
+    );
+  }
+  if (options.backing !== undefined) return options.backing;
+  const backing = backingOf(options.path ?? "");
+  if (backing.kind !== "file") return backing;
+  return { ...backing, direct: options.direct ?? false, lock: options.lock ?? "exclusive" };
+}
+
+export function defaultBitmapPath(backing: DiskBacking): string {
+  if (backing.kind === "file") return `${backing.path}.tidemark`;
+  throw new TidemarkError(
+    "INVALID_ARGUMENT",
+    `Cannot track ${placeOf(backing)}: because its bitmap needs a file of its own.`,
+    { hint: "Name one (bitmapPath, --bitmap)." },
+  );
 }

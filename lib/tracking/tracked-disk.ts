@@ -2,29 +2,29 @@ import { randomUUID } from "node:crypto";
 import { TidemarkError } from "../model/errors.js";
 import { type SuspicionCause, suspicionCausesOf } from "../model/suspicion.js";
 import { type AttachedDevice, attachDisk, type AttachOptions } from "./attach-disk.js";
-import {
-  binding,
-  type ImageLock,
-  type NativeDevice,
-  type NativeTrackedDevice,
-  type UpstreamStatus,
-} from "./binding.js";
+import { binding, type ImageLock, type NativeDevice, type NativeTrackedDevice } from "./binding.js";
 import { type Backup, type BackupOptions, beginBackup } from "./backup.js";
 import { BlockHeat } from "./block-heat.js";
 import { BitmapNames } from "./bitmap-names.js";
-import { backingOf, type DiskBacking, openBacking, placeOf } from "./disk-backing.js";
+import { placeOf } from "./disk-backing.js";
 import { type Checkpoint, type CheckpointOptions, takeCheckpoint } from "./checkpoint.js";
 import { closeServer } from "./close-server.js";
+import { type DiskState, exportDiskState } from "./disk-state.js";
 import { durabilityOf, type DurabilityStatus } from "./durability.js";
 import { flushUpstream } from "./flush-upstream.js";
 import { isMissing, opened, rethrown, retriedWhileInUse } from "./native-call.js";
 import { NbdServer, type NbdServerOptions } from "./nbd-server.js";
-import { targetIdOf } from "./target-id.js";
+import { openOwned, type OwnershipStatus } from "./owned-backing.js";
+import { newTargetIdOf, targetIdOf } from "./target-id.js";
 import type { BitmapStatus, TargetStart, TargetStatus } from "./target-status.js";
-import type { ResizeOptions, TrackedDiskOptions } from "./tracked-disk-options.js";
+import {
+  backingOfOptions,
+  defaultBitmapPath,
+  type ResizeOptions,
+  type TrackedDiskOptions,
+} from "./tracked-disk-options.js";
+import type { UpstreamStatus } from "./upstream-status.js";
 
-/** What a reader over NBD would not get from a target of this name. */
-const LIVE_MAP = "live";
 const ANY_DISK = "00000000-0000-0000-0000-000000000000";
 
 /**
@@ -76,7 +76,7 @@ export class TrackedDisk implements AsyncDisposable {
   static async open(options: TrackedDiskOptions): Promise<TrackedDisk> {
     const backing = backingOfOptions(options);
     const bitmapPath = options.bitmapPath ?? defaultBitmapPath(backing);
-    const device = await opened(placeOf(backing), () => openBacking(backing));
+    const device = await openOwned(backing, bitmapPath, options.sharedStorage);
     try {
       return await TrackedDisk.track(device, { ...options, path: placeOf(backing), bitmapPath });
     } catch (thrown) {
@@ -123,8 +123,8 @@ export class TrackedDisk implements AsyncDisposable {
   }
 
   /**
-   * Grows the disk while it is written to; durable when it resolves. What it grew
-   * by counts as changed for every target. A file is extended; a block device must
+   * Grows the disk while it is written to, or cuts its end off (`dropsData`); durable when
+   * it resolves. What it grew by counts as changed for every target. A file is extended; a block device must
    * have been, by its administrator. Open checkpoints are waited for (IN_USE when
    * they do not end in time), new ones wait for this.
    *
@@ -134,7 +134,10 @@ export class TrackedDisk implements AsyncDisposable {
   async resize(sizeBytes: number, options: ResizeOptions = {}): Promise<void> {
     const { native } = this;
     const resizing = this.#resizing.then(() =>
-      retriedWhileInUse(() => native.resize(sizeBytes), options.checkpointWaitMs ?? 60_000),
+      retriedWhileInUse(
+        () => resizeNative(native, sizeBytes, options),
+        options.checkpointWaitMs ?? 60_000,
+      ),
     );
     this.#resizing = resizing.catch(() => undefined);
     await resizing;
@@ -294,6 +297,11 @@ export class TrackedDisk implements AsyncDisposable {
     return durabilityOf(this.native);
   }
 
+  /** Whether the disk is still ours; null without `sharedStorage`. */
+  ownership(): OwnershipStatus | null {
+    return binding.ownershipOf(this.native);
+  }
+
   /** The server behind an NBD backing; null for other backings. */
   upstream(): UpstreamStatus | null {
     return this.native.upstream();
@@ -351,39 +359,28 @@ export class TrackedDisk implements AsyncDisposable {
     await rethrown(() => this.#native.close());
   }
 
+  /** close(), and exportDiskState(): another holder may go on with the disk. */
+  async handOver(statePath: string): Promise<DiskState> {
+    await this.close();
+    return exportDiskState({ bitmapPath: this.bitmapPath, statePath, diskId: this.diskId });
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }
 }
 
-function backingOfOptions(options: TrackedDiskOptions): DiskBacking {
-  if ((options.path === undefined) === (options.backing === undefined)) {
-    throw new TidemarkError(
-      "INVALID_ARGUMENT",
-      "Cannot open the disk: because it needs either a path or a backing.",
-    );
-  }
-  if (options.backing !== undefined) return options.backing;
-  const backing = backingOf(options.path ?? "");
-  if (backing.kind !== "file") return backing;
-  return { ...backing, direct: options.direct ?? false, lock: options.lock ?? "exclusive" };
-}
-
-function defaultBitmapPath(backing: DiskBacking): string {
-  if (backing.kind === "file") return `${backing.path}.tidemark`;
+async function resizeNative(
+  native: NativeTrackedDevice,
+  sizeBytes: number,
+  { dropsData = false }: ResizeOptions,
+): Promise<void> {
+  if (sizeBytes >= native.sizeBytes) return native.resize(sizeBytes);
+  if (dropsData) return native.shrink(sizeBytes);
   throw new TidemarkError(
     "INVALID_ARGUMENT",
-    `Cannot track ${placeOf(backing)}: because its bitmap needs a file of its own.`,
-    { hint: "Name one (bitmapPath, --bitmap)." },
-  );
-}
-
-function newTargetIdOf(name: string): string {
-  if (name !== LIVE_MAP) return targetIdOf(name);
-  throw new TidemarkError(
-    "INVALID_ARGUMENT",
-    `Cannot add target ${name}: because qemu:dirty-bitmap:${name} is what no target has yet.`,
-    { hint: "Choose another name." },
+    `Cannot resize the disk to ${sizeBytes} bytes: because it has ${native.sizeBytes}, and what lies past the new end would be gone.`,
+    { hint: "Shrink what is on the disk first, then say so (dropsData, --drop-data)." },
   );
 }
 

@@ -1,6 +1,6 @@
 import { Command, Option } from "commander";
 import { DURABILITIES, type Durability } from "../../model/durability.js";
-import { globalOptions, parseWholeNumber } from "../context.js";
+import { globalOptions, parseDurationMs, parseWholeNumber } from "../context.js";
 import type { LocalCommands, TrackOptions, TrackState } from "../local-commands.js";
 import { formatBytes, printJson } from "../output.js";
 import { parseListen } from "../parse-listen.js";
@@ -18,6 +18,9 @@ interface Options {
   readonly granularity?: string;
   readonly direct?: boolean;
   readonly durability: Durability;
+  readonly shared?: boolean;
+  readonly takeOver?: boolean;
+  readonly lease?: string;
 }
 
 export function trackCommand(local: LocalCommands): Command {
@@ -51,6 +54,9 @@ export function trackCommand(local: LocalCommands): Command {
         .choices(DURABILITIES)
         .default("power-safe"),
     )
+    .option("--shared", "the image is on storage that other hosts see: write only while it is ours")
+    .option("--take-over", "with --shared: also when its former owner hangs or is out of reach")
+    .option("--lease <duration>", "with --shared: how long an owner out of reach may go on (10s)")
     .option("--no-tracking", "serve the disk without tracking, for comparison")
     .action((options: Options, command: Command) => serveUntilSignal(local, options, command));
 }
@@ -85,12 +91,19 @@ function trackOptions(options: Options): TrackOptions {
     bitmapPath: options.bitmap ?? null,
     tracking: options.tracking,
     direct: options.direct ?? false,
+    sharedStorage: sharedStorageOf(options),
     durability: options.durability,
     granularityBytes:
       options.granularity === undefined
         ? null
         : parseWholeNumber(options.granularity, "a granularity in bytes"),
   };
+}
+
+function sharedStorageOf({ shared, takeOver, lease }: Options): TrackOptions["sharedStorage"] {
+  if (shared !== true) return null;
+  const leaseMs = lease === undefined ? {} : { leaseMs: parseDurationMs(lease) };
+  return { takeOver: takeOver ?? false, ...leaseMs };
 }
 
 function describe(state: TrackState): void {
