@@ -57,8 +57,8 @@ export class Relationship {
   #failuresInARow = 0;
   /** The replica's head is not known for sure. */
   #mustAsk = true;
-  /** The last capture did not hold. */
-  #drainFirst = false;
+  /** Captures in a row that did not hold. */
+  #brokenCaptures = 0;
   #validUntilMs: number | null = null;
   #lastHealing: HealingReport | null = null;
   #progress: { sentBytes: number; totalBytes: number } | null = null;
@@ -238,10 +238,10 @@ export class Relationship {
     const { headPointId } = this.#journal.record;
     const healing = await healSuspects(context, signal);
     const drained = (await this.#needsDrain(context))
-      ? await drainToStaging(context, signal)
+      ? await drainToStaging(context, this.#brokenCaptures, signal)
       : { changedBytes: 0, sentBytes: 0 };
     const outcome = await runPointCycle(context, signal);
-    this.#drainFirst = false;
+    this.#brokenCaptures = 0;
     this.#takeHead(outcome.point);
     if (headPointId === null) this.#schedule.restart();
     this.#announceState();
@@ -256,7 +256,7 @@ export class Relationship {
 
   async #needsDrain({ tracker, targetId }: RelationshipContext): Promise<boolean> {
     const { headPointId, stagingSessionId } = this.#journal.record;
-    if (headPointId === null || stagingSessionId !== null || this.#drainFirst) return true;
+    if (headPointId === null || stagingSessionId !== null || this.#brokenCaptures > 0) return true;
     return (await tracker.progress(targetId)).pendingBytes > this.#limits.captureBytes;
   }
 
@@ -286,7 +286,7 @@ export class Relationship {
   async #afterFailure(thrown: unknown, signal: AbortSignal): Promise<void> {
     const error = toTidemarkError(thrown instanceof CheckpointMissed ? thrown.cause : thrown);
     this.#failuresInARow += 1;
-    if (error.code === "CAPTURE_BROKEN") this.#drainFirst = true;
+    if (error.code === "CAPTURE_BROKEN") this.#brokenCaptures += 1;
     if (error.code === "STAGING_LOST" || error.code === "PARENT_MISMATCH") this.#mustAsk = true;
     const retryable = error.retryable || error.code === "PARENT_MISMATCH";
     await (retryable ? this.#tryAgainSoon(error, signal) : this.#block(error, signal)).catch(
