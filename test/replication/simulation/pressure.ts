@@ -10,7 +10,7 @@
 import type { DiskGeometry } from "#lib/model/disk.js";
 import { MemoryReplica } from "#lib/model/memory-replica.js";
 import { MemoryStateStore } from "#lib/model/memory-state-store.js";
-import { MemoryVmTracker } from "#lib/model/memory-tracker.js";
+import { MemoryVmTracker, cutTogetherInMemory } from "#lib/model/memory-tracker.js";
 import type { ReplicationEvent } from "#lib/model/relationship.js";
 import type { ReplicaEndpoint } from "#lib/model/replica-endpoint.js";
 import type { CheckpointOptions, TargetChanges, VmTracker } from "#lib/model/vm-tracker.js";
@@ -105,6 +105,7 @@ class PressureRun {
       random: () => this.#random.next(),
       limits: options.limits ?? {},
       openVm: async () => ({ name: "guest", tracker }),
+      cutTogether: cutTogetherInMemory,
       openReplica: () => this.#throttled(this.#replica),
     });
     this.#engine.subscribe((event) => this.#onEvent(event));
