@@ -30,11 +30,10 @@ export type { DurabilityStatus } from "./tracking/durability.js";
 export type { DiskBacking, UpstreamStatus } from "./tracking/disk-backing.js";
 export type { SegmentRecord } from "./tracking/segment-decoder.js";
 export type { Durability, ImageLock } from "./tracking/binding.js";
+export type { BitmapStatus } from "./tracking/disk-bitmaps.js";
 export {
-  type BitmapStatus,
   type ResizeOptions,
-  type TargetStart,
-  type TargetStatus,
   TrackedDisk,
   type TrackedDiskOptions,
 } from "./tracking/tracked-disk.js";
+export type { TargetStart, TargetStatus } from "./tracking/target-status.js";

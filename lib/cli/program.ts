@@ -52,6 +52,16 @@ export function buildProgram(local: LocalCommands, version: string): Command {
     .addCommand(vmControlCommand("suspend"))
     .addCommand(vmControlCommand("resume"))
     .addCommand(vmControlCommand("remove"));
+  addDiskCommands(program);
+  program.addCommand(trackCommand(local));
+  program.addCommand(attachCommand(local));
+  program.addCommand(detachCommand(local));
+  program.addCommand(demoCommand(local));
+  inheritSettings(program);
+  return program;
+}
+
+function addDiskCommands(program: Command): void {
   program.command("disk").description("disks of replicated VMs").addCommand(diskResizeCommand());
   program
     .command("bitmap")
@@ -65,12 +75,6 @@ export function buildProgram(local: LocalCommands, version: string): Command {
     .addCommand(backupBeginCommand())
     .addCommand(backupEndCommand("commit"))
     .addCommand(backupEndCommand("abandon"));
-  program.addCommand(trackCommand(local));
-  program.addCommand(attachCommand(local));
-  program.addCommand(detachCommand(local));
-  program.addCommand(demoCommand(local));
-  inheritSettings(program);
-  return program;
 }
 
 /** How help looks, also for commands that were made apart from the program. */

@@ -212,7 +212,7 @@ export async function takeCheckpoint(
   const captures = members.map(({ capture }) => capture);
   // Without captures there is nothing that reading early could save.
   const isFrozen = options.withCaptures ?? true;
-  const heats = isFrozen ? disks.map((disk) => disk.heatOf(target)) : [];
+  const heats = isFrozen ? disks.map((disk) => disk.heats.of(targetIdOf(target))) : [];
   const segments = await planSegments(captures, options.segmentBytes ?? 8 << 20, heats);
   return new Checkpoint(targetIdOf(target), cut, members, segments);
 }

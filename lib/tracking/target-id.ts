@@ -5,6 +5,19 @@ import { uuidText } from "./delta-format.js";
 const NAMESPACE = Buffer.from("6f1c1d3a2b8e4f0e9a5d7469646d6172", "hex");
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 
+/** The context of this name is what no target has yet. */
+const LIVE_MAP = "live";
+
+/** As targetIdOf(), of a target that is to be added. */
+export function newTargetIdOf(name: string): string {
+  if (name !== LIVE_MAP) return targetIdOf(name);
+  throw new TidemarkError(
+    "INVALID_ARGUMENT",
+    `Cannot add target ${name}: because qemu:dirty-bitmap:${name} is what no target has yet.`,
+    { hint: "Choose another name." },
+  );
+}
+
 /** The UUID of a target: itself, or the version 5 UUID (RFC 9562) of its name. */
 export function targetIdOf(name: string): string {
   if (UUID.test(name)) return name.toLowerCase();

@@ -11,15 +11,17 @@ import {
   type UpstreamStatus,
 } from "./disk-backing.js";
 import { type Backup, type BackupOptions, beginBackup } from "./backup.js";
-import { BlockHeat } from "./block-heat.js";
+import { TargetHeats } from "./block-heat.js";
 import { BitmapNames } from "./bitmap-names.js";
 import { type Checkpoint, type CheckpointOptions, takeCheckpoint } from "./checkpoint.js";
+import { type BitmapStatus, DiskBitmaps } from "./disk-bitmaps.js";
 import { closeServer } from "./close-server.js";
 import { type Durability, durabilityOf, type DurabilityStatus } from "./durability.js";
 import { flushUpstream } from "./flush-upstream.js";
 import { isMissing, opened, rethrown, retriedWhileInUse } from "./native-call.js";
 import { NbdServer, type NbdServerOptions } from "./nbd-server.js";
-import { targetIdOf } from "./target-id.js";
+import { newTargetIdOf, targetIdOf } from "./target-id.js";
+import type { TargetStart, TargetStatus } from "./target-status.js";
 
 export interface TrackedDiskOptions {
   /** In place of `backing`: a raw image file, a block device, or an NBD URI. */
@@ -58,40 +60,6 @@ export interface ResizeOptions {
   readonly reconnectClients?: boolean;
 }
 
-/** What a new target starts with as changed. */
-export type TargetStart =
-  /** Every block: right whatever the target holds already. */
-  | "all"
-  /** What is not known to be zero: for a target that holds nothing yet. */
-  | "allocated"
-  /** Nothing: the target holds exactly what the disk holds now. */
-  | "nothing"
-  /** Everything is suspect: the target holds an earlier state, which may be compared with. */
-  | "suspect";
-
-export interface TargetStatus {
-  readonly targetId: string;
-  readonly pendingBytes: number;
-  readonly inFlightBytes: number;
-  readonly stagedBytes: number;
-  /** Of which nobody knows whether the target has it; the next checkpoint takes it along. */
-  readonly suspectBytes: number;
-  readonly suspicionCauses: readonly SuspicionCause[];
-}
-
-/** A bitmap of a consumer outside Tidemark. */
-export interface BitmapStatus {
-  readonly name: string;
-  readonly targetId: string;
-  /** What the next backup would hold; blocks that changed twice may count twice. */
-  readonly changedBytes: number;
-  /** Of these, what is taken for changed because nobody knows. */
-  readonly suspectBytes: number;
-  readonly isBackupOpen: boolean;
-}
-
-/** What a reader over NBD would not get from a target of this name. */
-const LIVE_MAP = "live";
 const ANY_DISK = "00000000-0000-0000-0000-000000000000";
 
 /**
@@ -112,10 +80,11 @@ export class TrackedDisk implements AsyncDisposable {
   /** What spoke against the backing being as it was left; everything is suspect then. */
   readonly foundCauses: readonly SuspicionCause[];
   readonly #native: NativeTrackedDevice;
-  readonly #bitmapNames: BitmapNames;
+  readonly #bitmaps: DiskBitmaps;
   readonly #servers = new Set<NbdServer>();
   readonly #checkpoints = new Set<Checkpoint>();
-  readonly #heats = new Map<string, BlockHeat>();
+  /** For checkpoints alone. */
+  readonly heats = new TargetHeats();
   readonly #attached = new Set<AttachedDevice>();
   #isClosed = false;
   #sizeBytes: number;
@@ -129,7 +98,7 @@ export class TrackedDisk implements AsyncDisposable {
     bitmapPath: string,
   ) {
     this.#native = native;
-    this.#bitmapNames = bitmapNames;
+    this.#bitmaps = new DiskBitmaps(this, bitmapNames);
     this.diskId = native.diskId;
     this.path = path;
     this.bitmapPath = bitmapPath;
@@ -237,7 +206,7 @@ export class TrackedDisk implements AsyncDisposable {
 
   async removeTarget(name: string): Promise<void> {
     await rethrown(() => this.native.removeTarget(this.slotOf(name)));
-    this.#heats.delete(targetIdOf(name));
+    this.heats.forget(targetIdOf(name));
   }
 
   targets(): TargetStatus[] {
@@ -253,48 +222,31 @@ export class TrackedDisk implements AsyncDisposable {
   }
 
   /**
-   * A named bitmap for a consumer outside Tidemark, as a backup tool: one of the
-   * disk's 16 targets, kept over restarts until it is removed. ALREADY_EXISTS when
-   * there is one of that name, so that nobody takes up another's changes unawares.
+   * A named bitmap for a consumer outside Tidemark, as a backup tool: one of the disk's
+   * 16 targets, kept until it is removed. ALREADY_EXISTS when there is one of that name.
    */
   async addBitmap(name: string, start: TargetStart = "all"): Promise<void> {
-    const id = newTargetIdOf(name);
-    if (this.native.targets().some((target) => target.id === id)) {
-      throw new TidemarkError(
-        "ALREADY_EXISTS",
-        `Cannot add bitmap ${name} to disk ${this.path}: because it has one of that name.`,
-        { hint: "Go on with it, or remove it first." },
-      );
-    }
-    await this.#bitmapNames.add(name);
-    await this.addTarget(name, start);
+    await this.#bitmaps.add(name, start);
   }
 
   /** IN_USE while a backup of it is open. */
   async removeBitmap(name: string): Promise<void> {
-    this.requireBitmap(name);
-    await this.removeTarget(name);
-    await this.#bitmapNames.remove(name);
+    await this.#bitmaps.remove(name);
   }
 
   /** Those that addBitmap() made; replication's own targets are in targets() alone. */
   bitmaps(): BitmapStatus[] {
-    const liveBytes = this.native.liveBlocks() * this.granularityBytes;
-    return this.targets().flatMap(({ targetId, pendingBytes, suspectBytes }) => {
-      const name = this.#bitmapNames.nameOf(targetId);
-      if (name === null) return [];
-      const changedBytes = Math.min(pendingBytes + suspectBytes + liveBytes, this.sizeBytes);
-      const isBackupOpen = [...this.#checkpoints].some((open) => open.targetId === targetId);
-      return [{ name, targetId, changedBytes, suspectBytes, isBackupOpen }];
-    });
+    return this.#bitmaps.list();
   }
 
-  /**
-   * The disk as it is now, to be read while it is written to, with the changes since
-   * the bitmap's last commit. For several disks at one instant see ConsistencyGroup.
-   */
+  /** The disk as it is now, to be read while it is written to. See ConsistencyGroup for several. */
   async beginBackup(bitmap: string, options: BackupOptions = {}): Promise<Backup> {
     return beginBackup([this], bitmap, options);
+  }
+
+  /** For backups alone. */
+  requireBitmap(name: string): void {
+    this.#bitmaps.require(name);
   }
 
   /** NOT_FOUND when the disk has no such target. */
@@ -305,30 +257,6 @@ export class TrackedDisk implements AsyncDisposable {
     throw new TidemarkError("NOT_FOUND", `Cannot find target ${name} on disk ${this.path}.`, {
       hint: "Add it with addTarget().",
     });
-  }
-
-  /** For backups alone. A UUID may be that of a relationship's target, which only replication moves on. */
-  requireBitmap(name: string): void {
-    const id = targetIdOf(name);
-    if (!this.native.targets().some((target) => target.id === id)) {
-      throw new TidemarkError("NOT_FOUND", `Cannot find bitmap ${name} on disk ${this.path}.`, {
-        hint: "Add it: from then on changes count for it.",
-      });
-    }
-    const isOfName = id !== name.toLowerCase();
-    if (isOfName || this.#bitmapNames.nameOf(id) !== null) return;
-    throw new TidemarkError(
-      "NOT_FOUND",
-      `Cannot find bitmap ${name} on disk ${this.path}: because that target was not made by addBitmap().`,
-    );
-  }
-
-  /** For checkpoints alone. */
-  heatOf(name: string): BlockHeat {
-    const id = targetIdOf(name);
-    const heat = this.#heats.get(id) ?? new BlockHeat();
-    this.#heats.set(id, heat);
-    return heat;
   }
 
   /** A checkpoint of this disk alone; for several at one instant see ConsistencyGroup. */
@@ -442,15 +370,6 @@ function defaultBitmapPath(backing: DiskBacking): string {
     "INVALID_ARGUMENT",
     `Cannot track ${placeOf(backing)}: because its bitmap needs a file of its own.`,
     { hint: "Name one (bitmapPath, --bitmap)." },
-  );
-}
-
-function newTargetIdOf(name: string): string {
-  if (name !== LIVE_MAP) return targetIdOf(name);
-  throw new TidemarkError(
-    "INVALID_ARGUMENT",
-    `Cannot add target ${name}: because qemu:dirty-bitmap:${name} is what no target has yet.`,
-    { hint: "Choose another name." },
   );
 }
 
