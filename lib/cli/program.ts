@@ -5,6 +5,8 @@ import { bitmapAddCommand, bitmapListCommand, bitmapRemoveCommand } from "./comm
 import { demoCommand } from "./commands/demo.js";
 import { detachCommand } from "./commands/detach.js";
 import { diskResizeCommand } from "./commands/disk-resize.js";
+import { diskStateCommands } from "./commands/disk-state.js";
+import { groupListCommand, groupPointsCommand } from "./commands/group.js";
 import { hostInitCommand } from "./commands/host-init.js";
 import { hostStartCommand } from "./commands/host-start.js";
 import { hostStatusCommand } from "./commands/host-status.js";
@@ -15,6 +17,7 @@ import { vmCloseCommand } from "./commands/vm-close.js";
 import { vmControlCommand } from "./commands/vm-control.js";
 import { vmEnableCommand } from "./commands/vm-enable.js";
 import { vmFailoverCommand } from "./commands/vm-failover.js";
+import { vmGroupCommand } from "./commands/vm-group.js";
 import { vmPointsCommand } from "./commands/vm-points.js";
 import { vmStatusCommand } from "./commands/vm-status.js";
 import { defaultHostDirectory } from "./context.js";
@@ -40,19 +43,8 @@ export function buildProgram(local: LocalCommands, version: string): Command {
     .description("certificates")
     .addCommand(pkiInitCommand(local))
     .addCommand(pkiIssueCommand(local));
-  program
-    .command("vm")
-    .description("replicated VMs")
-    .addCommand(vmEnableCommand())
-    .addCommand(vmStatusCommand())
-    .addCommand(vmPointsCommand())
-    .addCommand(vmFailoverCommand("test-failover"))
-    .addCommand(vmFailoverCommand("failover"))
-    .addCommand(vmCloseCommand())
-    .addCommand(vmControlCommand("suspend"))
-    .addCommand(vmControlCommand("resume"))
-    .addCommand(vmControlCommand("remove"));
-  addDiskCommands(program);
+  addVmCommands(program);
+  addDiskCommands(program, local);
   program.addCommand(trackCommand(local));
   program.addCommand(attachCommand(local));
   program.addCommand(detachCommand(local));
@@ -61,8 +53,10 @@ export function buildProgram(local: LocalCommands, version: string): Command {
   return program;
 }
 
-function addDiskCommands(program: Command): void {
-  program.command("disk").description("disks of replicated VMs").addCommand(diskResizeCommand());
+function addDiskCommands(program: Command, local: LocalCommands): void {
+  const disk = program.command("disk").description("disks: those of replicated VMs, and files");
+  disk.addCommand(diskResizeCommand());
+  for (const command of diskStateCommands(local)) disk.addCommand(command);
   program
     .command("bitmap")
     .description("bitmaps for backup tools: what changed since their last backup")
@@ -75,6 +69,27 @@ function addDiskCommands(program: Command): void {
     .addCommand(backupBeginCommand())
     .addCommand(backupEndCommand("commit"))
     .addCommand(backupEndCommand("abandon"));
+}
+
+function addVmCommands(program: Command): void {
+  program
+    .command("vm")
+    .description("replicated VMs")
+    .addCommand(vmEnableCommand())
+    .addCommand(vmStatusCommand())
+    .addCommand(vmPointsCommand())
+    .addCommand(vmFailoverCommand("test-failover"))
+    .addCommand(vmFailoverCommand("failover"))
+    .addCommand(vmCloseCommand())
+    .addCommand(vmGroupCommand())
+    .addCommand(vmControlCommand("suspend"))
+    .addCommand(vmControlCommand("resume"))
+    .addCommand(vmControlCommand("remove"));
+  program
+    .command("group")
+    .description("consistency groups of VMs")
+    .addCommand(groupListCommand())
+    .addCommand(groupPointsCommand());
 }
 
 /** How help looks, also for commands that were made apart from the program. */

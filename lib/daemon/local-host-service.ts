@@ -5,6 +5,7 @@ import type {
   FailoverRequest,
   HostStatus,
   VmEnableRequest,
+  VmGroupRequest,
   VmStatus,
 } from "../management/schemas.js";
 import type {
@@ -14,6 +15,7 @@ import type {
   BitmapBody,
 } from "../management/bitmap-schemas.js";
 import { TidemarkError } from "../model/errors.js";
+import { findGroupPoints } from "../model/group-points.js";
 import type { RelationshipStatus, ReplicationEvent } from "../model/relationship.js";
 import type { PointExport } from "../model/replica-exports.js";
 import type { ReplicaVmSummary } from "../replica/replica-store.js";
@@ -59,9 +61,9 @@ export class LocalHostService implements HostService {
     const { vms, engine } = this.#parts;
     const { definition } = await vms.add(request);
     const { vmId, targetId } = definition;
-    const { replicaUrl, intervalMs, compressionLevel } = request;
+    const { replicaUrl, intervalMs, compressionLevel, group } = request;
     try {
-      await engine.enable({ vmId, targetId, replicaUrl, intervalMs, compressionLevel });
+      await engine.enable({ vmId, targetId, replicaUrl, intervalMs, compressionLevel, group });
     } catch (thrown) {
       await vms.remove(vmId);
       throw thrown;
@@ -92,12 +94,33 @@ export class LocalHostService implements HostService {
     return {};
   }
 
+  async vmGroup({ group }: VmGroupRequest, { vm }: RouteParameters): Promise<VmStatus> {
+    const definition = this.#primaryOf(vm);
+    await this.#parts.engine.setGroup(definition.vmId, group);
+    return this.#primaryStatus(definition);
+  }
+
+  async groupList(): Promise<RouteReply<"groupList">> {
+    return [...this.#parts.engine.groups()];
+  }
+
+  async groupPointList(
+    _body: object,
+    { group }: RouteParameters,
+  ): Promise<RouteReply<"groupPointList">> {
+    const store = this.#requireReplicaStore();
+    const vms = await Promise.all(
+      (await store.listVms()).map(async ({ vmId }) => ({ vmId, points: await store.points(vmId) })),
+    );
+    return [...findGroupPoints(group ?? "", vms)];
+  }
+
   async diskResize(
-    { sizeBytes, reconnectClients }: DiskResizeRequest,
+    { sizeBytes, ...options }: DiskResizeRequest,
     { vm, disk }: RouteParameters,
   ): Promise<VmStatus> {
     const definition = this.#primaryOf(vm);
-    await this.#parts.vms.resizeDisk(definition, disk ?? "", sizeBytes, reconnectClients);
+    await this.#parts.vms.resizeDisk(definition, disk ?? "", sizeBytes, options);
     return this.#primaryStatus(definition);
   }
 

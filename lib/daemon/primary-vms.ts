@@ -6,8 +6,9 @@ import type { StateStore } from "../model/state-store.js";
 import type { VmEnableRequest } from "../management/schemas.js";
 import { NbdServer } from "../tracking/nbd-server.js";
 import { closeServer } from "../tracking/close-server.js";
-import type { Durability } from "../tracking/durability.js";
+import type { Durability } from "../model/durability.js";
 import type { TrackedDisk } from "../tracking/tracked-disk.js";
+import type { ResizeOptions } from "../tracking/tracked-disk-options.js";
 import { type CaptureBudget, TrackedVm } from "../tracking/tracked-vm.js";
 import { VmBitmaps } from "./vm-bitmaps.js";
 import { watchDurability } from "./watch-durability.js";
@@ -121,12 +122,12 @@ export class PrimaryVms {
     return served;
   }
 
-  /** Grows the disk of that name or id under its running guest. */
+  /** Resizes the disk of that name or id under its running guest. */
   async resizeDisk(
     { vmId, name, disks }: VmDefinition,
     nameOrId: string,
     sizeBytes: number,
-    reconnectClients: boolean,
+    { reconnectClients, dropsData }: ResizeOptions,
   ): Promise<void> {
     const index = disks.findIndex((disk) => disk.name === nameOrId || disk.diskId === nameOrId);
     const served = await this.served(vmId);
@@ -136,8 +137,8 @@ export class PrimaryVms {
         hint: `Its disks are ${disks.map((each) => each.name).join(", ")}.`,
       });
     }
-    await disk.resize(sizeBytes);
-    if (reconnectClients) served.server.reconnectClients(disks[index]?.name);
+    await disk.resize(sizeBytes, { dropsData: dropsData ?? false });
+    if (reconnectClients === true) served.server.reconnectClients(disks[index]?.name);
   }
 
   /** Forgets the VM and ends its exports; its disks and bitmaps stay. */

@@ -8,7 +8,7 @@ import * as schema from "./schemas.js";
 
 export interface Route<Body extends z.ZodType, Reply extends z.ZodType> {
   readonly method: "GET" | "POST" | "DELETE";
-  /** ":vm" takes a VM's id or name, ":disk" that of one of its disks, ":bitmap" a name. */
+  /** ":vm" takes a VM's id or name, ":disk" that of one of its disks, ":group" a group's, ":bitmap" a name. */
   readonly path: string;
   readonly body: Body;
   readonly reply: Reply;
@@ -41,6 +41,27 @@ export const ROUTES = {
   vmSuspend: route("POST", "/vms/:vm/suspend", nothing, schema.vmStatus, "Suspend its replication"),
   vmResume: route("POST", "/vms/:vm/resume", nothing, schema.vmStatus, "Resume its replication"),
   vmRemove: route("DELETE", "/vms/:vm", nothing, nothing, "Remove its replication"),
+  vmGroup: route(
+    "POST",
+    "/vms/:vm/group",
+    schema.vmGroupRequest,
+    schema.vmStatus,
+    "Join or leave a consistency group",
+  ),
+  groupList: route(
+    "GET",
+    "/groups",
+    nothing,
+    schema.groupStatus.array(),
+    "The consistency groups that are cut here",
+  ),
+  groupPointList: route(
+    "GET",
+    "/groups/:group/points",
+    nothing,
+    schema.groupRecoveryPoint.array(),
+    "A group's cuts, and the recovery points that belong to each",
+  ),
   diskResize: route(
     "POST",
     "/vms/:vm/disks/:disk/resize",

@@ -15,6 +15,7 @@ export const SUSPICION_CAUSES = [
   "bitmap lost",
   "replica differs",
   "ordered",
+  "taken over by force",
 ] as const;
 
 export type SuspicionCause = (typeof SUSPICION_CAUSES)[number];

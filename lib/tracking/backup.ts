@@ -182,10 +182,10 @@ export async function beginBackup(
 ): Promise<Backup> {
   const { scope = "disk", ...limits } = options;
   for (const disk of disks) disk.requireBitmap(bitmap);
-  const { cut, members } = await cutDisks(disks, bitmap, {
-    ...limits,
-    wholeDisk: scope === "disk",
-  });
+  const parts = [{ disks, target: bitmap, options: limits }];
+  const [share] = await cutDisks(parts, { wholeDisk: scope === "disk" });
+  if (share === undefined) throw new TidemarkError("INTERNAL", "Cannot cut: no answer.");
+  const { cut, members } = share;
   const checkpoint = new Checkpoint(targetIdOf(bitmap), cut, members, []);
   const devices = members.map(({ capture }) => capture.device(bitmap));
   const backupDisks = checkpoint.disks.map((disk, index) => {

@@ -74,18 +74,3 @@ function popCount(byte: number): number {
   for (let rest = byte; rest !== 0; rest &= rest - 1) count += 1;
   return count;
 }
-
-/** Of one disk's targets, whose cuts each have blocks of their own. */
-export class TargetHeats {
-  readonly #byTarget = new Map<string, BlockHeat>();
-
-  of(targetId: string): BlockHeat {
-    const heat = this.#byTarget.get(targetId) ?? new BlockHeat();
-    this.#byTarget.set(targetId, heat);
-    return heat;
-  }
-
-  forget(targetId: string): void {
-    this.#byTarget.delete(targetId);
-  }
-}

@@ -20,3 +20,14 @@ export interface TargetStatus {
   readonly suspectBytes: number;
   readonly suspicionCauses: readonly SuspicionCause[];
 }
+
+/** A bitmap of a consumer outside Tidemark. */
+export interface BitmapStatus {
+  readonly name: string;
+  readonly targetId: string;
+  /** What the next backup would hold; blocks that changed twice may count twice. */
+  readonly changedBytes: number;
+  /** Of these, what is taken for changed because nobody knows. */
+  readonly suspectBytes: number;
+  readonly isBackupOpen: boolean;
+}

@@ -65,9 +65,8 @@ Result<Tracked> track(std::shared_ptr<BlockDevice> backing, const std::string& b
                       Durability durability) {
   const uint64_t size_bytes = backing->size_bytes();
   auto bitmap =
-      create
-          ? DirtyBitmap::create(bitmap_path, {disk, size_bytes, granularity_bytes, durability})
-          : DirtyBitmap::open(bitmap_path, disk, size_bytes, file_bitmap_storage(), durability);
+      create ? DirtyBitmap::create(bitmap_path, {disk, size_bytes, granularity_bytes, durability})
+             : DirtyBitmap::open(bitmap_path, disk, size_bytes, file_bitmap_storage(), durability);
   if (!bitmap.is_ok()) return bitmap.status();
   Tracked tracked;
   tracked.bitmap = std::move(bitmap).value();
@@ -113,6 +112,7 @@ Napi::Function TrackedDeviceObject::define(Napi::Env env) {
   properties.push_back(InstanceAccessor("granularityBytes", &Self::granularity_bytes, nullptr));
   properties.push_back(InstanceAccessor("openedClean", &Self::opened_clean, nullptr));
   properties.push_back(InstanceMethod("intentStatus", &Self::intent_status));
+  properties.push_back(InstanceMethod("shrink", &Self::shrink));
   properties.push_back(InstanceMethod("addTarget", &Self::add_target));
   properties.push_back(InstanceMethod("removeTarget", &Self::remove_target));
   properties.push_back(InstanceMethod("targets", &Self::targets));
@@ -168,6 +168,13 @@ Napi::Value TrackedDeviceObject::intent_status(const Napi::CallbackInfo& info) {
   object.Set("waitCount", static_cast<double>(status.waiter_count));
   object.Set("trouble", status.trouble);
   return object;
+}
+
+Napi::Value TrackedDeviceObject::shrink(const Napi::CallbackInfo& info) {
+  return run_status_task(
+      info.Env(), [device = handle_.lease(info.Env()), size_bytes = bytes_argument(info, 0)] {
+        return device->shrink(size_bytes);
+      });
 }
 
 Napi::Value TrackedDeviceObject::add_target(const Napi::CallbackInfo& info) {

@@ -19,6 +19,7 @@ enum class SuspicionCause : uint16_t {
   kMapLost = 1 << 9,          // the bitmap was missing, damaged, foreign or of another version
   kReplicaDiffers = 1 << 10,  // the replica's head is not what was last agreed on
   kOrdered = 1 << 11,         // an administrator asked for the comparison
+  kTakenByForce = 1 << 12,    // the disk was taken over without its last holder's state
 };
 
 using SuspicionCauses = uint16_t;  // a set of them; 0: none

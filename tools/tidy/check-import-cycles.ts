@@ -8,7 +8,7 @@ const TYPES_BOTH_WAYS: Readonly<Record<string, string>> = {
   "lib/tracking/checkpoint.ts > lib/tracking/tracked-disk.ts":
     "a disk takes checkpoints and a checkpoint names its disks, both in the public API",
   "lib/tracking/backup.ts > lib/tracking/tracked-disk.ts":
-    "a disk begins backups and a backup names its disks, both in the public API",
+    "as checkpoints: a disk begins backups and a backup names its disks",
 };
 
 export function checkImportCycles(tree: SourceTree): Finding[] {
