@@ -149,6 +149,19 @@ class Consumer {
   }
 }
 
+/** Online: the writers go on, and so do the others' cuts. */
+async function replaceOne(
+  consumers: Consumer[],
+  index: number,
+  step: number,
+  disk: TrackedDisk,
+): Promise<void> {
+  await consumers[index]?.remove(disk);
+  const fresh = new Consumer(index, step);
+  consumers[index] = fresh;
+  await fresh.add(disk);
+}
+
 void t.test("sixteen consumers with intervals of their own each see every change", async (t) => {
   const path = join(directory, "disk.raw");
   await using file = await open(path, "w");
@@ -168,12 +181,7 @@ void t.test("sixteen consumers with intervals of their own each see every change
       due.map((each) => each.cycle(disk, guest, random.below(4) > 0)),
     );
     faults.push(...found.flat());
-    if (step % 10 === 0) {
-      const index = random.below(CONSUMERS);
-      await consumers[index]?.remove(disk);
-      consumers[index] = new Consumer(index, step);
-      await consumers[index].add(disk);
-    }
+    if (step % 10 === 0) await replaceOne(consumers, random.below(CONSUMERS), step, disk);
     if (step === STEPS / 2) {
       await guest.stop();
       await disk.close();

@@ -28,7 +28,7 @@ export function backupBeginCommand(): Command {
       );
       process.stdout.write(
         `\nWhen the copy is safe: tidemark backup commit ${vm} ${shellWord(bitmap)}` +
-          `\nElse:                  tidemark backup abandon ${vm} ${bitmap}\n`,
+          `\nElse:                  tidemark backup abandon ${vm} ${shellWord(bitmap)}\n`,
       );
     });
 }
