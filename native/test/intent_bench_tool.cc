@@ -63,26 +63,32 @@ class Load {
     std::vector<std::byte> buffer;
     IoRequest request;
     Clock::time_point begin;
+    std::atomic<int> halves{0};
     std::vector<double> latencies_us;
   };
 
+  // Of submitting and completing, whatever comes second goes on with the next write: a
+  // write that completes inside of submit() must not recurse.
   void next(Lane& lane) noexcept {
-    const size_t index = next_.fetch_add(1);
-    if (index >= offsets_.size()) return ended_.release();
-    lane.begin = Clock::now();
-    lane.request = IoRequest();
-    lane.request.op = IoOp::kWrite;
-    lane.request.offset_bytes = offsets_[index];
-    lane.request.length_bytes = kBlock;
-    lane.request.data = lane.buffer.data();
-    lane.request.push(on_written, &lane);
-    device_.submit(lane.request);
+    do {
+      const size_t index = next_.fetch_add(1);
+      if (index >= offsets_.size()) return ended_.release();
+      lane.halves = 0;
+      lane.begin = Clock::now();
+      lane.request = IoRequest();
+      lane.request.op = IoOp::kWrite;
+      lane.request.offset_bytes = offsets_[index];
+      lane.request.length_bytes = kBlock;
+      lane.request.data = lane.buffer.data();
+      lane.request.push(on_written, &lane);
+      device_.submit(lane.request);
+    } while (lane.halves.fetch_add(1) == 1);
   }
   void done(Lane& lane, int error) noexcept {
     if (error != 0) std::abort();
     const std::chrono::duration<double, std::micro> spent = Clock::now() - lane.begin;
     lane.latencies_us.push_back(spent.count());
-    next(lane);
+    if (lane.halves.fetch_add(1) == 1) next(lane);
   }
   static void on_written(IoRequest& request, void* context, uint64_t /*word*/, int error) noexcept {
     auto& lane = *static_cast<Lane*>(context);
