@@ -13,7 +13,12 @@ import {
   type SegmentReceipt,
   type SegmentSource,
 } from "./delta.js";
-import { blankPastEnd, type BlockHashRequest, checkHashRequest, hashContent } from "./block-hashes.js";
+import {
+  blankPastEnd,
+  type BlockHashRequest,
+  checkHashRequest,
+  hashContent,
+} from "./block-hashes.js";
 import type { Generation, ReplicatedVm } from "./disk.js";
 import { sameOrResized } from "./disk-growth.js";
 import { TidemarkError } from "./errors.js";

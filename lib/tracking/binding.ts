@@ -195,10 +195,7 @@ export interface NativeDiskState {
 
 export type DiskStateStage =
   /** Its export did not come to its end: it cannot be imported. */
-  | "unsealed"
-  | "exported"
-  | "imported"
-  | "taken back";
+  "unsealed" | "exported" | "imported" | "taken back";
 
 export interface NativeOwnership {
   readonly epoch: number;

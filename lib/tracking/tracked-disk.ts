@@ -3,12 +3,7 @@ import { TidemarkError } from "../model/errors.js";
 import { type SuspicionCause, suspicionCausesOf } from "../model/suspicion.js";
 import { type AttachedDevice, attachDisk, type AttachOptions } from "./attach-disk.js";
 import { binding, type ImageLock, type NativeDevice, type NativeTrackedDevice } from "./binding.js";
-import {
-  backingOf,
-  type DiskBacking,
-  placeOf,
-  type UpstreamStatus,
-} from "./disk-backing.js";
+import { backingOf, type DiskBacking, placeOf, type UpstreamStatus } from "./disk-backing.js";
 import { type Checkpoint, type CheckpointOptions, takeCheckpoint } from "./checkpoint.js";
 import { closeServer } from "./close-server.js";
 import { type DiskState, exportDiskState } from "./disk-state.js";

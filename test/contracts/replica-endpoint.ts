@@ -398,7 +398,10 @@ const RULES: Record<string, (t: Test, scene: Scene) => Promise<void>> = {
     t.ok(await scene.commit(header, deltaDigest([segment])));
   },
 
-  "the head's blocks hash as their content, past the disk's end as nothing else does": async (t, scene) => {
+  "the head's blocks hash as their content, past the disk's end as nothing else does": async (
+    t,
+    scene,
+  ) => {
     await scene.enable();
     const first = await scene.point(null, { 1: 11, 2: 22 });
     const second = await scene.point(first.pointId, { 2: 33, 3: 0, 63: 44 });

@@ -111,7 +111,10 @@ async function survivesRestart(pair: Pair, guest: Guest, grown: Buffer): Promise
 async function refusesNonsense(t: Test, dir: readonly string[]): Promise<void> {
   const refused = await tidemark(...dir, "disk", "resize", "vm", "vda", "1MiB");
   t.equal(refused.exitCode, 1);
-  t.match(refused.stderr, /what lies past the new end would be gone.*--drop-data.*\[INVALID_ARGUMENT\]/s);
+  t.match(
+    refused.stderr,
+    /what lies past the new end would be gone.*--drop-data.*\[INVALID_ARGUMENT\]/s,
+  );
   const missing = await tidemark(...dir, "disk", "resize", "vm", "vdz", "1MiB");
   t.match(missing.stderr, /NOT_FOUND/);
 }

@@ -12,7 +12,10 @@ interface Options {
   readonly force?: boolean;
 }
 
-const BITMAP = ["--bitmap <path>", "the bitmap's file (default: the disk's with .tidemark)"] as const;
+const BITMAP = [
+  "--bitmap <path>",
+  "the bitmap's file (default: the disk's with .tidemark)",
+] as const;
 
 /** `tidemark disk export-state` and what belongs to it: they work on files, without a host. */
 export function diskStateCommands(local: LocalCommands): Command[] {
