@@ -51,15 +51,18 @@ export function buildProgram(local: LocalCommands, version: string): Command {
     .addCommand(vmControlCommand("suspend"))
     .addCommand(vmControlCommand("resume"))
     .addCommand(vmControlCommand("remove"));
-  const disk = program.command("disk").description("disks: those of replicated VMs, and files");
-  disk.addCommand(diskResizeCommand());
-  for (const command of diskStateCommands(local)) disk.addCommand(command);
+  addDiskCommands(program.command("disk"), local);
   program.addCommand(trackCommand(local));
   program.addCommand(attachCommand(local));
   program.addCommand(detachCommand(local));
   program.addCommand(demoCommand(local));
   inheritSettings(program);
   return program;
+}
+
+function addDiskCommands(disk: Command, local: LocalCommands): void {
+  disk.description("disks: those of replicated VMs, and files").addCommand(diskResizeCommand());
+  for (const command of diskStateCommands(local)) disk.addCommand(command);
 }
 
 /** How help looks, also for commands that were made apart from the program. */
