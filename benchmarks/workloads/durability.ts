@@ -3,7 +3,7 @@ import type { Measurement, Workload } from "../model.js";
 import { nativeTool, parseLines } from "../native-tool.js";
 
 const line = z.object({
-  bench: z.enum(["intent_first_touch", "intent_steady", "intent_sync_heavy"]),
+  bench: z.enum(["intent_first_touch", "intent_steady", "intent_from_quiet", "intent_sync_heavy"]),
   depth: z.number(),
   durability: z.enum(["power-safe", "process-safe"]),
   iops: z.number(),
@@ -15,6 +15,7 @@ const line = z.object({
 const TITLES = {
   intent_first_touch: "first touch",
   intent_steady: "steady state",
+  intent_from_quiet: "over a quiet disk",
   intent_sync_heavy: "a flush after each write",
 } as const;
 
@@ -30,7 +31,8 @@ function toMeasurement(value: unknown): Measurement {
 /** What safety against power loss costs; both modes run in turns inside of the program. */
 export const durability: Workload = {
   name: "durability",
-  summary: "tracked writes, power-safe and process-safe in turns: first touch, steady, sync-heavy",
+  summary:
+    "tracked writes, power-safe and process-safe in turns: first touch, steady, both, sync-heavy",
   metrics: [
     { key: "iops", title: "writes/s", better: "higher", digits: 0 },
     { key: "p50Us", title: "p50 µs", better: "lower", digits: 1 },

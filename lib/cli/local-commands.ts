@@ -1,3 +1,4 @@
+import type { Durability } from "../model/durability.js";
 import type { SuspicionCause } from "../model/suspicion.js";
 import type { DiskStateCommands } from "./disk-state-commands.js";
 
@@ -100,7 +101,7 @@ export interface TrackOptions {
   /** Past the page cache. */
   readonly direct: boolean;
   readonly granularityBytes: number | null;
-  readonly durability: "power-safe" | "process-safe";
+  readonly durability: Durability;
   /** For an image that several hosts see; null: only this one does. */
   readonly sharedStorage: { readonly takeOver: boolean; readonly leaseMs?: number } | null;
 }

@@ -6,9 +6,11 @@ import type { StateStore } from "../model/state-store.js";
 import type { VmEnableRequest } from "../management/schemas.js";
 import { NbdServer } from "../tracking/nbd-server.js";
 import { closeServer } from "../tracking/close-server.js";
-import type { Durability } from "../tracking/durability.js";
-import type { ResizeOptions, TrackedDisk } from "../tracking/tracked-disk.js";
+import type { Durability } from "../model/durability.js";
+import type { TrackedDisk } from "../tracking/tracked-disk.js";
+import type { ResizeOptions } from "../tracking/tracked-disk-options.js";
 import { type CaptureBudget, TrackedVm } from "../tracking/tracked-vm.js";
+import { VmBitmaps } from "./vm-bitmaps.js";
 import { watchDurability } from "./watch-durability.js";
 import { openAll, openNewDisk, openVmDisks, type VmDefinition } from "./open-vm-disks.js";
 
@@ -21,6 +23,7 @@ export interface ServedVm {
   readonly disks: readonly TrackedDisk[];
   readonly server: NbdServer;
   readonly tracker: TrackedVm;
+  readonly bitmaps: VmBitmaps;
   readonly watch: Disposable;
 }
 
@@ -183,9 +186,11 @@ export class PrimaryVms {
       throw thrown;
     }
     const names = definition.disks.map((disk) => disk.name);
-    const tracker = new TrackedVm(disks, names, this.#captureBudget(definition));
+    const budget = this.#captureBudget(definition);
+    const tracker = new TrackedVm(disks, names, budget);
+    const bitmaps = new VmBitmaps(definition, disks, server, budget);
     const watch = watchDurability(disks, this.#options.onNotice);
-    return { definition, disks, server, tracker, watch };
+    return { definition, disks, server, tracker, bitmaps, watch };
   }
 
   #captureBudget(definition: VmDefinition): CaptureBudget {
@@ -194,8 +199,9 @@ export class PrimaryVms {
   }
 }
 
-async function closeServed({ disks, server, watch }: ServedVm): Promise<void> {
+async function closeServed({ disks, server, bitmaps, watch }: ServedVm): Promise<void> {
   watch[Symbol.dispose]();
+  await bitmaps.close();
   await closeServer(
     server,
     disks.map((disk) => disk.native),

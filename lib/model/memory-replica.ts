@@ -22,6 +22,7 @@ import {
 import type { Generation, ReplicatedVm } from "./disk.js";
 import { sameOrResized } from "./disk-growth.js";
 import { TidemarkError } from "./errors.js";
+import { groupOfExtendedPoint, groupOfNewPoint } from "./group-points.js";
 import {
   type DecodedSegment,
   type DecodeSegment,
@@ -238,6 +239,13 @@ export class MemoryReplica implements ReplicaEndpoint, SegmentReceiver {
     return content;
   }
 
+  /** As retention does: only this point and later ones are kept. */
+  forgetBefore(vmId: string, pointId: string): void {
+    const { points } = this.#vm(vmId);
+    const index = points.findIndex(({ point }) => point.pointId === pointId);
+    if (index > 0) points.splice(0, index);
+  }
+
   /** The head with the staging session over it: what a closing point without changes would hold. */
   stagedContentOf(vmId: string, diskIndex: number): Uint8Array {
     const kept = this.#vm(vmId);
@@ -402,12 +410,12 @@ function intoPoint(
   if (head !== undefined && segments.length === 0 && header.stagingSessionId === null) {
     kept.extension = { deltaId: header.deltaId, digest };
     const validUntilMs = Math.max(head.point.validUntilMs, header.cut.takenAtMs);
-    head.point = { ...head.point, validUntilMs };
+    head.point = { ...head.point, validUntilMs, ...groupOfExtendedPoint(head.point, header.cut) };
     return head.point;
   }
   const staged = header.stagingSessionId === null ? [] : (kept.session?.segments ?? []);
   const added = [...staged, ...segments];
-  const point = pointOf(header, kept.points.length + 1, added, digest);
+  const point = pointOf(header, (head?.point.sequence ?? 0) + 1, added, digest);
   kept.points.push({ point, disks: contentWith(kept, added) });
   kept.session = null;
   return point;
@@ -430,6 +438,7 @@ function pointOf(
     consistency: header.cut.consistency,
     digest,
     changedBytes: added.reduce((sum, { receipt: r }) => sum + r.dataBytes + r.zeroBytes, 0),
+    ...groupOfNewPoint(header.cut),
   };
 }
 

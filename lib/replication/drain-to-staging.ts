@@ -62,11 +62,10 @@ async function runPass(
   signal: AbortSignal,
 ): Promise<DrainTotals> {
   const { tracker, targetId, timeBox, limits, journal } = context;
-  const changes = await timeBox.take((options) => tracker.drain(targetId, options), {
-    segmentBytes: limits.segmentBytes,
-    limitBytes: limits.passBytes,
-    signal,
-  });
+  const { segmentBytes, passBytes: limitBytes } = limits;
+  const changes = await timeBox.take((drainLimitMs) =>
+    tracker.drain(targetId, { segmentBytes, limitBytes, drainLimitMs, signal }),
+  );
   if (changes.segments.length === 0) {
     await giveBack(context, changes);
     return { changedBytes: 0, sentBytes: 0 };

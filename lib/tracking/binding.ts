@@ -8,6 +8,8 @@
  * and waits behind what is under way; later calls reject with CLOSED.
  */
 import { createRequire } from "node:module";
+import type { Durability } from "../model/durability.js";
+import type { UpstreamStatus } from "./upstream-status.js";
 
 /** How an image is locked against QEMU and its tools (docs/image-locking.md). */
 export type ImageLock =
@@ -45,17 +47,8 @@ export interface NativeDevice {
   /** Before close(): what waits for an upstream that is away fails, as does all that follows. */
   giveUp(): void;
   /** Of an NBD device, also of a tracked one; null for others. */
-  upstream(): NativeUpstreamStatus | null;
+  upstream(): UpstreamStatus | null;
   close(): Promise<void>;
-}
-
-export interface NativeUpstreamStatus {
-  readonly isConnected: boolean;
-  readonly connectionCount: number;
-  readonly lossCount: number;
-  readonly reissuedCount: number;
-  readonly replayedCount: number;
-  readonly lastError: string;
 }
 
 export interface NativeFaultDevice extends NativeDevice {
@@ -66,13 +59,6 @@ export interface NativeFaultDevice extends NativeDevice {
 }
 
 export type IoOp = "read" | "write" | "flush" | "trim" | "writeZeroes" | "cache";
-
-/** What marks survive without everything being compared afterwards. */
-export type Durability =
-  /** The end of the process, of the kernel, and of the power. */
-  | "power-safe"
-  /** The end of the process; after that of the kernel the whole disk is suspect. */
-  | "process-safe";
 
 export interface NativeIntentStatus {
   readonly durability: Durability;
@@ -159,6 +145,8 @@ export interface NativeCapture {
     gapBytes: number,
   ): Promise<{ crcs: Uint32Array; zeros: Uint8Array }>;
   release(extents: Float64Array): void;
+  /** Reads as the disk was at the cut; `name` is what the dirty context is called. Close it first. */
+  device(name: string): NativeDevice;
   brokenReason(): string | null;
   savedBytes(): number;
   /** Lets go of it without ending it: for threads that attached. */
@@ -169,6 +157,8 @@ export interface NativeCapture {
 export interface NativeCheckpointOptions {
   readonly drainLimitMs: number;
   readonly withCaptures: boolean;
+  /** With captures: all of each disk can be read as it was, not only what changed. */
+  readonly wholeDisk: boolean;
   /** Without captures: takes about this much of each disk's pending blocks; 0 for all. */
   readonly limitBytes: number;
   readonly captureMemoryBytes: number;

@@ -380,7 +380,9 @@ Napi::Value checkpoint_js(const Napi::CallbackInfo& info) {
   for (uint32_t i = 0; i < disks.Length(); ++i) {
     TrackedDeviceObject& disk = tracked_argument(env, disks.Get(i));
     const uint32_t slot = slots.Get(i).As<Napi::Number>().Uint32Value();
-    members.push_back({disk.share(env), slot, capture_limits(js_options, i)});
+    const bool is_whole = js_options.Get("wholeDisk").ToBoolean().Value();
+    members.push_back({disk.share(env), slot, capture_limits(js_options, i),
+                       is_whole ? CaptureScope::kWholeDisk : CaptureScope::kChanged});
     leases.push_back(disk.lease(env));
   }
   return AsyncTask<CheckpointOutcome>::run(

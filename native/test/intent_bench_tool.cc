@@ -2,7 +2,8 @@
 // turns, on a sparse file and a bitmap in the directory.
 //   intent_bench_tool DIRECTORY [ROUNDS [WRITES]]
 // First touch: one write to each region of a disk that went quiet. Steady: random
-// writes to regions that are marked. Sync-heavy: the same with a flush after each.
+// writes to regions that are marked. From quiet: random writes over all of the disk, the
+// first touches among them. Sync-heavy: as steady, with a flush after each.
 #include <fcntl.h>
 #include <unistd.h>
 
@@ -125,6 +126,11 @@ std::vector<Case> make_cases(size_t write_count) {
     for (size_t i = 0; i < write_count; ++i)
       hot.push_back(random() % (kHotBytes / kBlock) * kBlock);
     cases.push_back({"steady", depth, false, hot, kHotBytes});
+    std::vector<uint64_t> wide;
+    for (size_t i = 0; i < write_count; ++i) {
+      wide.push_back(random() % (kDiskBytes / kBlock) * kBlock);
+    }
+    cases.push_back({"from_quiet", depth, false, wide, 0});
     hot.resize(std::min<size_t>(hot.size(), 100 * depth));
     cases.push_back({"sync_heavy", depth, true, hot, kHotBytes});
   }

@@ -82,7 +82,7 @@ Result<std::shared_ptr<SlotCapture>> make_capture(const CheckpointMember& member
   std::shared_ptr<FrozenBlocks> frozen;
   if (with_capture) {
     auto created = FrozenBlocks::create(device.shared_backing(), device.bitmap(), member.slot,
-                                        member.capture_limits);
+                                        member.capture_limits, member.capture_scope);
     if (!created.is_ok()) return created.status();
     frozen = std::move(created).value();
   }

@@ -9,6 +9,7 @@ import type { DeltaHeader } from "#lib/model/delta.js";
 import type { Generation, ReplicatedVm } from "#lib/model/disk.js";
 import { type ErrorCode, TidemarkError } from "#lib/model/errors.js";
 import type { RecoveryPoint, ReplicaEndpoint } from "#lib/model/replica-endpoint.js";
+import { GROUP_CONTRACT } from "./replica-groups.js";
 import { deltaDigest, type PlainSegment, segmentSha256, segmentSource } from "./segment-bytes.js";
 
 export interface EndpointUnderTest {
@@ -551,6 +552,8 @@ const RULES: Record<string, (t: Test, scene: Scene) => Promise<void>> = {
     const next = await scene.point(first.pointId, { 2: 2 });
     t.equal(next.sequence, 2);
   },
+
+  ...GROUP_CONTRACT,
 
   "an empty delta without a head makes the first point": async (t, scene) => {
     await scene.enable();

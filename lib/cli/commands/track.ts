@@ -1,4 +1,5 @@
 import { Command, Option } from "commander";
+import { DURABILITIES, type Durability } from "../../model/durability.js";
 import { globalOptions, parseDurationMs, parseWholeNumber } from "../context.js";
 import type { LocalCommands, TrackOptions, TrackState } from "../local-commands.js";
 import { formatBytes, printJson } from "../output.js";
@@ -16,7 +17,7 @@ interface Options {
   readonly tracking: boolean;
   readonly granularity?: string;
   readonly direct?: boolean;
-  readonly durability: string;
+  readonly durability: Durability;
   readonly shared?: boolean;
   readonly takeOver?: boolean;
   readonly lease?: string;
@@ -50,7 +51,7 @@ export function trackCommand(local: LocalCommands): Command {
         "--durability <mode>",
         "what the marks survive: the end of the power too, or of the process alone",
       )
-        .choices(["power-safe", "process-safe"])
+        .choices(DURABILITIES)
         .default("power-safe"),
     )
     .option("--shared", "the image is on storage that other hosts see: write only while it is ours")
@@ -91,7 +92,7 @@ function trackOptions(options: Options): TrackOptions {
     tracking: options.tracking,
     direct: options.direct ?? false,
     sharedStorage: sharedStorageOf(options),
-    durability: options.durability === "process-safe" ? "process-safe" : "power-safe",
+    durability: options.durability,
     granularityBytes:
       options.granularity === undefined
         ? null
@@ -113,7 +114,7 @@ function describe(state: TrackState): void {
   const suspicion =
     state.foundCauses.length === 0
       ? ""
-      : `The disk was changed out of sight (${state.foundCauses.join(", ")}): everything counts as changed until it was compared.\n`;
+      : `Nobody knows what of the disk changed (${state.foundCauses.join(", ")}): what is suspect counts as changed until it was compared.\n`;
   process.stdout.write(
     `Serving ${formatBytes(state.sizeBytes)} at ${state.uri}\n${suspicion}${tracking}; I/O by ${state.ioEngine}. Ctrl-C stops.\n`,
   );
