@@ -92,8 +92,12 @@ class SimulatedStorage final : public BitmapStorage {
   // Looks at all mappings, as at the beginning of every step.
   void observe() {
     for (const auto& [name, inode] : names_) {
-      if (timeless_word_at != 0) std::memset(inode->pages.data() + timeless_word_at, 0, kWordBytes);
-      inode->pages.observe();
+      SimulatedPages& pages = inode->pages;
+      const bool has_word = pages.size_bytes() >= timeless_word_at + kWordBytes;
+      if (timeless_word_at != 0 && has_word) {
+        std::memset(pages.data() + timeless_word_at, 0, kWordBytes);
+      }
+      pages.observe();
     }
   }
   // For an exhaustive choice of what a power loss leaves of each.
