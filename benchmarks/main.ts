@@ -14,6 +14,7 @@ import { runWorkload } from "./runner.js";
 import { Scope } from "./scope.js";
 import { makeDirectory, Place } from "./scratch.js";
 import { bitmap } from "./workloads/bitmap.js";
+import { cuts } from "./workloads/cuts.js";
 import { cycle } from "./workloads/cycle.js";
 import { device } from "./workloads/device.js";
 import { durability } from "./workloads/durability.js";
@@ -31,10 +32,11 @@ const WORKLOADS: readonly Workload[] = [
   nbdDirect,
   pairs,
   durability,
+  cuts,
   cycle,
   tracking,
 ];
-const DEFAULT_WORKLOADS = [bitmap, device, nbd, durability, cycle].map(({ name }) => name);
+const DEFAULT_WORKLOADS = [bitmap, device, nbd, durability, cuts, cycle].map(({ name }) => name);
 const BARS = new URL("bars.json", import.meta.url);
 const LATEST = fileURLToPath(new URL("results/latest.json", import.meta.url));
 

@@ -7,6 +7,7 @@
  */
 export { ERROR_CODES, type ErrorCode, TidemarkError } from "./model/errors.js";
 export type { Cut } from "./model/delta.js";
+export type { GroupCut } from "./model/group-cut.js";
 export { type ActivatedSocket, activatedSockets } from "./tracking/activated-sockets.js";
 export { type AttachedDevice, type AttachOptions } from "./tracking/attach-disk.js";
 export type { AttachmentKind } from "./tracking/attachment-record.js";
@@ -15,6 +16,7 @@ export {
   CheckpointDisk,
   type CheckpointOptions,
 } from "./tracking/checkpoint.js";
+export { Backup, BackupDisk, type BackupOptions } from "./tracking/backup.js";
 export { ConsistencyGroup } from "./tracking/consistency-group.js";
 export { DeltaDecoder, type DeltaRecord } from "./tracking/delta-decoder.js";
 export type { DeltaStreamHeader } from "./tracking/delta-format.js";
@@ -25,14 +27,23 @@ export {
   type NbdServerStatistics,
   type NbdTlsOptions,
 } from "./tracking/nbd-server.js";
-export type { DurabilityStatus } from "./tracking/durability.js";
-export type { DiskBacking, UpstreamStatus } from "./tracking/disk-backing.js";
-export type { SegmentRecord } from "./tracking/segment-decoder.js";
-export type { Durability, ImageLock } from "./tracking/binding.js";
 export {
-  type ResizeOptions,
-  type TargetStart,
-  type TargetStatus,
-  TrackedDisk,
-  type TrackedDiskOptions,
-} from "./tracking/tracked-disk.js";
+  describeDiskState,
+  type DiskState,
+  exportDiskState,
+  type ExportStateOptions,
+  importDiskState,
+  type ImportStateOptions,
+  takeBackDiskState,
+  type TakeBackStateOptions,
+} from "./tracking/disk-state.js";
+export type { OwnershipStatus, SharedStorageOptions } from "./tracking/owned-backing.js";
+export type { DurabilityStatus } from "./tracking/durability.js";
+export type { DiskBacking } from "./tracking/disk-backing.js";
+export type { SegmentRecord } from "./tracking/segment-decoder.js";
+export type { ImageLock } from "./tracking/binding.js";
+export type { UpstreamStatus } from "./tracking/upstream-status.js";
+export type { Durability } from "./model/durability.js";
+export type { BitmapStatus, TargetStart, TargetStatus } from "./tracking/target-status.js";
+export type { ResizeOptions, TrackedDiskOptions } from "./tracking/tracked-disk-options.js";
+export { TrackedDisk } from "./tracking/tracked-disk.js";

@@ -1,9 +1,13 @@
 import { z } from "zod";
-import type { Measurement, Workload } from "../model.js";
+import { WARM } from "../access.js";
+import type { BenchContext, Measurement, Trial, Workload } from "../model.js";
+import { batchingClient } from "../nbd-client.js";
+import { nbdTrial } from "../nbd-trial.js";
+import { durableServer } from "../servers.js";
 import { nativeTool, parseLines } from "../native-tool.js";
 
 const line = z.object({
-  bench: z.enum(["intent_first_touch", "intent_steady", "intent_sync_heavy"]),
+  bench: z.enum(["intent_first_touch", "intent_steady", "intent_from_quiet", "intent_sync_heavy"]),
   depth: z.number(),
   durability: z.enum(["power-safe", "process-safe"]),
   iops: z.number(),
@@ -15,6 +19,7 @@ const line = z.object({
 const TITLES = {
   intent_first_touch: "first touch",
   intent_steady: "steady state",
+  intent_from_quiet: "over a quiet disk",
   intent_sync_heavy: "a flush after each write",
 } as const;
 
@@ -27,10 +32,20 @@ function toMeasurement(value: unknown): Measurement {
   };
 }
 
-/** What safety against power loss costs; both modes run in turns inside of the program. */
+/** A guest's random writes, over NBD, from a quiet disk on. */
+function nbdTrials(context: BenchContext): Trial[][] {
+  const tool = nativeTool("nbd_load_tool");
+  if (tool === null) return [];
+  const job = { mix: "randwrite", blockBytes: 4096, queueDepth: 32, connections: 4 } as const;
+  const servers = [durableServer("power-safe"), durableServer("process-safe")];
+  return [servers.map((server) => nbdTrial(job, server, context, WARM, batchingClient(tool)))];
+}
+
+/** What safety against power loss costs; both modes in turns. */
 export const durability: Workload = {
   name: "durability",
-  summary: "tracked writes, power-safe and process-safe in turns: first touch, steady, sync-heavy",
+  summary:
+    "tracked writes, power-safe and process-safe in turns: first touch, steady, both, sync-heavy",
   metrics: [
     { key: "iops", title: "writes/s", better: "higher", digits: 0 },
     { key: "p50Us", title: "p50 µs", better: "lower", digits: 1 },
@@ -50,6 +65,10 @@ export const durability: Workload = {
       run: async (scope: typeof context.scope) =>
         parseLines(await scope.run([tool, context.directory, "1", writes]), toMeasurement),
     };
-    return Promise.resolve({ groups: [[trial]], rounds: context.sizing.rounds, skipped: [] });
+    return Promise.resolve({
+      groups: [[trial], ...nbdTrials(context)],
+      rounds: context.sizing.rounds,
+      skipped: [],
+    });
   },
 };

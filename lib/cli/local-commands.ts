@@ -1,7 +1,9 @@
+import type { Durability } from "../model/durability.js";
 import type { SuspicionCause } from "../model/suspicion.js";
+import type { DiskStateCommands } from "./disk-state-commands.js";
 
 /** What the CLI does in its own process, without a running host; the daemon provides it. */
-export interface LocalCommands {
+export interface LocalCommands extends DiskStateCommands {
   initHost(options: InitHostOptions): Promise<HostFiles>;
   /** Runs the service until the signal aborts. `onReady` when it answers. */
   startHost(
@@ -99,7 +101,9 @@ export interface TrackOptions {
   /** Past the page cache. */
   readonly direct: boolean;
   readonly granularityBytes: number | null;
-  readonly durability: "power-safe" | "process-safe";
+  readonly durability: Durability;
+  /** For an image that several hosts see; null: only this one does. */
+  readonly sharedStorage: { readonly takeOver: boolean; readonly leaseMs?: number } | null;
 }
 
 export interface TrackState {

@@ -32,6 +32,11 @@ export function formatTime(timeMs: number): string {
     .replace(/\.\d+Z$/, "Z");
 }
 
+/** As one word of a shell's command. */
+export function shellWord(text: string): string {
+  return /^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", String.raw`'\''`)}'`;
+}
+
 /** Plain columns; numbers are right-aligned. */
 export function printTable(
   head: readonly string[],

@@ -1,6 +1,7 @@
 import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { isAbsolute, join, resolve } from "node:path";
 import { z } from "zod";
+import { DURABILITIES } from "../model/durability.js";
 import { TidemarkError, toTidemarkError } from "../model/errors.js";
 
 const configuration = z.strictObject({
@@ -17,7 +18,7 @@ const configuration = z.strictObject({
   /** Points of a VM that a replica keeps before it merges the oldest. */
   retainPoints: z.number().int().min(1).max(100_000).default(1000),
   /** What the marks of this host's disks survive; with "process-safe" not power loss. */
-  durability: z.enum(["power-safe", "process-safe"]).default("power-safe"),
+  durability: z.enum(DURABILITIES).default("power-safe"),
   capture: z
     .strictObject({
       memoryBytes: z.number().int().nonnegative(),

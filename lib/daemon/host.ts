@@ -9,6 +9,7 @@ import { systemClock } from "../replication/system-clock.js";
 import { hostFiles } from "../security/pki.js";
 import { loadTlsIdentity, type TlsIdentity } from "../security/tls-identity.js";
 import { binding } from "../tracking/binding.js";
+import { TrackedVm } from "../tracking/tracked-vm.js";
 import { probeIoEngine } from "../tracking/probe-io-engine.js";
 import { HttpsReplicaEndpoint } from "../transport/https-replica-client.js";
 import { LanePool } from "../transport/lane-pool.js";
@@ -182,6 +183,7 @@ class HostStart {
     const engine = new ReplicationEngine({
       store,
       clock: systemClock,
+      cutTogether: (members) => TrackedVm.checkpointTogether(members),
       openVm: async (vmId) => {
         const { definition, tracker } = await vms.served(vmId);
         return { name: definition.name, tracker };

@@ -68,6 +68,32 @@ export const localCommands: LocalCommands = {
     return trackDisk(options, signal, onReady, onNotice);
   },
 
+  async exportState({ diskPath, bitmapPath, statePath }) {
+    const { exportDiskState } = await import("../tracking/disk-state.js");
+    return exportDiskState({ bitmapPath: bitmapPath ?? `${diskPath}.tidemark`, statePath });
+  },
+
+  async importState({ diskPath, bitmapPath, statePath, diskId }) {
+    const { importDiskState } = await import("../tracking/disk-state.js");
+    const foundCauses = await importDiskState({
+      path: diskPath,
+      statePath,
+      ...(bitmapPath === null ? {} : { bitmapPath }),
+      ...(diskId === null ? {} : { diskId }),
+    });
+    return { foundCauses };
+  },
+
+  async takeBackState({ diskPath, bitmapPath, statePath }) {
+    const { takeBackDiskState } = await import("../tracking/disk-state.js");
+    await takeBackDiskState({ bitmapPath: bitmapPath ?? `${diskPath}.tidemark`, statePath });
+  },
+
+  async describeState(statePath) {
+    const { describeDiskState } = await import("../tracking/disk-state.js");
+    return describeDiskState(statePath);
+  },
+
   async attach(options, signal, onState) {
     const { attachUntil } = await import("./attach-disk.js");
     return attachUntil(options, signal, onState);

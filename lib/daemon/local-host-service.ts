@@ -5,9 +5,17 @@ import type {
   FailoverRequest,
   HostStatus,
   VmEnableRequest,
+  VmGroupRequest,
   VmStatus,
 } from "../management/schemas.js";
+import type {
+  BackupBeginRequest,
+  BackupBody,
+  BitmapAddRequest,
+  BitmapBody,
+} from "../management/bitmap-schemas.js";
 import { TidemarkError } from "../model/errors.js";
+import { findGroupPoints } from "../model/group-points.js";
 import type { RelationshipStatus, ReplicationEvent } from "../model/relationship.js";
 import type { PointExport } from "../model/replica-exports.js";
 import type { ReplicaVmSummary } from "../replica/replica-store.js";
@@ -15,6 +23,7 @@ import { EventQueue } from "./event-queue.js";
 import type { HostParts } from "./host-parts.js";
 import type { VmDefinition } from "./open-vm-disks.js";
 import type { ServedVm } from "./primary-vms.js";
+import type { VmBitmaps } from "./vm-bitmaps.js";
 
 /** The management API's functions over the parts of a running host. */
 export class LocalHostService implements HostService {
@@ -52,9 +61,9 @@ export class LocalHostService implements HostService {
     const { vms, engine } = this.#parts;
     const { definition } = await vms.add(request);
     const { vmId, targetId } = definition;
-    const { replicaUrl, intervalMs, compressionLevel } = request;
+    const { replicaUrl, intervalMs, compressionLevel, group } = request;
     try {
-      await engine.enable({ vmId, targetId, replicaUrl, intervalMs, compressionLevel });
+      await engine.enable({ vmId, targetId, replicaUrl, intervalMs, compressionLevel, group });
     } catch (thrown) {
       await vms.remove(vmId);
       throw thrown;
@@ -85,13 +94,73 @@ export class LocalHostService implements HostService {
     return {};
   }
 
+  async vmGroup({ group }: VmGroupRequest, { vm }: RouteParameters): Promise<VmStatus> {
+    const definition = this.#primaryOf(vm);
+    await this.#parts.engine.setGroup(definition.vmId, group);
+    return this.#primaryStatus(definition);
+  }
+
+  async groupList(): Promise<RouteReply<"groupList">> {
+    return [...this.#parts.engine.groups()];
+  }
+
+  async groupPointList(
+    _body: object,
+    { group }: RouteParameters,
+  ): Promise<RouteReply<"groupPointList">> {
+    const store = this.#requireReplicaStore();
+    const vms = await Promise.all(
+      (await store.listVms()).map(async ({ vmId }) => ({ vmId, points: await store.points(vmId) })),
+    );
+    return [...findGroupPoints(group ?? "", vms)];
+  }
+
   async diskResize(
-    { sizeBytes, reconnectClients }: DiskResizeRequest,
+    { sizeBytes, ...options }: DiskResizeRequest,
     { vm, disk }: RouteParameters,
   ): Promise<VmStatus> {
     const definition = this.#primaryOf(vm);
-    await this.#parts.vms.resizeDisk(definition, disk ?? "", sizeBytes, reconnectClients);
+    await this.#parts.vms.resizeDisk(definition, disk ?? "", sizeBytes, options);
     return this.#primaryStatus(definition);
+  }
+
+  async bitmapList(_body: object, { vm }: RouteParameters): Promise<BitmapBody[]> {
+    return (await this.#bitmapsOf(vm)).list();
+  }
+
+  async bitmapAdd(request: BitmapAddRequest, { vm }: RouteParameters): Promise<BitmapBody> {
+    return (await this.#bitmapsOf(vm)).add(request);
+  }
+
+  async bitmapRemove(
+    _body: object,
+    { vm, bitmap }: RouteParameters,
+  ): Promise<Record<string, never>> {
+    await (await this.#bitmapsOf(vm)).remove(bitmap ?? "");
+    return {};
+  }
+
+  async backupBegin(
+    request: BackupBeginRequest,
+    { vm, bitmap }: RouteParameters,
+  ): Promise<BackupBody> {
+    return (await this.#bitmapsOf(vm)).begin(bitmap ?? "", request);
+  }
+
+  async backupCommit(
+    _body: object,
+    { vm, bitmap }: RouteParameters,
+  ): Promise<Record<string, never>> {
+    await (await this.#bitmapsOf(vm)).commit(bitmap ?? "");
+    return {};
+  }
+
+  async backupAbandon(
+    _body: object,
+    { vm, bitmap }: RouteParameters,
+  ): Promise<Record<string, never>> {
+    await (await this.#bitmapsOf(vm)).abandon(bitmap ?? "");
+    return {};
   }
 
   async pointList(_body: object, { vm }: RouteParameters): Promise<RouteReply<"pointList">> {
@@ -193,6 +262,10 @@ export class LocalHostService implements HostService {
         exports: exports.map(copyOf),
       },
     };
+  }
+
+  async #bitmapsOf(vm: string | undefined): Promise<VmBitmaps> {
+    return (await this.#parts.vms.served(this.#primaryOf(vm).vmId)).bitmaps;
   }
 
   #primaryOf(vm: string | undefined): VmDefinition {

@@ -33,6 +33,11 @@ export class MapSequences {
     await this.#advance(disk, sequence);
   }
 
+  /** Of a disk that is not this host's any more: its bitmap may come back as another file. */
+  async forget(diskId: string): Promise<void> {
+    await this.#store.delete(MAP_PREFIX + diskId);
+  }
+
   /** Until disposed, which comes before the disks' close. */
   watch(disks: readonly TrackedDisk[], intervalMs: number = LOOK_MS): AsyncDisposable {
     let looking: Promise<void> = Promise.resolve();

@@ -3,7 +3,7 @@ import { access, rename } from "node:fs/promises";
 import { join } from "node:path";
 import { TidemarkError, toTidemarkError } from "../model/errors.js";
 import { isNbdUri } from "../tracking/disk-backing.js";
-import type { Durability } from "../tracking/durability.js";
+import type { Durability } from "../model/durability.js";
 import { TrackedDisk } from "../tracking/tracked-disk.js";
 
 export interface VmDiskDefinition {

@@ -6,10 +6,12 @@ import type { StateStore } from "../model/state-store.js";
 import type { VmEnableRequest } from "../management/schemas.js";
 import { NbdServer } from "../tracking/nbd-server.js";
 import { closeServer } from "../tracking/close-server.js";
-import type { Durability } from "../tracking/durability.js";
+import type { Durability } from "../model/durability.js";
 import type { TrackedDisk } from "../tracking/tracked-disk.js";
+import type { ResizeOptions } from "../tracking/tracked-disk-options.js";
 import { type CaptureBudget, TrackedVm } from "../tracking/tracked-vm.js";
 import { MapSequences } from "./map-sequences.js";
+import { VmBitmaps } from "./vm-bitmaps.js";
 import { watchDurability } from "./watch-durability.js";
 import { openAll, openNewDisk, openVmDisks, type VmDefinition } from "./open-vm-disks.js";
 
@@ -22,6 +24,7 @@ export interface ServedVm {
   readonly disks: readonly TrackedDisk[];
   readonly server: NbdServer;
   readonly tracker: TrackedVm;
+  readonly bitmaps: VmBitmaps;
   readonly watch: Disposable;
   readonly mapWatch: AsyncDisposable;
 }
@@ -124,12 +127,12 @@ export class PrimaryVms {
     return served;
   }
 
-  /** Grows the disk of that name or id under its running guest. */
+  /** Resizes the disk of that name or id under its running guest. */
   async resizeDisk(
     { vmId, name, disks }: VmDefinition,
     nameOrId: string,
     sizeBytes: number,
-    reconnectClients: boolean,
+    { reconnectClients, dropsData }: ResizeOptions,
   ): Promise<void> {
     const index = disks.findIndex((disk) => disk.name === nameOrId || disk.diskId === nameOrId);
     const served = await this.served(vmId);
@@ -139,8 +142,8 @@ export class PrimaryVms {
         hint: `Its disks are ${disks.map((each) => each.name).join(", ")}.`,
       });
     }
-    await disk.resize(sizeBytes);
-    if (reconnectClients) served.server.reconnectClients(disks[index]?.name);
+    await disk.resize(sizeBytes, { dropsData: dropsData ?? false });
+    if (reconnectClients === true) served.server.reconnectClients(disks[index]?.name);
   }
 
   /** Forgets the VM and ends its exports; its disks and bitmaps stay. */
@@ -149,7 +152,9 @@ export class PrimaryVms {
     await this.#options.store.delete(VM_PREFIX + vmId);
     this.#definitions.delete(vmId);
     this.#served.delete(vmId);
-    if (served !== undefined) await closeServed(served);
+    if (served === undefined) return;
+    await closeServed(served);
+    for (const { diskId } of served.disks) await this.#maps.forget(diskId);
   }
 
   /** Ends all exports, and marks the bitmaps clean. */
@@ -189,10 +194,12 @@ export class PrimaryVms {
       throw thrown;
     }
     const names = definition.disks.map((disk) => disk.name);
-    const tracker = new TrackedVm(disks, names, this.#captureBudget(definition));
+    const budget = this.#captureBudget(definition);
+    const tracker = new TrackedVm(disks, names, budget);
+    const bitmaps = new VmBitmaps(definition, disks, server, budget);
     const watch = watchDurability(disks, this.#options.onNotice);
     const mapWatch = this.#maps.watch(disks);
-    return { definition, disks, server, tracker, watch, mapWatch };
+    return { definition, disks, server, tracker, bitmaps, watch, mapWatch };
   }
 
   #captureBudget(definition: VmDefinition): CaptureBudget {
@@ -201,9 +208,11 @@ export class PrimaryVms {
   }
 }
 
-async function closeServed({ disks, server, watch, mapWatch }: ServedVm): Promise<void> {
+async function closeServed(served: ServedVm): Promise<void> {
+  const { disks, server, bitmaps, watch, mapWatch } = served;
   watch[Symbol.dispose]();
   await mapWatch[Symbol.asyncDispose]();
+  await bitmaps.close();
   await closeServer(
     server,
     disks.map((disk) => disk.native),

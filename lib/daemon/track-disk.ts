@@ -49,6 +49,7 @@ async function serveTracked(
     bitmapPath,
     direct: options.direct,
     durability: options.durability,
+    ...(options.sharedStorage === null ? {} : { sharedStorage: options.sharedStorage }),
     ...(options.granularityBytes === null ? {} : { granularityBytes: options.granularityBytes }),
   });
   using _watch = watchDurability([disk], onNotice);

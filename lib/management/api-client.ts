@@ -79,7 +79,7 @@ export class ApiClient {
 }
 
 function fillPath(path: string, parameters: RouteParameters): string {
-  return path.replace(/:(vm|disk|export)/g, (_match, name: keyof RouteParameters) =>
+  return path.replace(/:(vm|disk|bitmap|group|export)/g, (_match, name: keyof RouteParameters) =>
     encodeURIComponent(parameters[name] ?? ""),
   );
 }

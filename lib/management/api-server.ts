@@ -34,7 +34,12 @@ export class ApiServer implements AsyncDisposable {
 
   /** IN_USE when another service answers there; a stale socket is replaced. */
   static async start(service: HostService, socketPath: string): Promise<ApiServer> {
-    const server = Fastify({ bodyLimit: 1 << 20, forceCloseConnections: true });
+    const server = Fastify({
+      bodyLimit: 1 << 20,
+      forceCloseConnections: true,
+      // A bitmap's name of 255 bytes, percent-encoded.
+      routerOptions: { maxParamLength: 3 * 255 },
+    });
     const api = new ApiServer(server, socketPath);
     for (const name of Object.keys(ROUTES) as RouteName[]) registerRoute(server, service, name);
     server.get(EVENTS_PATH, (_request, reply) => sendEvents(service, reply, api.#stopping.signal));

@@ -6,6 +6,9 @@ export interface RouteParameters {
   readonly vm?: string;
   /** Id or name. */
   readonly disk?: string;
+  /** Id or name. */
+  readonly group?: string;
+  readonly bitmap?: string;
   readonly export?: string;
 }
 

@@ -3,11 +3,12 @@
  * the client and with it the CLI are typed from them.
  */
 import type { z } from "zod";
+import * as bitmaps from "./bitmap-schemas.js";
 import * as schema from "./schemas.js";
 
 export interface Route<Body extends z.ZodType, Reply extends z.ZodType> {
   readonly method: "GET" | "POST" | "DELETE";
-  /** ":vm" takes a VM's id or name, ":disk" that of one of its disks. */
+  /** ":vm" takes a VM's id or name, ":disk" that of one of its disks, ":group" a group's, ":bitmap" a name. */
   readonly path: string;
   readonly body: Body;
   readonly reply: Reply;
@@ -40,12 +41,69 @@ export const ROUTES = {
   vmSuspend: route("POST", "/vms/:vm/suspend", nothing, schema.vmStatus, "Suspend its replication"),
   vmResume: route("POST", "/vms/:vm/resume", nothing, schema.vmStatus, "Resume its replication"),
   vmRemove: route("DELETE", "/vms/:vm", nothing, nothing, "Remove its replication"),
+  vmGroup: route(
+    "POST",
+    "/vms/:vm/group",
+    schema.vmGroupRequest,
+    schema.vmStatus,
+    "Join or leave a consistency group",
+  ),
+  groupList: route(
+    "GET",
+    "/groups",
+    nothing,
+    schema.groupStatus.array(),
+    "The consistency groups that are cut here",
+  ),
+  groupPointList: route(
+    "GET",
+    "/groups/:group/points",
+    nothing,
+    schema.groupRecoveryPoint.array(),
+    "A group's cuts, and the recovery points that belong to each",
+  ),
   diskResize: route(
     "POST",
     "/vms/:vm/disks/:disk/resize",
     schema.diskResizeRequest,
     schema.vmStatus,
     "Grow a disk",
+  ),
+  bitmapList: route(
+    "GET",
+    "/vms/:vm/bitmaps",
+    nothing,
+    bitmaps.bitmap.array(),
+    "The bitmaps that backup tools have on its disks",
+  ),
+  bitmapAdd: route(
+    "POST",
+    "/vms/:vm/bitmaps",
+    bitmaps.bitmapAddRequest,
+    bitmaps.bitmap,
+    "Add a bitmap to its disks",
+  ),
+  bitmapRemove: route("DELETE", "/vms/:vm/bitmaps/:bitmap", nothing, nothing, "Remove a bitmap"),
+  backupBegin: route(
+    "POST",
+    "/vms/:vm/bitmaps/:bitmap/backup",
+    bitmaps.backupBeginRequest,
+    bitmaps.backup,
+    "Freeze its disks at one instant, to be read with the bitmap's changes",
+  ),
+  backupCommit: route(
+    "POST",
+    "/vms/:vm/bitmaps/:bitmap/backup/commit",
+    nothing,
+    nothing,
+    "End the backup: its changes are forgotten",
+  ),
+  backupAbandon: route(
+    "DELETE",
+    "/vms/:vm/bitmaps/:bitmap/backup",
+    nothing,
+    nothing,
+    "End the backup: its changes count again",
   ),
   pointList: route(
     "GET",

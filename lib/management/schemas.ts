@@ -15,12 +15,21 @@ export const diskSpecification = z.strictObject({
     .optional(),
 });
 
+const groupName = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/);
+
 export const vmEnableRequest = z.strictObject({
   name: z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/),
   disks: z.array(diskSpecification).min(1).max(64),
   replicaUrl: z.url({ protocol: /^https$/ }),
   intervalMs: z.number().int().min(1000).max(86_400_000).default(5000),
   compressionLevel: z.number().int().min(1).max(19).default(1),
+  /** The consistency group that the VM is cut with; its VMs have one interval. */
+  group: groupName.optional(),
+});
+
+export const vmGroupRequest = z.strictObject({
+  /** Null: it leaves the one it is in. */
+  group: groupName.nullable(),
 });
 
 export const failoverRequest = z.strictObject({
@@ -36,7 +45,19 @@ export const diskResizeRequest = z.strictObject({
     .max(2 ** 52),
   /** Ends the disk's NBD connections after what is in flight, for clients that reconnect. */
   reconnectClients: z.boolean().default(false),
+  /** For a smaller size: what lies past the new end is gone. */
+  dropsData: z.boolean().default(false),
 });
+
+const groupCutFields = {
+  groupId: uuid,
+  name: z.string(),
+  cutNumber: z.number().int(),
+  memberVmIds: z.array(uuid).readonly(),
+  takenVmIds: z.array(uuid).readonly(),
+};
+
+export const groupCut = z.object(groupCutFields);
 
 export const recoveryPoint = z.object({
   pointId: uuid,
@@ -49,6 +70,35 @@ export const recoveryPoint = z.object({
   consistency: z.enum(["crash", "application"]),
   digest: z.string(),
   changedBytes: bytes,
+  group: z.object({ ...groupCutFields, validUntilCutNumber: z.number().int() }).optional(),
+});
+
+/** The points that belong to one cut of a consistency group. */
+export const groupRecoveryPoint = z.object({
+  groupId: uuid,
+  name: z.string(),
+  cutNumber: z.number().int(),
+  takenAtMs: milliseconds,
+  points: z.array(z.object({ vmId: uuid, pointId: uuid.nullable() })).readonly(),
+  isComplete: z.boolean(),
+});
+
+export const pauseSummary = z.object({
+  count: z.number().int(),
+  totalNs: z.number(),
+  p50Ns: z.number(),
+  p99Ns: z.number(),
+  maxNs: z.number(),
+  buckets: z.array(z.object({ atMostNs: z.number(), count: z.number().int() })).readonly(),
+});
+
+export const groupStatus = z.object({
+  name: z.string(),
+  vmIds: z.array(uuid).readonly(),
+  cutCount: z.number().int(),
+  incompleteCutCount: z.number().int(),
+  lastCut: groupCut.nullable(),
+  pauses: pauseSummary,
 });
 
 export const exportedDisk = z.object({
@@ -85,6 +135,7 @@ export const cycleReport = z.object({
   requestsInFlight: z.number().int(),
   lagMs: milliseconds,
   healing: healingReport.nullable(),
+  group: groupCut.optional(),
 });
 
 export const relationshipError = z.object({
@@ -102,6 +153,7 @@ export const relationshipStatus = z.object({
     replicaUrl: z.string(),
     intervalMs: z.number(),
     compressionLevel: z.number(),
+    group: z.string().optional(),
   }),
   state: z.enum(["ready", "initial-replication", "replicating", "suspended", "error"]),
   health: z.enum(["normal", "warning", "critical"]),
@@ -116,6 +168,7 @@ export const relationshipStatus = z.object({
   lagMs: z.number().nullable(),
   lastCycle: cycleReport.nullable(),
   lastError: relationshipError.nullable(),
+  pauses: pauseSummary,
   initialProgress: z.object({ sentBytes: bytes, totalBytes: bytes }).nullable(),
 });
 
@@ -160,6 +213,7 @@ export const nothing = z.object({});
 export type VmEnableRequest = z.infer<typeof vmEnableRequest>;
 export type FailoverRequest = z.infer<typeof failoverRequest>;
 export type DiskResizeRequest = z.infer<typeof diskResizeRequest>;
+export type VmGroupRequest = z.infer<typeof vmGroupRequest>;
 export type VmStatus = z.infer<typeof vmStatus>;
 export type HostStatus = z.infer<typeof hostStatus>;
 export type PointExportBody = z.infer<typeof pointExport>;

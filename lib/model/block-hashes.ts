@@ -86,6 +86,23 @@ export function hashContent(
   return Buffer.concat(hashes);
 }
 
+/**
+ * Blocks that reach past the point's end get a hash that nothing has: what an earlier,
+ * larger disk held there may still be in the replica's layers, so the area travels.
+ */
+export function blankPastEnd(
+  hashes: Uint8Array,
+  { extents, blockBytes }: Pick<BlockHashRequest, "extents" | "blockBytes">,
+  sizeBytes: number,
+): Uint8Array {
+  let at = 0;
+  eachBlock(extents, blockBytes, (offset, length) => {
+    if (offset + length > sizeBytes) hashes.fill(0, at, at + HASH_BYTES);
+    at += HASH_BYTES;
+  });
+  return hashes;
+}
+
 /** Compares coarse blocks first, and what differs of them in the bitmap's own. */
 export async function compareBlocks(
   extents: ExtentList,

@@ -1,4 +1,5 @@
 import type { DiskGeometry, Generation } from "./disk.js";
+import type { GroupCut } from "./group-cut.js";
 
 export const DELTA_FORMAT_VERSION = 1;
 
@@ -11,6 +12,8 @@ export interface Cut {
   /** Writes that were under way at the backings when the gates closed. */
   readonly requestsInFlight: number;
   readonly consistency: "crash" | "application";
+  /** Absent: of this VM alone. */
+  readonly group?: GroupCut | undefined;
 }
 
 /**

@@ -1,10 +1,10 @@
 import type { DiskGeometry } from "./disk.js";
 
 /**
- * Whether `present` are the disks of `former`, each as large or larger: a disk
- * never shrinks. A larger one may have coarser blocks.
+ * Whether `present` are the disks of `former`, resized or not. Blocks never become finer;
+ * without a resize they stay as they are.
  */
-export function sameOrGrown(
+export function sameOrResized(
   former: readonly DiskGeometry[],
   present: readonly DiskGeometry[],
 ): boolean {
@@ -12,17 +12,15 @@ export function sameOrGrown(
     former.length === present.length &&
     former.every((disk, index) => {
       const now = present[index];
-      return now !== undefined && isSameOrGrown(disk, now);
+      return now !== undefined && isSameOrResized(disk, now);
     })
   );
 }
 
-function isSameOrGrown(former: DiskGeometry, present: DiskGeometry): boolean {
+function isSameOrResized(former: DiskGeometry, present: DiskGeometry): boolean {
   if (former.diskId !== present.diskId || former.name !== present.name) return false;
   if (former.sizeBytes === present.sizeBytes) {
     return former.granularityBytes === present.granularityBytes;
   }
-  return (
-    former.sizeBytes < present.sizeBytes && former.granularityBytes <= present.granularityBytes
-  );
+  return former.granularityBytes <= present.granularityBytes;
 }

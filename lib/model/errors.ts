@@ -46,6 +46,11 @@ export const ERROR_CODES = {
     retryable: false,
     meaning: "A newer generation exists: this side's writes are refused.",
   },
+  HANDED_OVER: {
+    retryable: false,
+    meaning: "It was handed over: only its new holder may use it.",
+  },
+  STALE: { retryable: false, meaning: "The file is intact but older than what is there." },
   PARENT_MISMATCH: { retryable: false, meaning: "The delta does not follow the replica's head." },
   CONFLICT: { retryable: false, meaning: "The operation does not fit the present state." },
   STAGING_LOST: {

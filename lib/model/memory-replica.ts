@@ -13,10 +13,16 @@ import {
   type SegmentReceipt,
   type SegmentSource,
 } from "./delta.js";
-import { type BlockHashRequest, checkHashRequest, hashContent } from "./block-hashes.js";
+import {
+  blankPastEnd,
+  type BlockHashRequest,
+  checkHashRequest,
+  hashContent,
+} from "./block-hashes.js";
 import type { Generation, ReplicatedVm } from "./disk.js";
-import { sameOrGrown } from "./disk-growth.js";
+import { sameOrResized } from "./disk-growth.js";
 import { TidemarkError } from "./errors.js";
+import { groupOfExtendedPoint, groupOfNewPoint } from "./group-points.js";
 import {
   type DecodedSegment,
   type DecodeSegment,
@@ -88,7 +94,7 @@ export class MemoryReplica implements ReplicaEndpoint, SegmentReceiver {
       this.#vms.set(vm.vmId, fresh);
       return statusOf(fresh);
     }
-    if (kept.vm.name !== vm.name || !sameOrGrown(kept.vm.disks, vm.disks)) {
+    if (kept.vm.name !== vm.name || !sameOrResized(kept.vm.disks, vm.disks)) {
       throw refusal("CONFLICT", "enable replication", "the replica holds another VM of this id");
     }
     requireGeneration(kept, generation);
@@ -221,7 +227,8 @@ export class MemoryReplica implements ReplicaEndpoint, SegmentReceiver {
     const content = head.disks[request.diskIndex];
     if (content === undefined)
       throw refusal("INVALID_ARGUMENT", "hash blocks", "there is no such disk");
-    return hashContent(content, request.extents, request.blockBytes);
+    const hashes = hashContent(content, request.extents, request.blockBytes);
+    return blankPastEnd(hashes, request, content.byteLength);
   }
 
   /** What a recovery point holds of a disk. */
@@ -230,6 +237,13 @@ export class MemoryReplica implements ReplicaEndpoint, SegmentReceiver {
     const content = found?.disks[diskIndex];
     if (content === undefined) throw refusal("NOT_FOUND", "read a point", "it is not there");
     return content;
+  }
+
+  /** As retention does: only this point and later ones are kept. */
+  forgetBefore(vmId: string, pointId: string): void {
+    const { points } = this.#vm(vmId);
+    const index = points.findIndex(({ point }) => point.pointId === pointId);
+    if (index > 0) points.splice(0, index);
   }
 
   /** The head with the staging session over it: what a closing point without changes would hold. */
@@ -335,7 +349,7 @@ function checkHeader(kept: KeptVm, header: DeltaHeader): void {
     throw refusal("VERSION_UNKNOWN", "take the delta", `its format is ${version}`);
   }
   requireGeneration(kept, header.generation);
-  if (!sameOrGrown(kept.vm.disks, header.disks)) {
+  if (!sameOrResized(kept.vm.disks, header.disks)) {
     throw refusal("CONFLICT", "take the delta", "it is for other disks");
   }
   if (header.kind === "staging" && header.stagingSessionId === null) {
@@ -396,12 +410,12 @@ function intoPoint(
   if (head !== undefined && segments.length === 0 && header.stagingSessionId === null) {
     kept.extension = { deltaId: header.deltaId, digest };
     const validUntilMs = Math.max(head.point.validUntilMs, header.cut.takenAtMs);
-    head.point = { ...head.point, validUntilMs };
+    head.point = { ...head.point, validUntilMs, ...groupOfExtendedPoint(head.point, header.cut) };
     return head.point;
   }
   const staged = header.stagingSessionId === null ? [] : (kept.session?.segments ?? []);
   const added = [...staged, ...segments];
-  const point = pointOf(header, kept.points.length + 1, added, digest);
+  const point = pointOf(header, (head?.point.sequence ?? 0) + 1, added, digest);
   kept.points.push({ point, disks: contentWith(kept, added) });
   kept.session = null;
   return point;
@@ -424,19 +438,20 @@ function pointOf(
     consistency: header.cut.consistency,
     digest,
     changedBytes: added.reduce((sum, { receipt: r }) => sum + r.dataBytes + r.zeroBytes, 0),
+    ...groupOfNewPoint(header.cut),
   };
 }
 
-function grown(content: Uint8Array, sizeBytes: number): Uint8Array {
+function resized(content: Uint8Array, sizeBytes: number): Uint8Array {
   const copy = new Uint8Array(sizeBytes);
-  copy.set(content);
+  copy.set(content.subarray(0, sizeBytes));
   return copy;
 }
 
 function contentWith(kept: KeptVm, added: readonly ArrivedSegment[]): Uint8Array[] {
   const head = kept.points.at(-1)?.disks;
   const disks = kept.vm.disks.map((disk, diskIndex) =>
-    grown(head?.[diskIndex] ?? new Uint8Array(0), disk.sizeBytes),
+    resized(head?.[diskIndex] ?? new Uint8Array(0), disk.sizeBytes),
   );
   for (const { segment } of added) {
     const disk = disks[segment.diskIndex] ?? new Uint8Array(0);

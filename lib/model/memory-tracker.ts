@@ -20,6 +20,7 @@ import type {
   AskHashes,
   CheckpointOptions,
   ComparisonPass,
+  CutMember,
   TargetChanges,
   TargetProgress,
   VmTracker,
@@ -253,7 +254,7 @@ export class MemoryVmTracker implements VmTracker {
       target.inFlight,
       options.segmentBytes ?? DEFAULT_SEGMENT_BYTES,
     );
-    target.changes = new MemoryChanges(this.#newCut(), plans, capture, {
+    target.changes = new MemoryChanges(this.#newCut(options), plans, capture, {
       encode: this.#options.encode,
       contents: this.#contents,
       isSuspect: () => target.suspicionCount !== suspicionCount,
@@ -295,13 +296,14 @@ export class MemoryVmTracker implements VmTracker {
     }
   }
 
-  #newCut(): Cut {
+  #newCut({ group }: CheckpointOptions): Cut {
     return {
       sequence: this.#cutSequence,
       takenAtMs: (this.#options.nowMs ?? Date.now)(),
       pauseNs: 1000,
       requestsInFlight: 0,
       consistency: "crash",
+      ...(group === undefined ? {} : { group }),
     };
   }
 
@@ -342,4 +344,18 @@ export class MemoryVmTracker implements VmTracker {
       `Cannot use target ${targetId}: because it was not added.`,
     );
   }
+}
+
+/** CutTogether in memory: no write comes between, because each cut is made before the first await. */
+export async function cutTogetherInMemory(
+  members: readonly CutMember[],
+): Promise<readonly TargetChanges[]> {
+  const cuts = await Promise.allSettled(
+    members.map(({ tracker, targetId, options }) => tracker.checkpoint(targetId, options)),
+  );
+  const taken = cuts.flatMap((cut) => (cut.status === "fulfilled" ? [cut.value] : []));
+  const failed = cuts.find((cut) => cut.status === "rejected");
+  if (failed === undefined) return taken;
+  for (const changes of taken) await changes.giveBack();
+  throw failed.reason;
 }

@@ -1,4 +1,6 @@
 import type { Generation } from "./disk.js";
+import type { GroupCut } from "./group-cut.js";
+import type { PauseSummary } from "./pause-histogram.js";
 import type { SuspicionCause } from "./suspicion.js";
 
 export type RelationshipState =
@@ -18,6 +20,8 @@ export interface RelationshipSettings {
   readonly replicaUrl: string;
   readonly intervalMs: number;
   readonly compressionLevel: number;
+  /** The consistency group that the VM is cut with. */
+  readonly group?: string | undefined;
 }
 
 /** The note made durable before a commit is asked for. */
@@ -64,6 +68,8 @@ export interface CycleReport {
   readonly lagMs: number;
   /** Of what was suspect before the cut; null when nothing was. */
   readonly healing: HealingReport | null;
+  /** The cut of the VM's consistency group. */
+  readonly group?: GroupCut | undefined;
 }
 
 export interface RelationshipError {
@@ -91,8 +97,22 @@ export interface RelationshipStatus {
   readonly lagMs: number | null;
   readonly lastCycle: CycleReport | null;
   readonly lastError: RelationshipError | null;
+  /** How long this VM's gates were closed, since the start of the service. */
+  readonly pauses: PauseSummary;
   /** During initial replication: how much of how much is at the replica. */
   readonly initialProgress: { readonly sentBytes: number; readonly totalBytes: number } | null;
+}
+
+/** A consistency group of this host, and its cuts since the start of the service. */
+export interface GroupStatus {
+  readonly name: string;
+  readonly vmIds: readonly string[];
+  readonly cutCount: number;
+  /** Cuts that did not take every member. */
+  readonly incompleteCutCount: number;
+  readonly lastCut: GroupCut | null;
+  /** How long the members' gates were closed together. */
+  readonly pauses: PauseSummary;
 }
 
 /** What the engine tells whoever listens (events, metrics, the demonstration). */

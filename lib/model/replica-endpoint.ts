@@ -1,6 +1,7 @@
 import type { DeltaHeader, SegmentReceipt, SegmentSource } from "./delta.js";
 import type { BlockHashRequest } from "./block-hashes.js";
 import type { Generation, ReplicatedVm } from "./disk.js";
+import type { GroupPoint } from "./group-cut.js";
 
 /** A committed, restorable state of a VM on a replica. */
 export interface RecoveryPoint {
@@ -19,6 +20,8 @@ export interface RecoveryPoint {
   readonly digest: string;
   /** Block content that this point added, uncompressed. */
   readonly changedBytes: number;
+  /** The cut of a consistency group that it is part of. */
+  readonly group?: GroupPoint | undefined;
 }
 
 export interface ReplicaVmStatus {

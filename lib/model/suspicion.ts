@@ -15,6 +15,7 @@ export const SUSPICION_CAUSES = [
   "bitmap lost",
   "replica differs",
   "ordered",
+  "taken over by force",
   "written past the filter",
   "a write was not marked",
   "older copy of the bitmap",

@@ -1,6 +1,7 @@
 import type { Cut, SegmentPlan, SegmentSource } from "./delta.js";
 import type { ExtentList } from "./block-hashes.js";
 import type { DiskGeometry } from "./disk.js";
+import type { GroupCut } from "./group-cut.js";
 import type { SuspicionCause } from "./suspicion.js";
 
 export interface CheckpointOptions {
@@ -10,6 +11,8 @@ export interface CheckpointOptions {
   readonly segmentBytes?: number;
   /** drain only: take about this much of what is pending and leave the rest. Default: all. */
   readonly limitBytes?: number;
+  /** What the cut is part of. */
+  readonly group?: GroupCut;
   readonly signal?: AbortSignal;
 }
 
@@ -21,7 +24,7 @@ export interface CheckpointOptions {
 export interface TargetChanges {
   readonly cut: Cut;
   readonly dirtyBytes: number;
-  /** In disk order. */
+  /** In the order in which they should be read; one whose turn is late may have to be copied meanwhile. */
   readonly segments: readonly SegmentPlan[];
   source(deltaId: string, plan: SegmentPlan): SegmentSource;
   /** The segment's content is where it is needed: writers need not save it any more. */
@@ -102,3 +105,16 @@ export interface VmTracker {
   commitInFlight(targetId: string): Promise<void>;
   progress(targetId: string): Promise<TargetProgress>;
 }
+
+/** One VM's part in a cut of several. */
+export interface CutMember {
+  readonly tracker: VmTracker;
+  readonly targetId: string;
+  readonly options: CheckpointOptions;
+}
+
+/**
+ * VmTracker.checkpoint() of several VMs under one barrier: all are cut at one instant, or
+ * none is. In the order of the members, whose drain limits are the same.
+ */
+export type CutTogether = (members: readonly CutMember[]) => Promise<readonly TargetChanges[]>;

@@ -4,6 +4,7 @@
  */
 import { TidemarkError } from "../model/errors.js";
 import { failpoint } from "../model/failpoint.js";
+import { groupOfExtendedPoint, groupOfNewPoint } from "../model/group-points.js";
 import type { CommitRequest, RecoveryPoint } from "../model/replica-endpoint.js";
 import { type LayeredDisk, POINT_MANIFEST, type PointManifest } from "./documents.js";
 import { writeDocument } from "./durable-document.js";
@@ -79,7 +80,7 @@ async function extendHead(
   const validUntilMs = Math.max(head.point.validUntilMs, cut.takenAtMs);
   const extended: PointManifest = {
     ...head,
-    point: { ...head.point, validUntilMs },
+    point: { ...head.point, validUntilMs, ...groupOfExtendedPoint(head.point, cut) },
     extendedBy: { deltaId, digest },
   };
   await writeManifest(context, extended);
@@ -129,6 +130,7 @@ function newManifest(
     consistency: cut.consistency,
     digest,
     changedBytes: layers.reduce((sum, layer) => sum + layer.dataBytes + layer.zeroBytes, 0),
+    ...groupOfNewPoint(cut),
   };
   return { vmId, point, stagingSessionId, extendedBy: null, disks };
 }

@@ -3,10 +3,13 @@
  * base. Only the first and the last step hold the VM's lock; commits go on
  * during the copy.
  */
+import type { DiskGeometry } from "../model/disk.js";
 import { TidemarkError } from "../model/errors.js";
 import { BASE_DOCUMENT, type BaseDocument } from "./documents.js";
 import { writeDocument } from "./durable-document.js";
 import { mergeLayers } from "./merge-layers.js";
+import { geometryAt } from "./opened-point.js";
+import type { PointChain } from "./point-chain.js";
 import type { ReplicaTools } from "./replica-tools.js";
 import type { VmReplica } from "./vm-replica.js";
 
@@ -42,7 +45,7 @@ async function beginMerge(
     base.mergingSequence ?? chain.shown().at(-retainPoints)?.point.sequence ?? base.sequence;
   if (target <= base.sequence) return "none";
   if (!replica.pins.isEmpty) return "in use";
-  for (const disk of document.vm.disks) {
+  for (const disk of disksAt(chain, target, document.vm.disks)) {
     await tools.files.createSparse(paths.diskBase(disk.diskId), disk.sizeBytes);
   }
   if (base.mergingSequence === null) {
@@ -51,13 +54,23 @@ async function beginMerge(
   return target;
 }
 
+/** As large as they were at the point: points that are kept may need what was cut off since. */
+function disksAt(
+  chain: PointChain,
+  sequence: number,
+  present: readonly DiskGeometry[],
+): readonly DiskGeometry[] {
+  const manifest = chain.aboveBase(sequence).at(-1);
+  return manifest === undefined ? present : present.map((disk) => geometryAt(manifest, disk));
+}
+
 async function copyIntoBase(
   tools: ReplicaTools,
   { chain, document, paths }: VmReplica,
   target: number,
   signal: AbortSignal | undefined,
 ): Promise<void> {
-  for (const disk of document.vm.disks) {
+  for (const disk of disksAt(chain, target, document.vm.disks)) {
     const layerPaths = chain
       .aboveBase(target)
       .flatMap((manifest) => manifest.disks.filter(({ diskId }) => diskId === disk.diskId))

@@ -1,4 +1,4 @@
-import type { BlockHashRequest } from "../model/block-hashes.js";
+import { type BlockHashRequest, blankPastEnd } from "../model/block-hashes.js";
 import { TidemarkError } from "../model/errors.js";
 import type { OpenedPoint } from "./opened-point.js";
 import type { LayerNative } from "./replica-tools.js";
@@ -26,7 +26,8 @@ export async function hashOpenedPoint(
     "",
   );
   try {
-    return await device.hashBlocks(Float64Array.from(extents), blockBytes);
+    const hashes = await device.hashBlocks(Float64Array.from(extents), blockBytes);
+    return blankPastEnd(hashes, { extents, blockBytes }, sizeBytes);
   } finally {
     await device.close();
   }

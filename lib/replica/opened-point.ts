@@ -44,8 +44,8 @@ export function openedPoint(replica: VmReplica, pointId: string): OpenedPoint {
   return { point: manifest.point, disks, release: replica.pins.pin(pointId) };
 }
 
-/** Of the disk as it was at the point; it may have grown since. */
-function geometryAt(manifest: PointManifest, present: DiskGeometry): DiskGeometry {
+/** Of the disk as it was at the point; it may have been resized since. */
+export function geometryAt(manifest: PointManifest, present: DiskGeometry): DiskGeometry {
   const then = manifest.disks.find((disk) => disk.diskId === present.diskId);
   if (then === undefined) return present;
   const { sizeBytes, granularityBytes } = then;

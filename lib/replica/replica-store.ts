@@ -1,7 +1,7 @@
 import { type BlockHashRequest, checkHashRequest } from "../model/block-hashes.js";
 import type { DeltaHeader, SegmentReceipt, SegmentSource } from "../model/delta.js";
 import type { Generation, ReplicatedVm } from "../model/disk.js";
-import { sameOrGrown } from "../model/disk-growth.js";
+import { sameOrResized } from "../model/disk-growth.js";
 import { TidemarkError, toTidemarkError } from "../model/errors.js";
 import type {
   CommitRequest,
@@ -106,7 +106,7 @@ export class ReplicaStore implements ReplicaEndpoint, SegmentReceiver {
       if (!this.#vms.has(checked.vmId)) await this.#create(checked, first);
       const replica = this.#vm(checked.vmId);
       const { vm: known } = replica.document;
-      if (known.name !== checked.name || !sameOrGrown(known.disks, checked.disks)) {
+      if (known.name !== checked.name || !sameOrResized(known.disks, checked.disks)) {
         throw new TidemarkError(
           "CONFLICT",
           `Cannot enable VM ${checked.vmId}: because the replica knows it with another name or other disks.`,
@@ -114,7 +114,7 @@ export class ReplicaStore implements ReplicaEndpoint, SegmentReceiver {
         );
       }
       replica.requireGeneration(first);
-      await this.#change(replica, () => replica.growDisks(checked.disks));
+      await this.#change(replica, () => replica.resizeDisks(checked.disks));
       return replica.status();
     });
   }

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import type { DeltaHeader, SegmentReceipt } from "../model/delta.js";
 import type { DiskGeometry, Generation } from "../model/disk.js";
-import { sameOrGrown } from "../model/disk-growth.js";
+import { sameOrResized } from "../model/disk-growth.js";
 import { TidemarkError, toTidemarkError } from "../model/errors.js";
 import type { CommitRequest, RecoveryPoint, ReplicaVmStatus } from "../model/replica-endpoint.js";
 import { AsyncLock } from "./async-lock.js";
@@ -135,13 +135,13 @@ export class VmReplica {
       }
     }
     await this.#supersedeOpen();
-    await this.growDisks(header.disks);
+    await this.resizeDisks(header.disks);
     this.#open = await this.#create(header);
     return [];
   }
 
   /** Durable when it resolves. A point keeps the size that its disks had: its manifest says it. */
-  async growDisks(disks: readonly DiskGeometry[]): Promise<void> {
+  async resizeDisks(disks: readonly DiskGeometry[]): Promise<void> {
     if (isDeepStrictEqual(disks, this.#document.vm.disks)) return;
     const document = { ...this.#document, vm: { ...this.#document.vm, disks } };
     await writeDocument(this.#tools.files, VM_DOCUMENT, this.paths.vmFile, document);
@@ -192,7 +192,7 @@ export class VmReplica {
   #refuseUnlessFollowing(header: DeltaHeader): void {
     this.refuseIfDamaged();
     this.requireGeneration(header.generation);
-    if (!sameOrGrown(this.#document.vm.disks, header.disks)) {
+    if (!sameOrResized(this.#document.vm.disks, header.disks)) {
       throw refusal("CONFLICT", header, "its disks are not those that were enabled");
     }
     const headId = this.#headId();

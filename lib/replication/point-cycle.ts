@@ -21,22 +21,29 @@ export async function runPointCycle(
   context: RelationshipContext,
   signal: AbortSignal,
 ): Promise<PointOutcome> {
-  const { tracker, targetId, timeBox, limits, journal } = context;
-  const changes = await timeBox.take((options) => tracker.checkpoint(targetId, options), {
-    segmentBytes: limits.segmentBytes,
-    signal,
-  });
-  const { headPointId, stagingSessionId } = journal.record;
+  const { headPointId, stagingSessionId } = context.journal.record;
+  const changes = await cut(context, signal);
   const draft = { kind: "point", parentPointId: headPointId, stagingSessionId } as const;
   const deltaId = randomUUID();
   const delta = await deliverOrGiveBack(context, changes, deltaId, signal, () =>
     deliverDelta(context, changes, { ...draft, deltaId }, signal),
   );
-  const isNew = !extendsHead(journal.record, changes);
+  const isNew = !extendsHead(context.journal.record, changes);
   const point = isNew
     ? await commitPoint(context, changes, delta, signal)
     : await extendHead(context, changes, delta, signal);
   return { point, isNew, changes, sentBytes: delta.sentBytes };
+}
+
+/** With the VM's group when it has one; the first point is a matter of the VM alone. */
+function cut(context: RelationshipContext, signal: AbortSignal): Promise<TargetChanges> {
+  const { tracker, targetId, timeBox, limits, journal } = context;
+  const { segmentBytes } = limits;
+  const group = journal.record.headPointId === null ? null : context.group();
+  if (group !== null) return group.arrive({ tracker, targetId, options: { segmentBytes } }, signal);
+  return timeBox.take((drainLimitMs) =>
+    tracker.checkpoint(targetId, { segmentBytes, drainLimitMs, signal }),
+  );
 }
 
 /** Ends the changes when their delivery fails, whatever the reason. */

@@ -5,6 +5,7 @@ import type { HealingReport } from "../model/relationship.js";
 import type { ReplicaEndpoint } from "../model/replica-endpoint.js";
 import type { TargetChanges, VmTracker } from "../model/vm-tracker.js";
 import type { GateTimeBox } from "./gate-time-box.js";
+import type { GroupMember } from "./group-barrier.js";
 import type { RelationshipJournal } from "./relationship-journal.js";
 import type { ReplicationLimits } from "./replication-limits.js";
 
@@ -20,6 +21,8 @@ export interface RelationshipContext {
   readonly random: () => number;
   readonly limits: ReplicationLimits;
   readonly timeBox: GateTimeBox;
+  /** The VM's place in its consistency group; null when it is in none. */
+  readonly group: () => GroupMember | null;
   /** Changes that could not be given back yet. */
   readonly orphans: Set<TargetChanges>;
   /** Something failed and is being tried again. */

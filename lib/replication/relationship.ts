@@ -11,19 +11,23 @@ import type {
   CycleReport,
   HealingReport,
   RelationshipError,
+  RelationshipSettings,
   RelationshipState,
   RelationshipStatus,
   ReplicationEvent,
 } from "../model/relationship.js";
 import type { RecoveryPoint, ReplicaEndpoint } from "../model/replica-endpoint.js";
+import { PauseHistogram } from "../model/pause-histogram.js";
 import type { CheckpointTurn } from "./checkpoint-turn.js";
 import { CycleHistory } from "./cycle-history.js";
 import { CycleSchedule } from "./cycle-schedule.js";
 import { type DrainTotals, drainToStaging } from "./drain-to-staging.js";
 import { CheckpointMissed, GateTimeBox } from "./gate-time-box.js";
 import { endOrphans } from "./give-back.js";
+import type { GroupMember } from "./group-barrier.js";
 import { healSuspects } from "./heal-suspects.js";
 import { judgeHealth } from "./health.js";
+import type { HostGroups } from "./host-groups.js";
 import { type PointOutcome, runPointCycle } from "./point-cycle.js";
 import { reconcile } from "./reconcile.js";
 import type { RelationshipContext } from "./relationship-context.js";
@@ -45,8 +49,11 @@ export class Relationship {
   readonly #emit: (event: ReplicationEvent) => void;
   readonly #limits: ReplicationLimits;
   readonly #history: CycleHistory;
-  readonly #schedule: CycleSchedule;
+  readonly #groups: HostGroups;
+  readonly #pauses = new PauseHistogram();
+  #schedule: CycleSchedule;
   readonly #timeBox: GateTimeBox;
+  #group: GroupMember | null;
   #endpoint: (ReplicaEndpoint & Partial<AsyncDisposable>) | null = null;
   #context: RelationshipContext | null = null;
   #loop: RunningLoop | null = null;
@@ -57,8 +64,8 @@ export class Relationship {
   #failuresInARow = 0;
   /** The replica's head is not known for sure. */
   #mustAsk = true;
-  /** The last capture did not hold. */
-  #drainFirst = false;
+  /** Captures in a row that did not hold. */
+  #brokenCaptures = 0;
   #validUntilMs: number | null = null;
   #lastHealing: HealingReport | null = null;
   #progress: { sentBytes: number; totalBytes: number } | null = null;
@@ -67,17 +74,20 @@ export class Relationship {
     ports: ReplicationPorts,
     journal: RelationshipJournal,
     turn: CheckpointTurn,
+    groups: HostGroups,
     emit: (event: ReplicationEvent) => void,
   ) {
-    const { settings, state } = journal.record;
+    const { state } = journal.record;
     this.#ports = ports;
     this.#journal = journal;
     this.#emit = emit;
     this.#limits = { ...DEFAULT_REPLICATION_LIMITS, ...ports.limits };
     this.#history = new CycleHistory(this.#limits.historyLength);
-    this.#schedule = new CycleSchedule(ports.clock, settings.intervalMs);
     const { drainLimitMs, drainLimitMaxMs } = this.#limits;
-    this.#timeBox = new GateTimeBox(drainLimitMs, drainLimitMaxMs, turn);
+    this.#timeBox = new GateTimeBox(drainLimitMs, drainLimitMaxMs, turn, this.#pauses);
+    this.#groups = groups;
+    this.#group = this.#joinGroup();
+    this.#schedule = this.#newSchedule();
     this.#announced = state;
   }
 
@@ -87,6 +97,10 @@ export class Relationship {
 
   get vmId(): string {
     return this.#journal.record.settings.vmId;
+  }
+
+  get settings(): RelationshipSettings {
+    return this.#journal.record.settings;
   }
 
   get recentCycles(): readonly CycleReport[] {
@@ -128,6 +142,20 @@ export class Relationship {
     });
   }
 
+  /** Null: none. The cycle that is under way is given back, and its changes travel with the next. */
+  setGroup(group: string | null): Promise<void> {
+    return this.#serialized(async () => {
+      await this.#halt();
+      await this.#journal.refresh();
+      const { settings } = this.#journal.record;
+      await this.#journal.update({ settings: { ...settings, group: group ?? undefined } });
+      this.#group?.leave();
+      this.#group = this.#joinGroup();
+      this.#schedule = this.#newSchedule();
+      this.start();
+    });
+  }
+
   /**
    * Ends the relationship; the replica keeps its points. Noted in an order in
    * which an interruption leaves something that can be removed again, and never
@@ -141,6 +169,7 @@ export class Relationship {
       await this.#journal.update({ ...forgotten, state: "suspended", allocationMarked: false });
       await this.#removeTarget();
       await this.#journal.delete();
+      this.#group?.leave();
       await this.#disconnect();
     });
   }
@@ -158,7 +187,9 @@ export class Relationship {
       failuresInARow: this.#failuresInARow,
       lagMs,
       intervalMs: settings.intervalMs,
-      grownDrainLimitMs: this.#timeBox.hasGrown ? this.#timeBox.limitMs : null,
+      grownDrainLimitMs: this.#timeBox.hasGrown
+        ? this.#timeBox.limitMs
+        : this.#groups.grownDrainLimitMs(settings.group ?? null),
     });
     return {
       settings,
@@ -175,6 +206,7 @@ export class Relationship {
       lagMs,
       lastCycle: this.#history.last,
       lastError: this.#lastError,
+      pauses: this.#pauses.summary(),
       initialProgress: headPointId === null ? this.#progress : null,
     };
   }
@@ -209,6 +241,7 @@ export class Relationship {
       await this.#prepare(context, signal);
     }
     if (this.state === "replicating") {
+      if (this.#failuresInARow === 0) this.#group?.expect(true);
       const missed = await this.#schedule.wait(signal);
       if (missed > 0) this.#countMissed(missed, "the cycle before it was still under way");
     }
@@ -238,10 +271,10 @@ export class Relationship {
     const { headPointId } = this.#journal.record;
     const healing = await healSuspects(context, signal);
     const drained = (await this.#needsDrain(context))
-      ? await drainToStaging(context, signal)
+      ? await this.#drain(context, signal)
       : { changedBytes: 0, sentBytes: 0 };
     const outcome = await runPointCycle(context, signal);
-    this.#drainFirst = false;
+    this.#brokenCaptures = 0;
     this.#takeHead(outcome.point);
     if (headPointId === null) this.#schedule.restart();
     this.#announceState();
@@ -254,9 +287,15 @@ export class Relationship {
     });
   }
 
+  /** May take long: the group goes on without this VM meanwhile. */
+  #drain(context: RelationshipContext, signal: AbortSignal): Promise<DrainTotals> {
+    this.#group?.expect(false);
+    return drainToStaging(context, this.#brokenCaptures, signal);
+  }
+
   async #needsDrain({ tracker, targetId }: RelationshipContext): Promise<boolean> {
     const { headPointId, stagingSessionId } = this.#journal.record;
-    if (headPointId === null || stagingSessionId !== null || this.#drainFirst) return true;
+    if (headPointId === null || stagingSessionId !== null || this.#brokenCaptures > 0) return true;
     return (await tracker.progress(targetId)).pendingBytes > this.#limits.captureBytes;
   }
 
@@ -274,6 +313,7 @@ export class Relationship {
       pauseNs: changes.cut.pauseNs,
       requestsInFlight: changes.cut.requestsInFlight,
       lagMs: Math.max(0, this.#ports.clock.nowMs() - changes.cut.takenAtMs),
+      ...(changes.cut.group === undefined ? {} : { group: changes.cut.group }),
     };
     this.#history.add(report);
     this.#emit({ type: "cycle", vmId: this.vmId, report });
@@ -286,7 +326,9 @@ export class Relationship {
   async #afterFailure(thrown: unknown, signal: AbortSignal): Promise<void> {
     const error = toTidemarkError(thrown instanceof CheckpointMissed ? thrown.cause : thrown);
     this.#failuresInARow += 1;
-    if (error.code === "CAPTURE_BROKEN") this.#drainFirst = true;
+    // A cut that all of the group missed is nobody's in particular.
+    if (!(thrown instanceof CheckpointMissed)) this.#group?.expect(false);
+    if (error.code === "CAPTURE_BROKEN") this.#brokenCaptures += 1;
     if (error.code === "STAGING_LOST" || error.code === "PARENT_MISMATCH") this.#mustAsk = true;
     const retryable = error.retryable || error.code === "PARENT_MISMATCH";
     await (retryable ? this.#tryAgainSoon(error, signal) : this.#block(error, signal)).catch(
@@ -356,8 +398,25 @@ export class Relationship {
     const loop = this.#loop;
     if (loop === null) return;
     loop.stop.abort(new TidemarkError("CANCELLED", "Replication is being stopped."));
+    this.#group?.expect(false);
     await loop.ended;
     this.#loop = null;
+  }
+
+  #joinGroup(): GroupMember | null {
+    const { group, intervalMs } = this.#journal.record.settings;
+    if (group === undefined) return null;
+    const onPause = (pauseNs: number) => this.#pauses.record(pauseNs);
+    return this.#groups.join(
+      group,
+      { vmId: this.vmId, timeBox: this.#timeBox, onPause },
+      intervalMs,
+    );
+  }
+
+  #newSchedule(): CycleSchedule {
+    const { intervalMs } = this.#journal.record.settings;
+    return new CycleSchedule(this.#ports.clock, intervalMs, this.#group !== null);
   }
 
   #serialized<T>(work: () => Promise<T>): Promise<T> {
@@ -407,10 +466,12 @@ export class Relationship {
       journal: this.#journal,
       clock: this.#ports.clock,
       timeBox: this.#timeBox,
+      group: () => this.#group,
       orphans: new Set(),
       onRetry: (error) => this.#setError(error, null),
       onHealing: (report) => {
         this.#lastHealing = report;
+        this.#group?.expect(false);
         this.#emit({ type: "healing", vmId: this.vmId, report });
       },
       onStagingProgress: (sentBytes, totalBytes) => {

@@ -3,14 +3,17 @@ import { randomUUID } from "node:crypto";
 import { TidemarkError } from "../model/errors.js";
 import type {
   CycleReport,
+  GroupStatus,
   RelationshipSettings,
   RelationshipStatus,
   ReplicationEvent,
 } from "../model/relationship.js";
 import { parseUuid } from "../model/uuid.js";
 import { CheckpointTurn } from "./checkpoint-turn.js";
+import { HostGroups } from "./host-groups.js";
 import { Relationship } from "./relationship.js";
 import { RELATIONSHIP_PREFIX, RelationshipJournal } from "./relationship-journal.js";
+import { DEFAULT_REPLICATION_LIMITS } from "./replication-limits.js";
 import type { ReplicationPorts } from "./replication-ports.js";
 
 export type ReplicationListener = (event: ReplicationEvent) => void;
@@ -20,20 +23,24 @@ const SHORTEST_INTERVAL_MS = 100;
 export class ReplicationEngine implements AsyncDisposable {
   readonly #ports: ReplicationPorts;
   readonly #turn = new CheckpointTurn();
+  readonly #groups: HostGroups;
   readonly #relationships = new Map<string, Relationship>();
   readonly #listeners = new Set<ReplicationListener>();
   #isClosed = false;
 
   constructor(ports: ReplicationPorts) {
     this.#ports = ports;
+    const limits = { ...DEFAULT_REPLICATION_LIMITS, ...ports.limits };
+    this.#groups = new HostGroups({ ...ports, turn: this.#turn, limits });
   }
 
   /** Goes on with every relationship of the store. Resolves without waiting for any replica. */
   async start(): Promise<void> {
-    for (const document of await this.#ports.store.list(RELATIONSHIP_PREFIX)) {
-      const journal = RelationshipJournal.fromDocument(this.#ports.store, document);
-      this.#add(journal).start();
-    }
+    const { store } = this.#ports;
+    const documents = await store.list(RELATIONSHIP_PREFIX);
+    // All are in their groups before the first one begins.
+    const added = documents.map((each) => this.#add(RelationshipJournal.fromDocument(store, each)));
+    for (const relationship of added) relationship.start();
   }
 
   /** Durably begins a relationship; initial replication runs from here on by itself. */
@@ -46,6 +53,7 @@ export class ReplicationEngine implements AsyncDisposable {
         `Cannot enable replication of ${checked.vmId}: because it is replicated already.`,
       );
     }
+    this.#requireGroupInterval(checked.group ?? null, checked);
     const journal = await RelationshipJournal.create(this.#ports.store, {
       settings: checked,
       state: "ready",
@@ -70,6 +78,20 @@ export class ReplicationEngine implements AsyncDisposable {
   async remove(vmId: string): Promise<void> {
     await this.#relationship(vmId).remove();
     this.#relationships.delete(vmId);
+    await this.#groups.dissolveEmpty();
+  }
+
+  /** From its next cycle on the VM is cut with the group's others; null: alone. */
+  async setGroup(vmId: string, group: string | null): Promise<void> {
+    const relationship = this.#relationship(vmId);
+    this.#requireGroupInterval(group, relationship.settings);
+    await relationship.setGroup(group);
+    await this.#groups.dissolveEmpty();
+  }
+
+  /** The consistency groups that VMs are in. */
+  groups(): readonly GroupStatus[] {
+    return this.#groups.statuses();
   }
 
   status(vmId: string): Promise<RelationshipStatus> {
@@ -104,7 +126,7 @@ export class ReplicationEngine implements AsyncDisposable {
 
   #add(journal: RelationshipJournal): Relationship {
     this.#requireOpen();
-    const relationship = new Relationship(this.#ports, journal, this.#turn, (event) =>
+    const relationship = new Relationship(this.#ports, journal, this.#turn, this.#groups, (event) =>
       this.#tell(event),
     );
     this.#relationships.set(relationship.vmId, relationship);
@@ -119,6 +141,23 @@ export class ReplicationEngine implements AsyncDisposable {
       } catch (thrown) {
         process.emitWarning(thrown instanceof Error ? thrown : String(thrown));
       }
+    }
+  }
+
+  /** Members are cut together, so they have one rhythm. */
+  #requireGroupInterval(
+    group: string | null,
+    { vmId, intervalMs }: Pick<RelationshipSettings, "vmId" | "intervalMs">,
+  ): void {
+    for (const relationship of this.#relationships.values()) {
+      const other = relationship.settings;
+      if (group === null || other.group !== group || other.vmId === vmId) continue;
+      if (other.intervalMs === intervalMs) return;
+      throw new TidemarkError(
+        "INVALID_ARGUMENT",
+        `Cannot join consistency group ${group}: because its VMs are cut every ${other.intervalMs} ms.`,
+        { hint: "Give the VM the group's interval." },
+      );
     }
   }
 

@@ -8,6 +8,8 @@
  * and waits behind what is under way; later calls reject with CLOSED.
  */
 import { createRequire } from "node:module";
+import type { Durability } from "../model/durability.js";
+import type { UpstreamStatus } from "./upstream-status.js";
 
 /** How an image is locked against QEMU and its tools (docs/image-locking.md). */
 export type ImageLock =
@@ -45,17 +47,8 @@ export interface NativeDevice {
   /** Before close(): what waits for an upstream that is away fails, as does all that follows. */
   giveUp(): void;
   /** Of an NBD device, also of a tracked one; null for others. */
-  upstream(): NativeUpstreamStatus | null;
+  upstream(): UpstreamStatus | null;
   close(): Promise<void>;
-}
-
-export interface NativeUpstreamStatus {
-  readonly isConnected: boolean;
-  readonly connectionCount: number;
-  readonly lossCount: number;
-  readonly reissuedCount: number;
-  readonly replayedCount: number;
-  readonly lastError: string;
 }
 
 export interface NativeFaultDevice extends NativeDevice {
@@ -66,13 +59,6 @@ export interface NativeFaultDevice extends NativeDevice {
 }
 
 export type IoOp = "read" | "write" | "flush" | "trim" | "writeZeroes" | "cache";
-
-/** What marks survive without everything being compared afterwards. */
-export type Durability =
-  /** The end of the process, of the kernel, and of the power. */
-  | "power-safe"
-  /** The end of the process; after that of the kernel the whole disk is suspect. */
-  | "process-safe";
 
 export interface NativeIntentStatus {
   readonly durability: Durability;
@@ -109,6 +95,8 @@ export interface NativeTrackedDevice extends NativeDevice {
   /** What the opening found against the backing, bits of SUSPICION_CAUSES. */
   readonly foundCauses: number;
   intentStatus(): NativeIntentStatus;
+  /** Cuts its end off; UNSUPPORTED where the backing cannot be cut. */
+  shrink(sizeBytes: number): Promise<void>;
   /** What counts as changed for it is durable before it is there. */
   addTarget(id: string, start: "nothing" | "allocated" | "all" | "suspect"): Promise<number>;
   removeTarget(slot: number): Promise<void>;
@@ -161,6 +149,8 @@ export interface NativeCapture {
     gapBytes: number,
   ): Promise<{ crcs: Uint32Array; zeros: Uint8Array }>;
   release(extents: Float64Array): void;
+  /** Reads as the disk was at the cut; `name` is what the dirty context is called. Close it first. */
+  device(name: string): NativeDevice;
   brokenReason(): string | null;
   savedBytes(): number;
   /** Lets go of it without ending it: for threads that attached. */
@@ -171,6 +161,8 @@ export interface NativeCapture {
 export interface NativeCheckpointOptions {
   readonly drainLimitMs: number;
   readonly withCaptures: boolean;
+  /** With captures: all of each disk can be read as it was, not only what changed. */
+  readonly wholeDisk: boolean;
   /** Without captures: takes about this much of each disk's pending blocks; 0 for all. */
   readonly limitBytes: number;
   readonly captureMemoryBytes: number;
@@ -183,6 +175,25 @@ export interface NativeCheckpoint {
   readonly pauseNs: number;
   readonly requestsInFlight: number;
   readonly captures: NativeCapture[];
+}
+
+export interface NativeDiskState {
+  /** Of this hand-over. */
+  readonly id: string;
+  readonly epoch: number;
+  readonly diskId: string;
+  readonly sizeBytes: number;
+  readonly granularityBytes: number;
+  readonly targetIds: string[];
+}
+
+export type DiskStateStage =
+  /** Its export did not come to its end: it cannot be imported. */
+  "unsealed" | "exported" | "imported" | "taken back";
+
+export interface NativeOwnership {
+  readonly epoch: number;
+  readonly isFenced: boolean;
 }
 
 export interface NativeNbdTls {
@@ -298,6 +309,29 @@ export interface NativeBinding {
     create: boolean,
     durability: Durability,
   ): Promise<NativeTrackedDevice>;
+  /** Of a disk that nobody has open; the nil UUID stands for whichever disk it is. */
+  exportState(bitmapPath: string, diskId: string, statePath: string): Promise<NativeDiskState>;
+  /** Answers bits of SUSPICION_CAUSES: why all of the disk is suspect. `backing` stays the caller's. */
+  importState(
+    statePath: string,
+    bitmapPath: string,
+    diskId: string,
+    backing: NativeDevice,
+  ): Promise<number>;
+  /** Without a state (""), by force: all of the disk is suspect. */
+  takeBackState(bitmapPath: string, statePath: string): Promise<void>;
+  describeState(statePath: string): Promise<NativeDiskState & { readonly stage: DiskStateStage }>;
+  /** Takes the device over; the one it answers writes only while the record says that we may. */
+  ownDevice(
+    backing: NativeDevice,
+    ownerPath: string,
+    byForce: boolean,
+    leaseMs: number,
+  ): Promise<NativeDevice>;
+  /** For who owns the disk: a bitmap that its former owner still holds. */
+  takeBitmapOver(bitmapPath: string): Promise<void>;
+  /** Null for what is not owned through a record. */
+  ownershipOf(device: NativeDevice): NativeOwnership | null;
   checkpoint(
     disks: NativeTrackedDevice[],
     slots: number[],

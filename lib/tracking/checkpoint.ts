@@ -2,6 +2,7 @@ import { randomUUID } from "node:crypto";
 import { Readable } from "node:stream";
 import type { Cut, SegmentPlan, SegmentSource } from "../model/delta.js";
 import { TidemarkError, toTidemarkError } from "../model/errors.js";
+import type { GroupCut } from "../model/group-cut.js";
 import type { TargetChanges } from "../model/vm-tracker.js";
 import { binding, type NativeCapture, type NativeTrackedDevice } from "./binding.js";
 import { encodeDeltaHeader } from "./delta-format.js";
@@ -27,9 +28,12 @@ export interface CheckpointOptions {
   readonly limitBytes?: number;
   /** Counts the checkpoints of a VM. Default 0. */
   readonly sequence?: number;
+  /** The cut of several VMs that it is part of. */
+  readonly group?: GroupCut;
 }
 
-interface Member {
+/** One disk of a cut. */
+export interface CutDisk {
   readonly disk: TrackedDisk;
   readonly native: NativeTrackedDevice;
   readonly slot: number;
@@ -86,17 +90,17 @@ export class Checkpoint implements TargetChanges, AsyncDisposable {
   readonly disks: readonly CheckpointDisk[];
   readonly segments: readonly SegmentPlan[];
   readonly dirtyBytes: number;
-  readonly #targetId: string;
-  readonly #members: readonly Member[];
+  readonly targetId: string;
+  readonly #members: readonly CutDisk[];
   #isEnded = false;
 
   constructor(
     targetId: string,
     cut: Cut,
-    members: readonly Member[],
+    members: readonly CutDisk[],
     segments: readonly SegmentPlan[],
   ) {
-    this.#targetId = targetId;
+    this.targetId = targetId;
     this.cut = cut;
     this.#members = members;
     this.segments = segments;
@@ -111,7 +115,7 @@ export class Checkpoint implements TargetChanges, AsyncDisposable {
 
   /** The delta for the target as one stream (docs/formats/delta-stream.md); DeltaDecoder reads it. */
   delta(target: string): Readable {
-    if (targetIdOf(target) !== this.#targetId) {
+    if (targetIdOf(target) !== this.targetId) {
       throw new TidemarkError(
         "INVALID_ARGUMENT",
         `Cannot make a delta for ${target}: the checkpoint is another target's.`,
@@ -142,6 +146,12 @@ export class Checkpoint implements TargetChanges, AsyncDisposable {
     );
   }
 
+  /** Copied so far because writes came before the reader. */
+  savedBytes(): number {
+    if (this.#isEnded) return 0;
+    return this.#members.reduce((sum, { capture }) => sum + capture.savedBytes(), 0);
+  }
+
   /** The target holds the changes: they are forgotten. */
   async commit(): Promise<void> {
     await this.#end((member) => member.native.commit(member.slot));
@@ -165,7 +175,7 @@ export class Checkpoint implements TargetChanges, AsyncDisposable {
   }
 
   /** Captures end first, so that no reader sees a block whose bit is gone. */
-  async #end(move: (member: Member) => Promise<void>): Promise<void> {
+  async #end(move: (member: CutDisk) => Promise<void>): Promise<void> {
     if (this.#isEnded)
       throw new TidemarkError("CLOSED", "Cannot end the checkpoint: it has ended already.");
     this.#isEnded = true;
@@ -195,44 +205,104 @@ function isSuspect(native: NativeTrackedDevice, slot: number): boolean {
   return target !== undefined && target.suspectBlocks > 0;
 }
 
+/** The disks of one VM, in a checkpoint of several VMs. */
+export interface CheckpointPart {
+  readonly disks: readonly TrackedDisk[];
+  readonly target: string;
+  readonly options: CheckpointOptions;
+}
+
 /** One barrier across the disks. TIMED_OUT when the drain limit passed: nothing was cut. */
 export async function takeCheckpoint(
   disks: readonly TrackedDisk[],
   target: string,
   options: CheckpointOptions = {},
 ): Promise<Checkpoint> {
-  const natives = disks.map((disk) => disk.native);
-  const slots = disks.map((disk) => disk.slotOf(target));
-  for (const disk of disks) await disk.resized();
+  const [checkpoint] = await takeCheckpoints([{ disks, target, options }]);
+  if (checkpoint !== undefined) return checkpoint;
+  throw new TidemarkError("INTERNAL", "Cannot take the checkpoint: it has no answer.");
+}
+
+/**
+ * One barrier across the disks of all parts: all are cut, or none is. A checkpoint for each
+ * part, each to be ended by itself. What concerns the barrier and the captures is taken
+ * from the first part's options.
+ */
+export async function takeCheckpoints(parts: readonly CheckpointPart[]): Promise<Checkpoint[]> {
+  const cuts = await cutDisks(parts, { wholeDisk: false });
+  return Promise.all(
+    cuts.map(async ({ part, cut, members }) => {
+      const { target, options } = part;
+      const captures = members.map(({ capture }) => capture);
+      // Without captures there is nothing that reading early could save.
+      const isFrozen = options.withCaptures ?? true;
+      const heats = isFrozen ? members.map(({ disk }) => disk.heatOf(target)) : [];
+      const segments = await planSegments(captures, options.segmentBytes ?? 8 << 20, heats);
+      return new Checkpoint(targetIdOf(target), cut, members, segments);
+    }),
+  );
+}
+
+/** One part's share of a cut. */
+export interface CutShare {
+  readonly part: CheckpointPart;
+  readonly cut: Cut;
+  readonly members: readonly CutDisk[];
+}
+
+/** The barrier, for whoever makes something of its captures. */
+export async function cutDisks(
+  parts: readonly CheckpointPart[],
+  { wholeDisk }: { readonly wholeDisk: boolean },
+): Promise<readonly CutShare[]> {
+  const places = parts.flatMap((part) =>
+    part.disks.map((disk) => ({ part, disk, slot: disk.slotOf(part.target) })),
+  );
+  const natives = places.map(({ disk }) => disk.native);
+  for (const { disk } of places) await disk.resized();
   const takenAtMs = Date.now();
-  const taken = await nativeCheckpoint(natives, slots, options);
-  const members = taken.captures.map((capture, index): Member => {
-    const [disk, native, slot] = [disks[index], natives[index], slots[index]];
-    if (disk === undefined || native === undefined || slot === undefined) {
+  const slots = places.map(({ slot }) => slot);
+  const taken = await nativeCheckpoint(natives, slots, wholeDisk, parts[0]?.options ?? {});
+  const members = taken.captures.map((capture, index) => {
+    const [place, native] = [places[index], natives[index]];
+    if (place === undefined || native === undefined) {
       throw new TidemarkError("INTERNAL", "Cannot take the checkpoint: a disk has no capture.");
     }
-    return { disk, native, slot, capture };
+    return { ...place, native, capture };
   });
-  const segments = await planSegments(taken.captures, options.segmentBytes ?? 8 << 20);
-  const cut: Cut = {
-    sequence: options.sequence ?? 0,
+  return parts.map((part) => ({
+    part,
+    cut: cutOf(takenAtMs, taken, part.options),
+    members: members.filter((member) => member.part === part),
+  }));
+}
+
+function cutOf(
+  takenAtMs: number,
+  { pauseNs, requestsInFlight }: Pick<Cut, "pauseNs" | "requestsInFlight">,
+  { sequence = 0, group }: CheckpointOptions,
+): Cut {
+  return {
+    sequence,
     takenAtMs,
-    pauseNs: taken.pauseNs,
-    requestsInFlight: taken.requestsInFlight,
+    pauseNs,
+    requestsInFlight,
     consistency: "crash",
+    ...(group === undefined ? {} : { group }),
   };
-  return new Checkpoint(targetIdOf(target), cut, members, segments);
 }
 
 async function nativeCheckpoint(
   natives: NativeTrackedDevice[],
   slots: number[],
+  wholeDisk: boolean,
   options: CheckpointOptions,
 ) {
   try {
     return await binding.checkpoint(natives, slots, {
       drainLimitMs: options.drainLimitMs ?? 50,
       withCaptures: options.withCaptures ?? true,
+      wholeDisk,
       limitBytes: options.limitBytes ?? 0,
       captureMemoryBytes: options.captureMemoryBytes ?? 64 << 20,
       spillPath: options.spillPath ?? "",

@@ -1,3 +1,4 @@
+import { type Backup, type BackupOptions, beginBackup } from "./backup.js";
 import { type Checkpoint, type CheckpointOptions, takeCheckpoint } from "./checkpoint.js";
 import type { TrackedDisk } from "./tracked-disk.js";
 
@@ -12,5 +13,10 @@ export class ConsistencyGroup {
   /** Every disk must have the target. TIMED_OUT (retryable): writes under way took too long. */
   async checkpoint(target: string, options: CheckpointOptions = {}): Promise<Checkpoint> {
     return takeCheckpoint(this.disks, target, options);
+  }
+
+  /** Every disk must have the bitmap. */
+  async beginBackup(bitmap: string, options: BackupOptions = {}): Promise<Backup> {
+    return beginBackup(this.disks, bitmap, options);
   }
 }

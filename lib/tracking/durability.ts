@@ -1,6 +1,5 @@
-import type { Durability, NativeTrackedDevice } from "./binding.js";
-
-export type { Durability } from "./binding.js";
+import type { Durability } from "../model/durability.js";
+import type { NativeTrackedDevice } from "./binding.js";
 
 export interface DurabilityStatus {
   readonly mode: Durability;

@@ -3,81 +3,28 @@ import { TidemarkError } from "../model/errors.js";
 import { type SuspicionCause, suspicionBitOf, suspicionCausesOf } from "../model/suspicion.js";
 import { type AttachedDevice, attachDisk, type AttachOptions } from "./attach-disk.js";
 import { binding, type ImageLock, type NativeDevice, type NativeTrackedDevice } from "./binding.js";
-import {
-  backingOf,
-  type DiskBacking,
-  openBacking,
-  placeOf,
-  type UpstreamStatus,
-} from "./disk-backing.js";
+import { type Backup, type BackupOptions, beginBackup } from "./backup.js";
+import { BlockHeat } from "./block-heat.js";
+import { BitmapNames } from "./bitmap-names.js";
+import { placeOf } from "./disk-backing.js";
 import { type Checkpoint, type CheckpointOptions, takeCheckpoint } from "./checkpoint.js";
 import { closeServer } from "./close-server.js";
-import { type Durability, durabilityOf, type DurabilityStatus } from "./durability.js";
+import { type DiskState, exportDiskState } from "./disk-state.js";
+import { durabilityOf, type DurabilityStatus } from "./durability.js";
 import { flushUpstream } from "./flush-upstream.js";
 import { isMissing, opened, rethrown, retriedWhileInUse } from "./native-call.js";
 import { NbdServer, type NbdServerOptions } from "./nbd-server.js";
-import { targetIdOf } from "./target-id.js";
+import { openOwned, type OwnershipStatus } from "./owned-backing.js";
+import { newTargetIdOf, targetIdOf } from "./target-id.js";
+import type { BitmapStatus, TargetStart, TargetStatus } from "./target-status.js";
+import {
+  backingOfOptions,
+  defaultBitmapPath,
+  type ResizeOptions,
+  type TrackedDiskOptions,
+} from "./tracked-disk-options.js";
+import type { UpstreamStatus } from "./upstream-status.js";
 
-export interface TrackedDiskOptions {
-  /** In place of `backing`: a raw image file, a block device, or an NBD URI. */
-  readonly path?: string;
-  readonly backing?: DiskBacking;
-  /** The dirty bitmap's file. Default, for files and block devices only: the path with ".tidemark" appended. */
-  readonly bitmapPath?: string;
-  /** UUID. Default: the one in the bitmap, or a new one. With it, another disk's bitmap is refused (FOREIGN). */
-  readonly diskId?: string;
-  /** Bytes a bit stands for, for a new bitmap; a power of two from 4096. Default: by the disk's size. */
-  readonly granularityBytes?: number;
-  /**
-   * What the marks survive without the whole disk being compared afterwards. Default
-   * "power-safe": the first write to a region that was quiet waits for one sync of the
-   * bitmap's file. "process-safe" never waits.
-   */
-  readonly durability?: Durability;
-  /** With `path`, of a file or a block device: past the page cache (O_DIRECT). Default false. */
-  readonly direct?: boolean;
-  /**
-   * With `path`: the image's lock, in QEMU's own convention. Default "exclusive": IN_USE while
-   * QEMU has it open, and QEMU refuses it from then on. "shared" for a hand-over in
-   * which QEMU has it open and is about to come through Tidemark.
-   */
-  readonly lock?: ImageLock;
-}
-
-export interface ResizeOptions {
-  /** How long open checkpoints of the disk may take to end. Default 60000. */
-  readonly checkpointWaitMs?: number;
-  /**
-   * Ends the connections of the servers that serve() made, after what is in
-   * flight: clients that come back by themselves see the new size. Default false:
-   * a client that does not come back would be cut off.
-   */
-  readonly reconnectClients?: boolean;
-}
-
-/** What a new target starts with as changed. */
-export type TargetStart =
-  /** Every block: right whatever the target holds already. */
-  | "all"
-  /** What is not known to be zero: for a target that holds nothing yet. */
-  | "allocated"
-  /** Nothing: the target holds exactly what the disk holds now. */
-  | "nothing"
-  /** Everything is suspect: the target holds an earlier state, which may be compared with. */
-  | "suspect";
-
-export interface TargetStatus {
-  readonly targetId: string;
-  readonly pendingBytes: number;
-  readonly inFlightBytes: number;
-  readonly stagedBytes: number;
-  /** Of which nobody knows whether the target has it; the next checkpoint takes it along. */
-  readonly suspectBytes: number;
-  readonly suspicionCauses: readonly SuspicionCause[];
-}
-
-/** What a reader over NBD would not get from a target of this name. */
-const LIVE_MAP = "live";
 const ANY_DISK = "00000000-0000-0000-0000-000000000000";
 
 /**
@@ -98,16 +45,24 @@ export class TrackedDisk implements AsyncDisposable {
   /** What spoke against the backing being as it was left; everything is suspect then. */
   readonly foundCauses: readonly SuspicionCause[];
   readonly #native: NativeTrackedDevice;
+  readonly #bitmapNames: BitmapNames;
   readonly #servers = new Set<NbdServer>();
   readonly #checkpoints = new Set<Checkpoint>();
+  readonly #heats = new Map<string, BlockHeat>();
   readonly #attached = new Set<AttachedDevice>();
   #isClosed = false;
   #sizeBytes: number;
   #granularityBytes: number;
   #resizing: Promise<void> = Promise.resolve();
 
-  private constructor(native: NativeTrackedDevice, path: string, bitmapPath: string) {
+  private constructor(
+    native: NativeTrackedDevice,
+    bitmapNames: BitmapNames,
+    path: string,
+    bitmapPath: string,
+  ) {
     this.#native = native;
+    this.#bitmapNames = bitmapNames;
     this.diskId = native.diskId;
     this.path = path;
     this.bitmapPath = bitmapPath;
@@ -121,7 +76,7 @@ export class TrackedDisk implements AsyncDisposable {
   static async open(options: TrackedDiskOptions): Promise<TrackedDisk> {
     const backing = backingOfOptions(options);
     const bitmapPath = options.bitmapPath ?? defaultBitmapPath(backing);
-    const device = await opened(placeOf(backing), () => openBacking(backing));
+    const device = await openOwned(backing, bitmapPath, options.sharedStorage);
     try {
       return await TrackedDisk.track(device, { ...options, path: placeOf(backing), bitmapPath });
     } catch (thrown) {
@@ -149,7 +104,7 @@ export class TrackedDisk implements AsyncDisposable {
       ),
     );
     await giveBackLeftovers(native);
-    return new TrackedDisk(native, place, bitmapPath);
+    return new TrackedDisk(native, await BitmapNames.open(bitmapPath), place, bitmapPath);
   }
 
   /** The device of the data plane, for modules of this package. */
@@ -168,8 +123,8 @@ export class TrackedDisk implements AsyncDisposable {
   }
 
   /**
-   * Grows the disk while it is written to; durable when it resolves. What it grew
-   * by counts as changed for every target. A file is extended; a block device must
+   * Grows the disk while it is written to, or cuts its end off (`dropsData`); durable when
+   * it resolves. What it grew by counts as changed for every target. A file is extended; a block device must
    * have been, by its administrator. Open checkpoints are waited for (IN_USE when
    * they do not end in time), new ones wait for this.
    *
@@ -179,7 +134,10 @@ export class TrackedDisk implements AsyncDisposable {
   async resize(sizeBytes: number, options: ResizeOptions = {}): Promise<void> {
     const { native } = this;
     const resizing = this.#resizing.then(() =>
-      retriedWhileInUse(() => native.resize(sizeBytes), options.checkpointWaitMs ?? 60_000),
+      retriedWhileInUse(
+        () => resizeNative(native, sizeBytes, options),
+        options.checkpointWaitMs ?? 60_000,
+      ),
     );
     this.#resizing = resizing.catch(() => undefined);
     await resizing;
@@ -208,20 +166,14 @@ export class TrackedDisk implements AsyncDisposable {
    * for the target; it is there with all that counts from the start, or not at all.
    */
   async addTarget(name: string, start: TargetStart = "all"): Promise<void> {
-    const id = targetIdOf(name);
+    const id = newTargetIdOf(name);
     if (this.native.targets().some((target) => target.id === id)) return;
-    if (name === LIVE_MAP) {
-      throw new TidemarkError(
-        "INVALID_ARGUMENT",
-        `Cannot add target ${name}: because qemu:dirty-bitmap:${name} is what no target has yet.`,
-        { hint: "Choose another name." },
-      );
-    }
     await rethrown(() => this.native.addTarget(id, start));
   }
 
   async removeTarget(name: string): Promise<void> {
     await rethrown(() => this.native.removeTarget(this.slotOf(name)));
+    this.#heats.delete(targetIdOf(name));
   }
 
   targets(): TargetStatus[] {
@@ -257,6 +209,51 @@ export class TrackedDisk implements AsyncDisposable {
     }
   }
 
+  /**
+   * A named bitmap for a consumer outside Tidemark, as a backup tool: one of the
+   * disk's 16 targets, kept over restarts until it is removed. ALREADY_EXISTS when
+   * there is one of that name, so that nobody takes up another's changes unawares.
+   */
+  async addBitmap(name: string, start: TargetStart = "all"): Promise<void> {
+    const id = newTargetIdOf(name);
+    if (this.native.targets().some((target) => target.id === id)) {
+      throw new TidemarkError(
+        "ALREADY_EXISTS",
+        `Cannot add bitmap ${name} to disk ${this.path}: because it has one of that name.`,
+        { hint: "Go on with it, or remove it first." },
+      );
+    }
+    await this.#bitmapNames.add(name);
+    await this.addTarget(name, start);
+  }
+
+  /** IN_USE while a backup of it is open. */
+  async removeBitmap(name: string): Promise<void> {
+    this.requireBitmap(name);
+    await this.removeTarget(name);
+    await this.#bitmapNames.remove(name);
+  }
+
+  /** Those that addBitmap() made; replication's own targets are in targets() alone. */
+  bitmaps(): BitmapStatus[] {
+    const liveBytes = this.native.liveBlocks() * this.granularityBytes;
+    return this.targets().flatMap(({ targetId, pendingBytes, suspectBytes }) => {
+      const name = this.#bitmapNames.nameOf(targetId);
+      if (name === null) return [];
+      const changedBytes = Math.min(pendingBytes + suspectBytes + liveBytes, this.sizeBytes);
+      const isBackupOpen = [...this.#checkpoints].some((open) => open.targetId === targetId);
+      return [{ name, targetId, changedBytes, suspectBytes, isBackupOpen }];
+    });
+  }
+
+  /**
+   * The disk as it is now, to be read while it is written to, with the changes since
+   * the bitmap's last commit. For several disks at one instant see ConsistencyGroup.
+   */
+  async beginBackup(bitmap: string, options: BackupOptions = {}): Promise<Backup> {
+    return beginBackup([this], bitmap, options);
+  }
+
   /** NOT_FOUND when the disk has no such target. */
   slotOf(name: string): number {
     const id = targetIdOf(name);
@@ -265,6 +262,30 @@ export class TrackedDisk implements AsyncDisposable {
     throw new TidemarkError("NOT_FOUND", `Cannot find target ${name} on disk ${this.path}.`, {
       hint: "Add it with addTarget().",
     });
+  }
+
+  /** For backups alone. A UUID may be that of a relationship's target, which only replication moves on. */
+  requireBitmap(name: string): void {
+    const id = targetIdOf(name);
+    if (!this.native.targets().some((target) => target.id === id)) {
+      throw new TidemarkError("NOT_FOUND", `Cannot find bitmap ${name} on disk ${this.path}.`, {
+        hint: "Add it: from then on changes count for it.",
+      });
+    }
+    const isOfName = id !== name.toLowerCase();
+    if (isOfName || this.#bitmapNames.nameOf(id) !== null) return;
+    throw new TidemarkError(
+      "NOT_FOUND",
+      `Cannot find bitmap ${name} on disk ${this.path}: because that target was not made by addBitmap().`,
+    );
+  }
+
+  /** For checkpoints alone. */
+  heatOf(name: string): BlockHeat {
+    const id = targetIdOf(name);
+    const heat = this.#heats.get(id) ?? new BlockHeat();
+    this.#heats.set(id, heat);
+    return heat;
   }
 
   /** A checkpoint of this disk alone; for several at one instant see ConsistencyGroup. */
@@ -295,6 +316,11 @@ export class TrackedDisk implements AsyncDisposable {
   /** How safe the marks are against power loss, now. */
   durability(): DurabilityStatus {
     return durabilityOf(this.native);
+  }
+
+  /** Whether the disk is still ours; null without `sharedStorage`. */
+  ownership(): OwnershipStatus | null {
+    return binding.ownershipOf(this.native);
   }
 
   /** The server behind an NBD backing; null for other backings. */
@@ -354,30 +380,28 @@ export class TrackedDisk implements AsyncDisposable {
     await rethrown(() => this.#native.close());
   }
 
+  /** close(), and exportDiskState(): another holder may go on with the disk. */
+  async handOver(statePath: string): Promise<DiskState> {
+    await this.close();
+    return exportDiskState({ bitmapPath: this.bitmapPath, statePath, diskId: this.diskId });
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }
 }
 
-function backingOfOptions(options: TrackedDiskOptions): DiskBacking {
-  if ((options.path === undefined) === (options.backing === undefined)) {
-    throw new TidemarkError(
-      "INVALID_ARGUMENT",
-      "Cannot open the disk: because it needs either a path or a backing.",
-    );
-  }
-  if (options.backing !== undefined) return options.backing;
-  const backing = backingOf(options.path ?? "");
-  if (backing.kind !== "file") return backing;
-  return { ...backing, direct: options.direct ?? false, lock: options.lock ?? "exclusive" };
-}
-
-function defaultBitmapPath(backing: DiskBacking): string {
-  if (backing.kind === "file") return `${backing.path}.tidemark`;
+async function resizeNative(
+  native: NativeTrackedDevice,
+  sizeBytes: number,
+  { dropsData = false }: ResizeOptions,
+): Promise<void> {
+  if (sizeBytes >= native.sizeBytes) return native.resize(sizeBytes);
+  if (dropsData) return native.shrink(sizeBytes);
   throw new TidemarkError(
     "INVALID_ARGUMENT",
-    `Cannot track ${placeOf(backing)}: because its bitmap needs a file of its own.`,
-    { hint: "Name one (bitmapPath, --bitmap)." },
+    `Cannot resize the disk to ${sizeBytes} bytes: because it has ${native.sizeBytes}, and what lies past the new end would be gone.`,
+    { hint: "Shrink what is on the disk first, then say so (dropsData, --drop-data)." },
   );
 }
 

@@ -1,4 +1,4 @@
-import { toTidemarkError } from "../model/errors.js";
+import { TidemarkError, toTidemarkError } from "../model/errors.js";
 import type { DiskGeometry } from "../model/disk.js";
 import type { SuspicionCause } from "../model/suspicion.js";
 import type {
@@ -6,12 +6,18 @@ import type {
   AskHashes,
   CheckpointOptions,
   ComparisonPass,
+  CutMember,
   TargetChanges,
   TargetProgress,
   VmTracker,
 } from "../model/vm-tracker.js";
 import type { NativeTrackedDevice } from "./binding.js";
-import { type Checkpoint, takeCheckpoint } from "./checkpoint.js";
+import {
+  type Checkpoint,
+  type CheckpointPart,
+  takeCheckpoint,
+  takeCheckpoints,
+} from "./checkpoint.js";
 import { compareSuspectsOf } from "./compare-suspects.js";
 import type { TrackedDisk } from "./tracked-disk.js";
 
@@ -114,21 +120,51 @@ export class TrackedVm implements VmTracker {
     return { ...sum, suspicionCauses: [...causes] };
   }
 
+  /**
+   * CutTogether of VMs that are all tracked here. The first one's capture budget and
+   * spill file's name serve all of them.
+   */
+  static async checkpointTogether(members: readonly CutMember[]): Promise<Checkpoint[]> {
+    const parts = members.map(({ tracker, targetId, options }) => {
+      if (!(tracker instanceof TrackedVm)) {
+        throw new TidemarkError("UNSUPPORTED", "Cannot cut VMs together: one is not tracked here.");
+      }
+      return { vm: tracker, part: tracker.#part(targetId, options, true) };
+    });
+    const checkpoints = await takeCheckpoints(parts.map(({ part }) => part));
+    for (const [index, checkpoint] of checkpoints.entries()) {
+      const owner = parts[index];
+      if (owner !== undefined) owner.vm.#open.set(owner.part.target, checkpoint);
+    }
+    return checkpoints;
+  }
+
   async #take(targetId: string, options: CheckpointOptions, withCaptures: boolean) {
     options.signal?.throwIfAborted();
-    this.#sequence += 1;
-    const checkpoint = await takeCheckpoint(this.#disks, targetId, {
-      withCaptures,
-      sequence: this.#sequence,
-      captureMemoryBytes: this.#budget.memoryBytes,
-      spillPath: this.#budget.spillPath,
-      spillBytes: this.#budget.spillBytes,
-      ...(options.drainLimitMs === undefined ? {} : { drainLimitMs: options.drainLimitMs }),
-      ...(options.limitBytes === undefined ? {} : { limitBytes: options.limitBytes }),
-      ...(options.segmentBytes === undefined ? {} : { segmentBytes: options.segmentBytes }),
-    });
+    const { disks, options: native } = this.#part(targetId, options, withCaptures);
+    const checkpoint = await takeCheckpoint(disks, targetId, native);
     this.#open.set(targetId, checkpoint);
     return checkpoint;
+  }
+
+  #part(targetId: string, options: CheckpointOptions, withCaptures: boolean): CheckpointPart {
+    this.#sequence += 1;
+    const { drainLimitMs, limitBytes, segmentBytes, group } = options;
+    return {
+      disks: this.#disks,
+      target: targetId,
+      options: {
+        withCaptures,
+        sequence: this.#sequence,
+        captureMemoryBytes: this.#budget.memoryBytes,
+        spillPath: this.#budget.spillPath,
+        spillBytes: this.#budget.spillBytes,
+        ...(drainLimitMs === undefined ? {} : { drainLimitMs }),
+        ...(limitBytes === undefined ? {} : { limitBytes }),
+        ...(segmentBytes === undefined ? {} : { segmentBytes }),
+        ...(group === undefined ? {} : { group }),
+      },
+    };
   }
 
   async #each<T>(

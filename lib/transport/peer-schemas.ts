@@ -9,6 +9,7 @@ import {
 } from "../model/block-hashes.js";
 import type { DeltaHeader, SegmentReceipt } from "../model/delta.js";
 import type { DiskGeometry, Generation, ReplicatedVm } from "../model/disk.js";
+import type { GroupCut, GroupPoint } from "../model/group-cut.js";
 import type { CommitRequest, RecoveryPoint, ReplicaVmStatus } from "../model/replica-endpoint.js";
 import type { SegmentRequest } from "../model/segment-receiver.js";
 import { DELTA_FORMAT_VERSION } from "../model/delta.js";
@@ -18,6 +19,7 @@ import { MAX_CONTENT_BYTES } from "./limits.js";
 const MAX_DISKS = 256;
 const MAX_SEGMENTS = 1 << 22;
 const MAX_POINTS = 1 << 16;
+const MAX_GROUP_VMS = 256;
 
 /** Canonical, so that it can be compared and can name a file. */
 export const uuid = z.string().transform((text, context) => {
@@ -57,12 +59,28 @@ export const generation: z.ZodType<Generation> = z.object({ number: count, id: u
 
 export const replicatedVm: z.ZodType<ReplicatedVm> = z.object({ vmId: uuid, name, disks });
 
+const groupFields = {
+  groupId: uuid,
+  name,
+  cutNumber: ordinal,
+  memberVmIds: z.array(uuid).min(1).max(MAX_GROUP_VMS),
+  takenVmIds: z.array(uuid).min(1).max(MAX_GROUP_VMS),
+};
+
+const groupCut: z.ZodType<GroupCut> = z.object(groupFields);
+
+const groupPoint: z.ZodType<GroupPoint> = z.object({
+  ...groupFields,
+  validUntilCutNumber: ordinal,
+});
+
 const cut = z.object({
   sequence: ordinal,
   takenAtMs: timeMs,
   pauseNs: count,
   requestsInFlight: count,
   consistency,
+  group: groupCut.optional(),
 });
 
 export const deltaHeader: z.ZodType<DeltaHeader> = z.object({
@@ -108,6 +126,7 @@ export const recoveryPoint: z.ZodType<RecoveryPoint> = z.object({
   consistency,
   digest: sha256,
   changedBytes: count,
+  group: groupPoint.optional(),
 });
 
 export const recoveryPoints = z.array(recoveryPoint).max(MAX_POINTS);

@@ -7,6 +7,7 @@
 #include "addon/addon_data.h"
 #include "addon/arguments.h"
 #include "addon/attach_functions.h"
+#include "addon/hand_over_functions.h"
 #include "addon/capture_object.h"
 #include "addon/device_object.h"
 #include "addon/layer_objects.h"
@@ -58,6 +59,7 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   add("openLayeredDevice", open_layered_device_js);
   add("reusePortSocket", reuse_port_socket_js);
   add_attach_functions(env, exports);
+  add_hand_over_functions(env, exports);
   return exports;
 }
 

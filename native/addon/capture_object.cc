@@ -8,6 +8,7 @@
 #include "addon/addon_data.h"
 #include "addon/arguments.h"
 #include "common/crc32c.h"
+#include "tracking/capture_device.h"
 
 namespace tidemark {
 
@@ -99,6 +100,7 @@ Napi::Function CaptureObject::define(Napi::Env env) {
                          InstanceAccessor("granularityBytes", &Self::granularity_bytes, nullptr),
                          InstanceAccessor("dirtyBytes", &Self::dirty_bytes, nullptr),
                          InstanceMethod("extents", &Self::extents),
+                         InstanceMethod("device", &Self::device),
                          InstanceMethod("read", &Self::read),
                          InstanceMethod("release", &Self::release),
                          InstanceMethod("brokenReason", &Self::broken_reason),
@@ -149,6 +151,11 @@ Napi::Value CaptureObject::extents(const Napi::CallbackInfo& info) {
     from_bytes = extent->offset_bytes + extent->length_bytes;
   }
   return to_js_extents(info.Env(), extents);
+}
+
+Napi::Value CaptureObject::device(const Napi::CallbackInfo& info) {
+  return wrap_new(info.Env(), AddonData::of(info.Env()).device,
+                  make_capture_device(handle_.share(info.Env()), string_argument(info, 0)));
 }
 
 Napi::Value CaptureObject::read(const Napi::CallbackInfo& info) {

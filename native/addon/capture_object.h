@@ -20,6 +20,8 @@ class CaptureObject final : public Napi::ObjectWrap<CaptureObject> {
   Napi::Value granularity_bytes(const Napi::CallbackInfo& info);
   Napi::Value dirty_bytes(const Napi::CallbackInfo& info);
   Napi::Value extents(const Napi::CallbackInfo& info);
+  // A device that reads as the disk was at the cut.
+  Napi::Value device(const Napi::CallbackInfo& info);
   Napi::Value read(const Napi::CallbackInfo& info);
   Napi::Value release(const Napi::CallbackInfo& info);
   Napi::Value broken_reason(const Napi::CallbackInfo& info);

@@ -113,6 +113,7 @@ Napi::Function TrackedDeviceObject::define(Napi::Env env) {
   properties.push_back(InstanceAccessor("openedClean", &Self::opened_clean, nullptr));
   properties.push_back(InstanceMethod("intentStatus", &Self::intent_status));
   properties.push_back(InstanceMethod("advanceMapSequence", &Self::advance_map_sequence));
+  properties.push_back(InstanceMethod("shrink", &Self::shrink));
   properties.push_back(InstanceMethod("addTarget", &Self::add_target));
   properties.push_back(InstanceMethod("removeTarget", &Self::remove_target));
   properties.push_back(InstanceMethod("targets", &Self::targets));
@@ -179,6 +180,13 @@ Napi::Value TrackedDeviceObject::intent_status(const Napi::CallbackInfo& info) {
   object.Set("trouble", status.trouble);
   object.Set("mapSequence", static_cast<double>(handle_.get(env).bitmap().sequence()));
   return object;
+}
+
+Napi::Value TrackedDeviceObject::shrink(const Napi::CallbackInfo& info) {
+  return run_status_task(
+      info.Env(), [device = handle_.lease(info.Env()), size_bytes = bytes_argument(info, 0)] {
+        return device->shrink(size_bytes);
+      });
 }
 
 Napi::Value TrackedDeviceObject::add_target(const Napi::CallbackInfo& info) {
@@ -384,7 +392,9 @@ Napi::Value checkpoint_js(const Napi::CallbackInfo& info) {
   for (uint32_t i = 0; i < disks.Length(); ++i) {
     TrackedDeviceObject& disk = tracked_argument(env, disks.Get(i));
     const uint32_t slot = slots.Get(i).As<Napi::Number>().Uint32Value();
-    members.push_back({disk.share(env), slot, capture_limits(js_options, i)});
+    const bool is_whole = js_options.Get("wholeDisk").ToBoolean().Value();
+    members.push_back({disk.share(env), slot, capture_limits(js_options, i),
+                       is_whole ? CaptureScope::kWholeDisk : CaptureScope::kChanged});
     leases.push_back(disk.lease(env));
   }
   return AsyncTask<CheckpointOutcome>::run(

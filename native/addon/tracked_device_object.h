@@ -26,6 +26,7 @@ class TrackedDeviceObject final : public DeviceObjectBase<TrackedDeviceObject, T
   Napi::Value targets(const Napi::CallbackInfo& info);
   Napi::Value live_blocks(const Napi::CallbackInfo& info);
   Napi::Value advance_map_sequence(const Napi::CallbackInfo& info);
+  Napi::Value shrink(const Napi::CallbackInfo& info);
   Napi::Value intent_status(const Napi::CallbackInfo& info);
   Napi::Value mark_pending(const Napi::CallbackInfo& info);
   Napi::Value mark_allocated(const Napi::CallbackInfo& info);

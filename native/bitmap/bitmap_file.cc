@@ -226,6 +226,13 @@ BlockMap BitmapFile::map_at(uint64_t offset_bytes) const {
           layout_.map_bytes / sizeof(uint64_t), layout_.block_count};
 }
 
+void BitmapFile::mark_all_suspect() noexcept {
+  for (uint32_t slot = 0; slot < kMaxTargets; ++slot) {
+    if (header_.targets[slot].is_nil()) continue;
+    map_at(layout_.slot_offset_bytes(slot) + 3 * layout_.map_bytes).mark_all();
+  }
+}
+
 Status BitmapFile::sync(const BlockMap& map, WordRange words) {
   if (words.is_empty()) return Status::ok();
   const auto* first = reinterpret_cast<const std::byte*>(map.words() + words.first);

@@ -51,8 +51,12 @@ class BitmapFile {
   Status allocate_slot(uint32_t slot);
   Status release_slot(uint32_t slot);
 
+  // All of it. Writable while nobody else uses the object; durable with sync_everything().
+  std::byte* bytes() const noexcept { return file_->data(); }
   // The map at this place of the file.
   BlockMap map_at(uint64_t offset_bytes) const;
+  // Every block of every target; for who owns the object alone. Not durable yet.
+  void mark_all_suspect() noexcept;
   // Makes these words of a map durable.
   Status sync(const BlockMap& map, WordRange words);
   Status sync_everything();

@@ -8,6 +8,7 @@
 //
 // Killed before the rename, the next open finds the old map, all of it valid,
 // and a disk that is larger: it grows again. Killed after it, it finds the new.
+#include <algorithm>
 #include <cassert>
 
 #include "bitmap/dirty_bitmap_impl.h"
@@ -18,7 +19,7 @@ namespace tidemark {
 namespace {
 
 Status cannot_grow(const std::string& path, const std::string& reason) {
-  return {ErrorCode::kInvalidArgument, "Cannot grow the bitmap " + path + ": because " + reason};
+  return {ErrorCode::kInvalidArgument, "Cannot resize the bitmap " + path + ": because " + reason};
 }
 
 // The smallest that fits, from the present one on: 0 where none does.
@@ -29,25 +30,28 @@ uint32_t granularity_for(uint64_t disk_size_bytes, uint32_t granularity_bytes) n
   return granularity_bytes;
 }
 
-// Both granularities are powers of two, the destination's is not the finer one.
-void copy_marks(const BlockMap& source, BlockMap& destination, uint32_t shift) noexcept {
+// Both granularities are powers of two, the destination's is not the finer one. It may
+// end before the source does.
+void copy_marks(const BlockMap& source, BlockMap& destination, uint32_t shift,
+                uint64_t block_count) noexcept {
   uint64_t from = 0;
   while (const auto run = source.next_run(from, UINT64_MAX)) {
+    if (run->first >> shift >= block_count) return;
     from = run->first + run->count;
-    destination.mark(run->first >> shift, (from - 1) >> shift);
+    destination.mark(run->first >> shift, std::min((from - 1) >> shift, block_count - 1));
   }
 }
 
 }  // namespace
 
-Result<std::unique_ptr<DirtyBitmap::Impl>> DirtyBitmap::Impl::make_larger(
-    uint64_t larger_size_bytes) const {
+Result<std::unique_ptr<DirtyBitmap::Impl>> DirtyBitmap::Impl::make_successor(
+    uint64_t new_size_bytes) const {
   BitmapHeader header = file.header();
-  header.granularity_bytes = granularity_for(larger_size_bytes, header.granularity_bytes);
-  header.disk_size_bytes = larger_size_bytes;
+  header.granularity_bytes = granularity_for(new_size_bytes, header.granularity_bytes);
+  header.disk_size_bytes = new_size_bytes;
   header.clean = false;
   if (header.granularity_bytes == 0) {
-    return cannot_grow(file.path(), "no disk has " + std::to_string(larger_size_bytes) + " bytes.");
+    return cannot_grow(file.path(), "no disk has " + std::to_string(new_size_bytes) + " bytes.");
   }
   file.remove_grown();
   Result<BitmapFile> made =
@@ -55,30 +59,37 @@ Result<std::unique_ptr<DirtyBitmap::Impl>> DirtyBitmap::Impl::make_larger(
   if (!made.is_ok()) return made.status();
   made.value().store_heartbeat();
   // Its intent page says nothing yet, so that all of it counts as marked.
-  auto larger = std::make_unique<Impl>(std::move(made).value(), opened_clean, intents.durability());
+  auto made_maps =
+      std::make_unique<Impl>(std::move(made).value(), opened_clean, intents.durability());
   for (uint32_t slot = 0; slot < kMaxTargets; ++slot) {
     if (header.targets[slot].is_nil()) continue;
-    Status status = larger->file.allocate_slot(slot);
+    Status status = made_maps->file.allocate_slot(slot);
     if (!status.is_ok()) return status;
-    larger->load_target(slot);
+    made_maps->load_target(slot);
   }
-  const auto grown = larger->touched_blocks(disk_size_bytes, larger_size_bytes - disk_size_bytes);
-  for (BlockMap* map : larger->merge_destinations()) {
+  if (new_size_bytes <= disk_size_bytes) return made_maps;
+  const auto grown = made_maps->touched_blocks(disk_size_bytes, new_size_bytes - disk_size_bytes);
+  for (BlockMap* map : made_maps->merge_destinations()) {
     map->mark(grown->first, grown->first + grown->count - 1);
   }
-  return larger;
+  return made_maps;
 }
 
-void DirtyBitmap::Impl::copy_marks_to(Impl& larger) noexcept {
-  const uint32_t shift = larger.granularity_shift - granularity_shift;
-  for (const BlockMap& map : live_maps) copy_marks(map, larger.live(), shift);
+void DirtyBitmap::Impl::copy_marks_to(Impl& successor_maps) noexcept {
+  const uint32_t shift = successor_maps.granularity_shift - granularity_shift;
+  const uint64_t block_count = successor_maps.file.layout().block_count;
+  const auto copy = [&](const BlockMap& from, BlockMap& to) {
+    copy_marks(from, to, shift, block_count);
+  };
+  for (const BlockMap& map : live_maps) copy(map, successor_maps.live());
   for (uint32_t slot = 0; slot < kMaxTargets; ++slot) {
     if (slots[slot] == nullptr) continue;
-    copy_marks(slots[slot]->pending, larger.slots[slot]->pending, shift);
-    copy_marks(slots[slot]->in_flight, larger.slots[slot]->in_flight, shift);
-    copy_marks(slots[slot]->staged, larger.slots[slot]->staged, shift);
-    copy_marks(slots[slot]->suspect, larger.slots[slot]->suspect, shift);
-    larger.slots[slot]->suspicion_count = slots[slot]->suspicion_count;
+    TargetMaps& to = *successor_maps.slots[slot];
+    copy(slots[slot]->pending, to.pending);
+    copy(slots[slot]->in_flight, to.in_flight);
+    copy(slots[slot]->staged, to.staged);
+    copy(slots[slot]->suspect, to.suspect);
+    to.suspicion_count = slots[slot]->suspicion_count;
   }
 }
 
@@ -96,18 +107,25 @@ void name_may_be_lost(Maps& smaller, Maps& larger) {
 }  // namespace
 
 Status DirtyBitmap::begin_growth(uint64_t disk_size_bytes) {
-  Impl& smaller = impl();
-  if (!smaller.file.is_open()) return smaller.check_usable(0);
-  if (disk_size_bytes <= smaller.disk_size_bytes) {
-    return cannot_grow(smaller.file.path(), "the disk would not become larger.");
+  if (disk_size_bytes > impl().disk_size_bytes) return begin_successor(disk_size_bytes);
+  return cannot_grow(impl().file.path(), "the disk would not become larger.");
+}
+
+Status DirtyBitmap::begin_shrink(uint64_t disk_size_bytes) {
+  if (disk_size_bytes < impl().disk_size_bytes) return begin_successor(disk_size_bytes);
+  return cannot_grow(impl().file.path(), "the disk would not become smaller.");
+}
+
+Status DirtyBitmap::begin_successor(uint64_t disk_size_bytes) {
+  Impl& present = impl();
+  if (!present.file.is_open()) return present.check_usable(0);
+  assert(present.successor.load() == nullptr);
+  auto made = present.make_successor(disk_size_bytes);
+  if (!made.is_ok()) {
+    present.file.remove_grown();
+    return made.status();
   }
-  assert(smaller.successor.load() == nullptr);
-  auto larger = smaller.make_larger(disk_size_bytes);
-  if (!larger.is_ok()) {
-    smaller.file.remove_grown();
-    return larger.status();
-  }
-  smaller.successor.store(&adopt(std::move(larger).value()), std::memory_order_release);
+  present.successor.store(&adopt(std::move(made).value()), std::memory_order_release);
   failpoint("bitmap.grow.begun");
   return Status::ok();
 }

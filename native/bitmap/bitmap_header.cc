@@ -15,6 +15,8 @@ namespace {
 constexpr char kMagic[] = "TMBITMAP";
 constexpr size_t kMagicBytes = 8;
 constexpr uint32_t kFlagClean = 1;
+constexpr uint32_t kFlagHandedOver = 2;
+constexpr uint32_t kKnownFlags = kFlagClean | kFlagHandedOver;
 
 enum Field : size_t {
   kMagicAt = 0,
@@ -33,6 +35,8 @@ enum Field : size_t {
   kTargetsAt = 112,
   kSuspicionCausesAt = 368,
   kFingerprintAt = 400,
+  kHandOverAt = 476,
+  kOwnerEpochAt = 492,
   kChecksumAt = 508,
 };
 
@@ -96,7 +100,7 @@ bool numbers_hold(const std::byte* at) noexcept {
          load_le<uint64_t>(at + kMapBytesAt) == layout.map_bytes &&
          load_le<uint64_t>(at + kMapsOffsetAt) == kBitmapMapsOffsetBytes &&
          load_le<uint32_t>(at + kTargetLimitAt) == kMaxTargets &&
-         (load_le<uint32_t>(at + kFlagsAt) & ~kFlagClean) == 0 && fingerprint_holds(at);
+         (load_le<uint32_t>(at + kFlagsAt) & ~kKnownFlags) == 0 && fingerprint_holds(at);
 }
 
 Status check(std::span<const std::byte> sector) {
@@ -128,7 +132,7 @@ BitmapHeader::Sector BitmapHeader::encode() const noexcept {
   std::byte* at = sector.data();
   std::memcpy(at + kMagicAt, kMagic, kMagicBytes);
   store_le<uint32_t>(at + kVersionAt, kBitmapFormatVersion);
-  store_le<uint32_t>(at + kFlagsAt, clean ? kFlagClean : 0);
+  store_le<uint32_t>(at + kFlagsAt, (clean ? kFlagClean : 0) | (handed_over ? kFlagHandedOver : 0));
   store_uuid(at + kDiskAt, disk);
   store_le<uint64_t>(at + kDiskSizeAt, disk_size_bytes);
   store_le<uint64_t>(at + kBlockCountAt, layout.block_count);
@@ -144,6 +148,8 @@ BitmapHeader::Sector BitmapHeader::encode() const noexcept {
     store_le<uint16_t>(at + kSuspicionCausesAt + slot * 2, suspicion_causes[slot]);
   }
   store_fingerprint(at + kFingerprintAt, fingerprint);
+  store_uuid(at + kHandOverAt, hand_over);
+  store_le<uint64_t>(at + kOwnerEpochAt, owner_epoch);
   store_le<uint32_t>(at + kChecksumAt, crc32c(at, kChecksumAt));
   return sector;
 }
@@ -155,7 +161,8 @@ Result<BitmapHeader> BitmapHeader::decode(std::span<const std::byte> sector) {
   header.disk = load_uuid(at + kDiskAt);
   header.disk_size_bytes = load_le<uint64_t>(at + kDiskSizeAt);
   header.granularity_bytes = load_le<uint32_t>(at + kGranularityAt);
-  header.clean = load_le<uint32_t>(at + kFlagsAt) == kFlagClean;
+  header.clean = (load_le<uint32_t>(at + kFlagsAt) & kFlagClean) != 0;
+  header.handed_over = (load_le<uint32_t>(at + kFlagsAt) & kFlagHandedOver) != 0;
   header.lineage = load_uuid(at + kLineageAt);
   header.boot = load_uuid(at + kBootAt);
   header.sequence = load_le<uint64_t>(at + kSequenceAt);
@@ -164,6 +171,8 @@ Result<BitmapHeader> BitmapHeader::decode(std::span<const std::byte> sector) {
     header.suspicion_causes[slot] = load_le<uint16_t>(at + kSuspicionCausesAt + slot * 2);
   }
   header.fingerprint = load_fingerprint(at + kFingerprintAt);
+  header.hand_over = load_uuid(at + kHandOverAt);
+  header.owner_epoch = load_le<uint64_t>(at + kOwnerEpochAt);
   return header;
 }
 

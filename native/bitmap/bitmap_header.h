@@ -36,6 +36,10 @@ struct BitmapHeader {
   std::array<Uuid, kMaxTargets> targets;  // nil: the slot is free
   std::array<SuspicionCauses, kMaxTargets> suspicion_causes{};
   BackingFingerprint fingerprint;
+  // Who may write: docs/formats/disk-state.md.
+  bool handed_over = false;  // the state was exported: this file owns the disk no more
+  Uuid hand_over;            // of the last export, import or take-over; nil: there was none
+  uint64_t owner_epoch = 0;  // rises each time the disk changes hands
 
   Sector encode() const noexcept;
 

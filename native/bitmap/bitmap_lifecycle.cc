@@ -18,6 +18,11 @@ Status check_belongs(const BitmapFile& file, const Uuid& disk, uint64_t disk_siz
     return {ErrorCode::kForeign, subject + "belongs to disk " + header.disk.to_string() +
                                      ", not to " + disk.to_string() + "." + advice};
   }
+  if (header.handed_over) {
+    return {ErrorCode::kHandedOver,
+            subject + "was handed over with state " + header.hand_over.to_string() +
+                ". Use the disk where that was imported, or take the state back."};
+  }
   if (header.disk_size_bytes > disk_size_bytes || disk_size_bytes > INT64_MAX) {
     return {ErrorCode::kForeign, subject + "is for a disk of " +
                                      std::to_string(header.disk_size_bytes) + " bytes, and this " +

@@ -219,6 +219,9 @@ class DirtyBitmap {
   // Makes the larger map's file, all of the new area pending; from here on marks
   // go to both. On failure nothing has changed.
   Status begin_growth(uint64_t disk_size_bytes);
+  // The same for a disk that is cut: what was marked past its end is dropped, and blocks
+  // keep their size. finish_growth() or give_up_growth() follow.
+  Status begin_shrink(uint64_t disk_size_bytes);
   // After begin_growth(), once every mark that began before it has returned. On
   // failure the growth is given up; the disk has its old size.
   Status finish_growth();
@@ -241,6 +244,7 @@ class DirtyBitmap {
   Impl& impl() const noexcept { return *current_.load(std::memory_order_acquire); }
   Impl& adopt(std::unique_ptr<Impl> impl);
   Status grow_to(uint64_t disk_size_bytes);  // nobody marks yet
+  Status begin_successor(uint64_t disk_size_bytes);
   // At the open: what the end of a boot may have taken back, by what the intent log says.
   Status suspect_what_was_marked();
 

@@ -70,10 +70,11 @@ class DirtyBitmap::Impl {
 
   Status note_causes(uint32_t slot, SuspicionCauses more);
   void load_target(uint32_t slot);
-  // The larger maps' state: its file exists, only the new area is marked.
-  Result<std::unique_ptr<Impl>> make_larger(uint64_t larger_size_bytes) const;
+  // The state of the maps that follow: their file exists, only what is new of a larger
+  // disk is marked.
+  Result<std::unique_ptr<Impl>> make_successor(uint64_t new_size_bytes) const;
   // Marks there what is marked here, map by map.
-  void copy_marks_to(Impl& larger) noexcept;
+  void copy_marks_to(Impl& successor_maps) noexcept;
   Status begin_target(uint32_t slot, std::span<const ByteExtent> pending, SuspicionCauses causes);
   Status load();     // kCorrupt: a map holds bits past the last block
   Status recover();  // after an unclean end

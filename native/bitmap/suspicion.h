@@ -19,9 +19,10 @@ enum class SuspicionCause : uint16_t {
   kMapLost = 1 << 9,          // the bitmap was missing, damaged, foreign or of another version
   kReplicaDiffers = 1 << 10,  // the replica's head is not what was last agreed on
   kOrdered = 1 << 11,         // an administrator asked for the comparison
-  kForeignWrite = 1 << 12,    // the backing was written past the filter, which was running
-  kUnmarkedWrite = 1 << 13,   // a known write was in no map: tracking was not alive
-  kStaleMap = 1 << 14,        // the bitmap is an older copy of itself
+  kTakenByForce = 1 << 12,    // the disk was taken over without its last holder's state
+  kForeignWrite = 1 << 13,    // the backing was written past the filter, which was running
+  kUnmarkedWrite = 1 << 14,   // a known write was in no map: tracking was not alive
+  kStaleMap = 1 << 15,        // the bitmap is an older copy of itself
 };
 
 using SuspicionCauses = uint16_t;  // a set of them; 0: none

@@ -48,6 +48,9 @@ const char* name_of(ErrorCode code) noexcept {
     case ErrorCode::kTimedOut: return "TIMED_OUT";
     case ErrorCode::kCaptureBroken: return "CAPTURE_BROKEN";
     case ErrorCode::kLimitReached: return "LIMIT_REACHED";
+    case ErrorCode::kFenced: return "FENCED";
+    case ErrorCode::kHandedOver: return "HANDED_OVER";
+    case ErrorCode::kStale: return "STALE";
   }
   return "UNKNOWN";
 }

@@ -32,6 +32,9 @@ enum class ErrorCode : uint8_t {
   kTimedOut,
   kCaptureBroken,    // the frozen content is lost; the bits are kept
   kLimitReached,     // a stated limit (targets, connections) is exhausted
+  kFenced,           // a newer holder owns the disk
+  kHandedOver,       // given to another holder, by an export that is not ours to use again
+  kStale,            // intact, but older than what is there
 };
 
 const char* name_of(ErrorCode code) noexcept;

@@ -17,6 +17,7 @@
 #include "device/file_growth.h"
 #include "device/file_ranges.h"
 #include "device/io_engine.h"
+#include "device/shrinkable_device.h"
 
 namespace tidemark {
 
@@ -108,7 +109,7 @@ int run_cache(IoTask& blocking) noexcept {
   return 0;
 }
 
-class FileDevice final : public BlockDevice {
+class FileDevice final : public BlockDevice, public ShrinkableDevice {
  public:
   FileDevice(const FileDeviceParameters& parameters, UniqueFd fd, const FileGeometry& geometry);
 
@@ -116,6 +117,7 @@ class FileDevice final : public BlockDevice {
     return size_bytes_.load(std::memory_order_acquire);
   }
   Status resize(uint64_t size_bytes) override;
+  Status shrink(uint64_t size_bytes) override;
   Status lock_image(ImageLockMode mode) override;
   Result<BackingFacts> facts() const override { return probe_backing_facts(fd_.get()); }
   const DeviceTraits& traits() const noexcept override { return traits_; }
@@ -167,7 +169,7 @@ FileDevice::FileDevice(const FileDeviceParameters& parameters, UniqueFd fd,
 // Nothing here touches the device after a request has been completed or handed to
 // the engine: its owner may have destroyed it by then.
 void FileDevice::submit(IoRequest& request) noexcept {
-  assert(request.end_bytes() <= size_bytes());
+  if (request.end_bytes() > size_bytes()) return request.complete(EINVAL);  // it was cut
   if (traits_.read_only && request.is_write_class()) return request.complete(EROFS);
   switch (request.op) {
     case IoOp::kRead:
@@ -270,6 +272,25 @@ Status FileDevice::resize(uint64_t size_bytes) {
                              .path = path_});
   if (status.is_ok()) size_bytes_.store(size_bytes, std::memory_order_release);
   return status;
+}
+
+// The size first: nothing past it is passed on from then on.
+Status FileDevice::shrink(uint64_t size_bytes) {
+  const uint64_t present_bytes = size_bytes_.load();
+  if (size_bytes == 0 || size_bytes >= present_bytes ||
+      size_bytes % traits_.minimum_block_bytes != 0) {
+    return {ErrorCode::kInvalidArgument, "Cannot shrink " + path_ + " to " +
+                                             std::to_string(size_bytes) +
+                                             " bytes: because it cannot have that size."};
+  }
+  size_bytes_.store(size_bytes, std::memory_order_release);
+  if (geometry_.is_block_device) return Status::ok();  // its administrator cuts it
+  if (::ftruncate(fd_.get(), static_cast<off_t>(size_bytes)) == 0 && ::fsync(fd_.get()) == 0) {
+    return Status::ok();
+  }
+  const int error = errno;
+  size_bytes_.store(present_bytes, std::memory_order_release);
+  return Status::from_errno("Cannot shrink " + path_, error);
 }
 
 Status FileDevice::lock_image(ImageLockMode mode) {

@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "common/mutex.h"
+#include "device/shrinkable_device.h"
 
 namespace tidemark {
 
@@ -44,7 +45,7 @@ DeviceTraits traits_of_memory() {
   return traits;
 }
 
-class MemoryDevice final : public BlockDevice {
+class MemoryDevice final : public BlockDevice, public ShrinkableDevice {
  public:
   MemoryDevice(uint64_t size_bytes, std::byte* base, uint64_t mapped_bytes)
       : mapped_bytes_(mapped_bytes),
@@ -59,6 +60,7 @@ class MemoryDevice final : public BlockDevice {
     return size_bytes_.load(std::memory_order_acquire);
   }
   Status resize(uint64_t size_bytes) override;
+  Status shrink(uint64_t size_bytes) override;
   const DeviceTraits& traits() const noexcept override { return traits_; }
   void submit(IoRequest& request) noexcept override;
   Status query_extents(std::string_view context, uint64_t offset_bytes, uint64_t length_bytes,
@@ -202,6 +204,21 @@ Status MemoryDevice::resize(uint64_t size_bytes) {
   }
   const MutexLock lock(stripes_[present_bytes / kChunkBytes % kStripeCount]);
   size_bytes_.store(size_bytes, std::memory_order_release);
+  return Status::ok();
+}
+
+Status MemoryDevice::shrink(uint64_t size_bytes) {
+  const uint64_t present_bytes = size_bytes_.load();
+  if (size_bytes == 0 || size_bytes >= present_bytes) {
+    return {ErrorCode::kInvalidArgument, "Cannot shrink the disk in memory: because it has " +
+                                             std::to_string(present_bytes) + " bytes, not more."};
+  }
+  size_bytes_.store(size_bytes, std::memory_order_release);
+  IoRequest cut;
+  cut.op = IoOp::kWriteZeroes;
+  cut.offset_bytes = size_bytes;
+  cut.length_bytes = present_bytes - size_bytes;
+  zero(cut);
   return Status::ok();
 }
 

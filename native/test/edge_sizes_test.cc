@@ -69,6 +69,33 @@ TEST_CASE("T10: every size has its last block, and no bit past it") {
   }
 }
 
+TEST_CASE(
+    "T10, T11: cut from and to sizes at the edges, a map has its last block and no bit past it") {
+  const uint64_t sizes[] = {1, 4096, 4097, 32768 * 4096, (1ULL << 32) + 1, kTiB, 64 * kTiB + 513};
+  for (size_t from = 1; from < std::size(sizes); ++from) {
+    for (size_t to = 0; to < from; ++to) {
+      CAPTURE(sizes[from]);
+      CAPTURE(sizes[to]);
+      TempDirectory directory(memory_directory());
+      auto bitmap = create_bitmap(directory.file("b"), sizes[from], 0);
+      const uint32_t slot = tidemark::add_target(*bitmap, kReplicaA);
+      const uint32_t granularity_bytes = bitmap->granularity_bytes();
+      bitmap->mark_pending(slot, 0, sizes[from]);
+      require_ok(bitmap->begin_shrink(sizes[to]));
+      require_ok(bitmap->finish_growth());
+      CHECK(bitmap->granularity_bytes() == granularity_bytes);
+      CHECK(bitmap->dirty_block_count(MapId::pending(slot)) == bitmap->block_count());
+      require_ok(bitmap->take_pending(slot));
+      require_ok(bitmap->commit(slot));
+      check_edges(*bitmap, slot, sizes[to]);
+      require_ok(bitmap->close());
+      bitmap.reset();
+      bitmap = open_bitmap(directory.file("b"), sizes[to]);
+      CHECK(bitmap->opened_clean());
+    }
+  }
+}
+
 TEST_CASE("T10: a disk of more than 2^32 blocks of 4 KiB gets coarser ones") {
   TempDirectory directory(memory_directory());
   const uint64_t size_bytes = ((1ULL << 32) + 5) * 4096;

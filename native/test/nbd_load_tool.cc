@@ -1,10 +1,10 @@
 // nbd_load_tool: random 4 KiB requests to an NBD server by a client that takes
 // less of the machine than the server does:
-//   nbd_load_tool URI CONNECTIONS DEPTH READ_PERCENT SECONDS
-// A thread a connection. It takes all replies that are there in one receive and
-// sends the requests that follow them in one send, so that a request costs it a
-// fraction of what it costs fio's NBD engine (six system calls); what is
-// measured is the server. Prints one JSON line.
+//   nbd_load_tool URI[,URI...] CONNECTIONS DEPTH READ_PERCENT SECONDS
+// The connections take the exports in turn. A thread a connection. It takes all replies that are
+// there in one receive and sends the requests that follow them in one send, so that a request costs
+// it a fraction of what it costs fio's NBD engine (six system calls); what is measured is the
+// server. Prints one JSON line.
 #include <fcntl.h>
 #include <sys/socket.h>
 
@@ -15,6 +15,7 @@
 #include <cstdlib>
 #include <memory>
 #include <random>
+#include <sstream>
 #include <string>
 #include <thread>
 #include <vector>
@@ -34,7 +35,7 @@ constexpr size_t kBufferBytes = 1 << 20;
 constexpr uint32_t kMaximumDepth = kBufferBytes / (2 * kBlockBytes);
 
 struct Load {
-  NbdDeviceParameters server;
+  std::vector<NbdDeviceParameters> servers;
   uint32_t connections = 1;
   uint32_t depth = 1;
   uint32_t read_percent = 100;
@@ -50,9 +51,10 @@ class Connection {
  public:
   Connection(const Load& load, uint32_t seed) : load_(load), random_(seed) {
     const NbdPatience patience{Clock::now() + std::chrono::seconds(5)};
-    Result<NbdClientSocket> socket = NbdClientSocket::connect(load.server, patience);
+    const NbdDeviceParameters& server = load.servers[seed % load.servers.size()];
+    Result<NbdClientSocket> socket = NbdClientSocket::connect(server, patience);
     if (!socket.is_ok()) fail(socket.status().message());
-    const auto description = negotiate_nbd(socket.value(), load.server.export_name);
+    const auto description = negotiate_nbd(socket.value(), server.export_name);
     if (!description.is_ok()) fail(description.status().message());
     block_count_ = description.value().size_bytes / kBlockBytes;
     if (block_count_ == 0) fail("the export is smaller than one request");
@@ -159,15 +161,18 @@ class Connection {
 
 bool parse(int argc, char** argv, Load& load) {
   if (argc != 6) return false;
-  Result<NbdDeviceParameters> server = parse_nbd_uri(argv[1]);
-  if (!server.is_ok()) fail(server.status().message());
-  load.server = server.value();
+  std::istringstream uris(argv[1]);
+  for (std::string uri; std::getline(uris, uri, ',');) {
+    Result<NbdDeviceParameters> server = parse_nbd_uri(uri);
+    if (!server.is_ok()) fail(server.status().message());
+    load.servers.push_back(server.value());
+  }
   load.connections = static_cast<uint32_t>(std::atoi(argv[2]));
   load.depth = static_cast<uint32_t>(std::atoi(argv[3]));
   load.read_percent = static_cast<uint32_t>(std::atoi(argv[4]));
   load.seconds = std::atof(argv[5]);
-  return load.connections > 0 && load.depth > 0 && load.depth <= kMaximumDepth &&
-         load.read_percent <= 100 && load.seconds > 0;
+  return !load.servers.empty() && load.connections > 0 && load.depth > 0 &&
+         load.depth <= kMaximumDepth && load.read_percent <= 100 && load.seconds > 0;
 }
 
 void report(std::vector<float>& latencies_us, double elapsed_seconds) {
@@ -187,7 +192,8 @@ void report(std::vector<float>& latencies_us, double elapsed_seconds) {
 int main(int argc, char** argv) {
   Load load;
   if (!parse(argc, argv, load)) {
-    std::fputs("usage: nbd_load_tool URI CONNECTIONS DEPTH READ_PERCENT SECONDS\n", stderr);
+    std::fputs("usage: nbd_load_tool URI[,URI...] CONNECTIONS DEPTH READ_PERCENT SECONDS\n",
+               stderr);
     return 2;
   }
   std::vector<std::unique_ptr<Connection>> connections;

@@ -14,9 +14,11 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "bitmap/dirty_bitmap.h"
 #include "common/status.h"
+#include "device/block_device.h"
 
 namespace tidemark {
 
@@ -24,6 +26,12 @@ struct CaptureLimits {
   uint64_t memory_bytes = 64ULL << 20;
   std::string spill_path;  // empty: no spill file; created and unlinked at once
   uint64_t spill_bytes = 1ULL << 30;
+};
+
+// Which blocks a capture freezes; it lists those that changed either way.
+enum class CaptureScope : uint8_t {
+  kChanged,
+  kWholeDisk,  // any block can be read as it was at the cut, changed or not
 };
 
 class Capture {
@@ -39,13 +47,19 @@ class Capture {
                                                 uint64_t max_bytes) const noexcept = 0;
 
   // The content at the cut; blocks, so never on an I/O or event-loop thread.
-  // kCaptureBroken once broken, kInvalidArgument outside the capture's blocks.
+  // kCaptureBroken once broken, kInvalidArgument outside the blocks in its scope.
   // Before it answers kOk it has made sure that nothing it read was newer.
   virtual Status read(uint64_t offset_bytes, std::span<std::byte> into) = 0;
+
+  // "base:allocation" of the content that read() answers; as BlockDevice::query_extents.
+  // kClosed and kCaptureBroken: nobody knows any more.
+  virtual Status query_allocation(uint64_t offset_bytes, uint64_t length_bytes, size_t max_extents,
+                                  std::vector<DeviceExtent>& extents) = 0;
 
   // These blocks (rounding in) are not needed any more: writers stop saving them.
   virtual void release(uint64_t offset_bytes, uint64_t length_bytes) noexcept = 0;
 
+  virtual bool is_open() const noexcept = 0;
   virtual bool is_broken() const noexcept = 0;
   virtual std::string broken_reason() const = 0;
   virtual uint64_t saved_bytes() const noexcept = 0;  // copied before a write, so far

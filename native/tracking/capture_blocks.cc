@@ -21,6 +21,7 @@ bool CaptureBlocks::contains(uint64_t block_index, bool is_merged) const noexcep
 }
 
 std::optional<BlockRange> CaptureBlocks::next(uint64_t first, uint64_t end) const noexcept {
+  if (is_whole_disk_) return first < end ? std::optional(BlockRange{first, end}) : std::nullopt;
   const bool is_merged = is_merged_.load(std::memory_order_acquire);
   if (end - first <= kShortRangeBlocks) return next_of_short(first, end, is_merged);
   if (is_merged) return next_of_map(MapId::in_flight(slot_), first, end);
@@ -57,6 +58,7 @@ std::optional<BlockRange> CaptureBlocks::next_of_map(MapId map, uint64_t first,
 }
 
 bool CaptureBlocks::contains_all(uint64_t first, uint64_t end) const noexcept {
+  if (is_whole_disk_) return true;
   while (first < end && contains(first, true)) ++first;
   return first == end;
 }

@@ -16,6 +16,9 @@
 // asked any more, another target's checkpoint adds newer bits to it. A writer
 // that read the phase before the merge ended is still inside the gate, so the
 // next flip is still to come, and its wider look is still exact.
+//
+// With the whole disk in scope every block belongs to the capture, and no map is
+// asked.
 #pragma once
 
 #include <atomic>
@@ -38,8 +41,11 @@ class CaptureBlocks {
   static constexpr MapId::Kind kLookOrder[] = {MapId::Kind::kClosed, MapId::Kind::kPending,
                                                MapId::Kind::kInFlight};
 
-  CaptureBlocks(const DirtyBitmap& bitmap, uint32_t slot)
-      : bitmap_(bitmap), slot_(slot), block_bytes_(bitmap.granularity_bytes()) {}
+  CaptureBlocks(const DirtyBitmap& bitmap, uint32_t slot, bool is_whole_disk = false)
+      : bitmap_(bitmap),
+        slot_(slot),
+        block_bytes_(bitmap.granularity_bytes()),
+        is_whole_disk_(is_whole_disk) {}
 
   // The maps are merged: called once, by the checkpoint.
   void on_merged() noexcept { is_merged_.store(true, std::memory_order_release); }
@@ -60,6 +66,7 @@ class CaptureBlocks {
   const DirtyBitmap& bitmap_;
   const uint32_t slot_;
   const uint64_t block_bytes_;
+  const bool is_whole_disk_;
   std::atomic<bool> is_merged_{false};
 };
 

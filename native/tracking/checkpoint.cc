@@ -6,6 +6,7 @@
 #include "common/failpoint.h"
 #include "tracking/frozen_capture.h"
 #include "tracking/live_reader.h"
+#include "tracking/pass_on.h"
 #include "tracking/tracked_device_impl.h"
 
 namespace tidemark {
@@ -83,7 +84,7 @@ Result<std::shared_ptr<SlotCapture>> make_capture(const CheckpointMember& member
   std::shared_ptr<FrozenBlocks> frozen;
   if (with_capture) {
     auto created = FrozenBlocks::create(device.shared_backing(), device.bitmap(), member.slot,
-                                        member.capture_limits);
+                                        member.capture_limits, member.capture_scope);
     if (!created.is_ok()) return created.status();
     frozen = std::move(created).value();
   }
@@ -119,13 +120,12 @@ bool wait_drained(std::span<const CheckpointMember> members, Clock::time_point d
 
 // Opens all gates before it passes on what was parked at any of them.
 void open_gates(std::span<const CheckpointMember> members) {
-  std::vector<IoRequest*> parked;
+  std::vector<ParkedList> parked;
   for (const CheckpointMember& member : members) {
-    parked.push_back(member.device->impl().gate().open());
+    TrackedDevice::Impl& device = member.device->impl();
+    parked.push_back({&device, device.gate().open()});
   }
-  for (size_t i = 0; i < members.size(); ++i) {
-    members[i].device->impl().submit_parked(parked[i]);
-  }
+  pass_on_parked(parked);
 }
 
 // The cut itself. False when the drain took too long; then nothing was done.

@@ -25,6 +25,7 @@ struct CheckpointMember {
   std::shared_ptr<TrackedDevice> device;
   uint32_t slot = 0;  // of the target, in this device's bitmap
   CaptureLimits capture_limits;
+  CaptureScope capture_scope = CaptureScope::kChanged;
 };
 
 struct CheckpointOptions {

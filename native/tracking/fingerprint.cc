@@ -153,6 +153,14 @@ SuspicionCauses compare_fingerprint(BlockDevice& backing, const BackingFingerpri
   return causes | compare_samples(backing, known);
 }
 
+SuspicionCauses compare_moved_fingerprint(BlockDevice& backing, const BackingFingerprint& known) {
+  if (known.state != BackingFingerprint::State::kClosed) {
+    return cause(SuspicionCause::kNoFingerprint);
+  }
+  const bool is_same_size = known.size_bytes == backing.size_bytes();
+  return (is_same_size ? 0 : cause(SuspicionCause::kSizeChanged)) | compare_samples(backing, known);
+}
+
 Result<SuspicionCauses> settle_fingerprint(BlockDevice& backing, DirtyBitmap& bitmap) {
   const BackingFingerprint& known = bitmap.fingerprint();
   SuspicionCauses causes = compare_fingerprint(backing, known);

@@ -24,6 +24,10 @@ Result<BackingFingerprint> identity_fingerprint(const BlockDevice& backing);
 // at is kNoFingerprint.
 SuspicionCauses compare_fingerprint(BlockDevice& backing, const BackingFingerprint& known);
 
+// The same for one that was moved or copied on purpose: another file with another time is
+// what one expects, and size and sampled content must be what they were.
+SuspicionCauses compare_moved_fingerprint(BlockDevice& backing, const BackingFingerprint& known);
+
 // Looks at the backing of a bitmap that was just opened: with anything against it, every
 // block of every target is suspect, durably. Before the first write. Answers the causes.
 Result<SuspicionCauses> settle_fingerprint(BlockDevice& backing, DirtyBitmap& bitmap);

@@ -4,20 +4,22 @@ namespace tidemark {
 
 Result<std::shared_ptr<FrozenBlocks>> FrozenBlocks::create(std::shared_ptr<BlockDevice> backing,
                                                            const DirtyBitmap& bitmap, uint32_t slot,
-                                                           const CaptureLimits& limits) {
+                                                           const CaptureLimits& limits,
+                                                           CaptureScope scope) {
   auto states = BlockStates::create(bitmap.block_count());
   if (!states.is_ok()) return states.status();
   auto store = CaptureStore::create(limits, bitmap.granularity_bytes());
   if (!store.is_ok()) return store.status();
-  return std::shared_ptr<FrozenBlocks>(new FrozenBlocks(
-      std::move(backing), bitmap, slot, std::move(states).value(), std::move(store).value()));
+  return std::shared_ptr<FrozenBlocks>(new FrozenBlocks(std::move(backing), bitmap, slot, scope,
+                                                        std::move(states).value(),
+                                                        std::move(store).value()));
 }
 
 FrozenBlocks::FrozenBlocks(std::shared_ptr<BlockDevice> backing, const DirtyBitmap& bitmap,
-                           uint32_t slot, std::unique_ptr<BlockStates> states,
+                           uint32_t slot, CaptureScope scope, std::unique_ptr<BlockStates> states,
                            std::unique_ptr<CaptureStore> store)
     : backing_(std::move(backing)),
-      blocks_(bitmap, slot),
+      blocks_(bitmap, slot, scope == CaptureScope::kWholeDisk),
       disk_size_bytes_(bitmap.disk_size_bytes()),
       block_bytes_(bitmap.granularity_bytes()),
       states_(std::move(states)),

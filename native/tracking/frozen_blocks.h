@@ -46,7 +46,8 @@ class FrozenBlocks {
  public:
   static Result<std::shared_ptr<FrozenBlocks>> create(std::shared_ptr<BlockDevice> backing,
                                                       const DirtyBitmap& bitmap, uint32_t slot,
-                                                      const CaptureLimits& limits);
+                                                      const CaptureLimits& limits,
+                                                      CaptureScope scope = CaptureScope::kChanged);
 
   CaptureBlocks& blocks() noexcept { return blocks_; }
 
@@ -61,6 +62,10 @@ class FrozenBlocks {
   // -- The reader -------------------------------------------------------------
   Status read(uint64_t offset_bytes, std::span<std::byte> into);
   void release(uint64_t offset_bytes, uint64_t length_bytes) noexcept;
+  // How much from `offset_bytes` on the disk itself still holds as it was at the cut:
+  // whole blocks, none of which a write can have reached before this is asked.
+  uint64_t untouched_bytes(uint64_t offset_bytes, uint64_t length_bytes) const noexcept;
+  Status check_open() const;
 
   // -- State --------------------------------------------------------------------
   bool is_broken() const noexcept { return is_broken_.load(); }
@@ -84,7 +89,8 @@ class FrozenBlocks {
   static constexpr uint64_t kShards = 64;
 
   FrozenBlocks(std::shared_ptr<BlockDevice> backing, const DirtyBitmap& bitmap, uint32_t slot,
-               std::unique_ptr<BlockStates> states, std::unique_ptr<CaptureStore> store);
+               CaptureScope scope, std::unique_ptr<BlockStates> states,
+               std::unique_ptr<CaptureStore> store);
 
   Shard& shard_of(uint64_t block_index) noexcept {
     return shards_[block_index / kGroupBlocks % kShards];

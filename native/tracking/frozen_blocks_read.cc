@@ -32,7 +32,7 @@ Status FrozenBlocks::read(uint64_t offset_bytes, std::span<std::byte> into) {
   return check_readable(first, end);
 }
 
-Status FrozenBlocks::check_readable(uint64_t first, uint64_t end) const {
+Status FrozenBlocks::check_open() const {
   if (is_closed_.load()) {
     return {ErrorCode::kClosed, "Cannot read the capture: because it is closed. Take another."};
   }
@@ -40,6 +40,11 @@ Status FrozenBlocks::check_readable(uint64_t first, uint64_t end) const {
     return {ErrorCode::kCaptureBroken, "Cannot read the capture: because " + broken_reason() +
                                            ". Give its blocks back and take another."};
   }
+  return Status::ok();
+}
+
+Status FrozenBlocks::check_readable(uint64_t first, uint64_t end) const {
+  if (Status status = check_open(); !status.is_ok()) return status;
   bool is_inside = blocks_.contains_all(first, end);
   for (; is_inside && first < end; ++first) {
     is_inside = states_->get(first) != BlockState::kReleased;
@@ -48,6 +53,18 @@ Status FrozenBlocks::check_readable(uint64_t first, uint64_t end) const {
   return {ErrorCode::kInvalidArgument,
           "Cannot read the capture: because a block is not in it or was released. Read inside its "
           "extents."};
+}
+
+uint64_t FrozenBlocks::untouched_bytes(uint64_t offset_bytes,
+                                       uint64_t length_bytes) const noexcept {
+  const uint64_t end = block_end_at(offset_bytes + length_bytes);
+  uint64_t block = block_at(offset_bytes);
+  while (block < end && blocks_.contains_all(block, block + 1) &&
+         states_->get(block) == BlockState::kFrozen) {
+    ++block;
+  }
+  const uint64_t untouched_end = std::min(block * block_bytes_, offset_bytes + length_bytes);
+  return untouched_end > offset_bytes ? untouched_end - offset_bytes : 0;
 }
 
 // Blocks that were frozen a moment ago: reads them all at once, then replaces

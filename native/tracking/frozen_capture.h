@@ -17,6 +17,8 @@ class FrozenCapture final : public SlotCapture {
                 std::shared_ptr<FrozenBlocks> frozen);
   ~FrozenCapture() override { close(); }
 
+  Status query_allocation(uint64_t offset_bytes, uint64_t length_bytes, size_t max_extents,
+                          std::vector<DeviceExtent>& extents) override;
   void release(uint64_t offset_bytes, uint64_t length_bytes) noexcept override;
   bool is_broken() const noexcept override { return frozen_->is_broken(); }
   std::string broken_reason() const override { return frozen_->broken_reason(); }
@@ -28,6 +30,8 @@ class FrozenCapture final : public SlotCapture {
   uint64_t memory_used_bytes() const noexcept { return frozen_->memory_used_bytes(); }
 
  private:
+  void append_as_frozen(uint64_t offset_bytes, DeviceExtent extent, size_t end_count,
+                        std::vector<DeviceExtent>& extents) const;
   Status read_inside(uint64_t offset_bytes, std::span<std::byte> into) override;
   void settle() noexcept override { frozen_->blocks().on_merged(); }
   void end() noexcept override { frozen_->close(); }

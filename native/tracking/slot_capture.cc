@@ -32,6 +32,15 @@ Status SlotCapture::read(uint64_t offset_bytes, std::span<std::byte> into) {
   return read_inside(offset_bytes, into);
 }
 
+Status SlotCapture::query_allocation(uint64_t offset_bytes, uint64_t length_bytes,
+                                     size_t max_extents, std::vector<DeviceExtent>& extents) {
+  if (is_closed()) {
+    return {ErrorCode::kClosed, "Cannot ask the capture: because it is closed. Take another."};
+  }
+  return device_->backing().query_extents("base:allocation", offset_bytes, length_bytes,
+                                          max_extents, extents);
+}
+
 void SlotCapture::on_merged() noexcept {
   const DirtyBitmap& bitmap = device_->bitmap();
   const MapId map = MapId::in_flight(slot_);

@@ -23,6 +23,9 @@ class SlotCapture : public Capture {
   std::optional<ByteExtent> next_extent(uint64_t from_bytes,
                                         uint64_t max_bytes) const noexcept override;
   Status read(uint64_t offset_bytes, std::span<std::byte> into) final;
+  Status query_allocation(uint64_t offset_bytes, uint64_t length_bytes, size_t max_extents,
+                          std::vector<DeviceExtent>& extents) override;
+  bool is_open() const noexcept final { return !is_closed(); }
   void close() noexcept final;
 
   // The cut, with the gate closed and drained: what it answers is to be dropped

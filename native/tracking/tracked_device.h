@@ -49,6 +49,9 @@ class TrackedDevice final : public BlockDevice {
   // those in flight, as at a checkpoint. kInUse while a capture is open, kTimedOut
   // when writes did not end in time; both pass, and the next call goes on.
   Status resize(uint64_t size_bytes) override;
+  // Cuts the end off, and the marks of it. As resize(), but for the order: the bitmap
+  // first. kUnsupported where the backing cannot be cut.
+  Status shrink(uint64_t size_bytes);
 
   Status lock_image(ImageLockMode mode) override;
 

@@ -30,6 +30,8 @@ void TrackedDevice::Impl::submit(IoRequest& request) noexcept {
     submit_write(request);
   } else if (request.op == IoOp::kFlush) {
     submit_flush(request);
+  } else if (request.end_bytes() > size_bytes()) {
+    request.complete(EINVAL);  // past an end that was cut off
   } else {
     backing_->submit(request);
   }

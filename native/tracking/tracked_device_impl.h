@@ -55,11 +55,13 @@ class TrackedDevice::Impl {
 
   uint64_t size_bytes() const noexcept { return size_bytes_.load(std::memory_order_acquire); }
   Status resize(uint64_t size_bytes);
+  Status shrink(uint64_t size_bytes);
 
  private:
   void submit_write(IoRequest& request) noexcept;
   void submit_flush(IoRequest& request) noexcept;
   Status grow_bitmap(uint64_t size_bytes) REQUIRES(maps_mutex_);
+  Status shrink_bitmap(uint64_t size_bytes) REQUIRES(maps_mutex_);
   bool drain_patiently();
   bool is_inside(const IoRequest& request) const noexcept;
   static void on_written(IoRequest& request, void* context, uint64_t ticket, int error) noexcept;

@@ -22,7 +22,7 @@ Status TrackedDevice::Impl::resize(uint64_t size_bytes) {
   const uint64_t present_bytes = this->size_bytes();
   if (size_bytes < present_bytes) {
     return refuse(ErrorCode::kInvalidArgument, "it has " + std::to_string(present_bytes) +
-                                                   " bytes, and a tracked disk only grows.");
+                                                   " bytes. Shrink it where fewer are meant.");
   }
   // What is frozen refers to the maps as they are.
   if (captures_.has_occupied()) {

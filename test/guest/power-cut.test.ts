@@ -24,31 +24,33 @@ const MIB = 2 ** 20;
 
 t.setTimeout(isSoak ? 900_000 : 300_000);
 
-/** One data disk in three parts: the device, its log, and where the log is replayed to. */
-const DEVICE_SECTORS = DEVICE_BYTES / 512;
-const SET_UP = `
-fail() { echo "failed: $1"; exit 1; }
-modprobe dm-mod && modprobe dm-log-writes || fail modules
-part() { dmsetup create --noudevsync "$1" --table "0 $2 linear /dev/vdb $3" || fail "$1"; }
-part device ${DEVICE_SECTORS} 0
-part replayed ${DEVICE_SECTORS} ${DEVICE_SECTORS}
-part log ${(LOG_MIB * MIB) / 512} ${2 * DEVICE_SECTORS}
-dmsetup mknodes
-dmsetup create --noudevsync logged --table \
-  "0 ${DEVICE_SECTORS} log-writes /dev/mapper/device /dev/mapper/log" || fail logged
-dmsetup mknodes
-mkfs.ext4 -q -J size=4 -N 64 -E lazy_journal_init=1,lazy_itable_init=1,nodiscard \
-  /dev/mapper/logged || fail mkfs
-mkdir -p /mnt /after
-mount -t ext4 /dev/mapper/logged /mnt || fail mount
-`;
-
 /**
+ * One data disk in three parts: the device, its log, and where the log is replayed to.
  * The points are spread over the log from where the writing began; the commit that the
  * replica had at a point is the last one that the log tells of before it.
  */
 function job(fault: PlantedFault, points: number): string {
-  return `${SET_UP}
+  return `${loggedWrites(fault)}
+${checksOfPoints(points)}`;
+}
+
+function loggedWrites(fault: PlantedFault): string {
+  const [deviceSectors, logSectors] = [DEVICE_BYTES / 512, (LOG_MIB * MIB) / 512];
+  return `
+fail() { echo "failed: $1"; exit 1; }
+modprobe dm-mod && modprobe dm-log-writes || fail modules
+part() { dmsetup create --noudevsync "$1" --table "0 $2 linear /dev/vdb $3" || fail "$1"; }
+part device ${deviceSectors} 0
+part replayed ${deviceSectors} ${deviceSectors}
+part log ${logSectors} ${2 * deviceSectors}
+dmsetup mknodes
+dmsetup create --noudevsync logged --table \\
+  "0 ${deviceSectors} log-writes /dev/mapper/device /dev/mapper/log" || fail logged
+dmsetup mknodes
+mkfs.ext4 -q -J size=4 -N 64 -E lazy_journal_init=1,lazy_itable_init=1,nodiscard \\
+  /dev/mapper/logged || fail mkfs
+mkdir -p /mnt /after
+mount -t ext4 /dev/mapper/logged /mnt || fail mount
 power_cut_tool write /mnt /run/journal 5 ${fault} "dmsetup message logged 0 mark" > /run/said &
 writer=$!
 until grep -q writing /run/said; do usleep 50000; kill -0 $writer || fail writer; done
@@ -58,6 +60,11 @@ kill -9 $writer
 wait $writer
 umount /mnt
 dmsetup remove --noudevsync logged || fail remove
+`;
+}
+
+function checksOfPoints(points: number): string {
+  return `
 power_cut_tool log /dev/mapper/log > /run/marks || fail log
 begin=$(awk '$2 == "begin" { print $1 }' /run/marks)
 end=$(awk '$2 == "end" { print $1 }' /run/marks)

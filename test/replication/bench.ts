@@ -5,7 +5,7 @@ import type { StateStore } from "#lib/model/state-store.js";
 import type { VmTracker } from "#lib/model/vm-tracker.js";
 import { MemoryReplica } from "#lib/model/memory-replica.js";
 import { MemoryStateStore } from "#lib/model/memory-state-store.js";
-import { MemoryVmTracker } from "#lib/model/memory-tracker.js";
+import { cutTogetherInMemory, MemoryVmTracker } from "#lib/model/memory-tracker.js";
 import { ReplicationEngine } from "#lib/replication/replication-engine.js";
 import type { ReplicationLimits } from "#lib/replication/replication-limits.js";
 import { decodeSegment, encodeContents } from "../contracts/segment-bytes.js";
@@ -115,6 +115,7 @@ export class Bench {
       clock: this.clock,
       random: () => 0.5,
       limits: { segmentBytes: 4 * GRANULARITY, ...this.#options.limits },
+      cutTogether: cutTogetherInMemory,
       openVm: async () => ({
         name: "guest",
         tracker: alive<VmTracker>(this.tracker, this.trackerParts),

@@ -99,6 +99,22 @@ void t.test("waits between tries double, with jitter, up to the maximum", async 
   t.same(waits, [50, 100, 200, 400, 800, 1000]);
 });
 
+void t.test("aligned schedules are due together, whenever they were begun", async (t) => {
+  const clock = new VirtualClock();
+  await clock.run(300);
+  const early = new CycleSchedule(clock, 1000, true);
+  early.restart();
+  await clock.run(500);
+  const late = new CycleSchedule(clock, 1000, true);
+  const dueMs: number[] = [];
+  for (const schedule of [late, early, late, early]) {
+    const wait = schedule.wait(never).then(() => dueMs.push(clock.monotonicMs()));
+    clock.step();
+    await wait;
+  }
+  t.same(dueMs, [1000, 2000, 2000, 3000]);
+});
+
 void t.test("ticks that passed are missed, and the rhythm stays", async (t) => {
   const clock = new VirtualClock();
   const schedule = new CycleSchedule(clock, 1000);

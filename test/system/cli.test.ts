@@ -69,6 +69,8 @@ void t.test("every command explains itself", async (t) => {
   for (const name of ["enable", "status", "points", "test-failover", "failover", "close"]) {
     t.ok(commands.includes(`vm ${name}`), name);
   }
+  for (const name of ["vm group", "group list", "group points"])
+    t.ok(commands.includes(name), name);
   for (const name of ["vm suspend", "vm resume", "vm remove", "track", "demo"]) {
     t.ok(commands.includes(name), name);
   }

@@ -7,6 +7,8 @@ import { filesBelow, type SourceTree } from "./source-tree.js";
 const TYPES_BOTH_WAYS: Readonly<Record<string, string>> = {
   "lib/tracking/checkpoint.ts > lib/tracking/tracked-disk.ts":
     "a disk takes checkpoints and a checkpoint names its disks, both in the public API",
+  "lib/tracking/backup.ts > lib/tracking/tracked-disk.ts":
+    "as checkpoints: a disk begins backups and a backup names its disks",
 };
 
 export function checkImportCycles(tree: SourceTree): Finding[] {

@@ -6,11 +6,12 @@ import { parseSize } from "../parse-size.js";
 
 interface Options {
   readonly reconnectClients?: boolean;
+  readonly dropData?: boolean;
 }
 
 export function diskResizeCommand(): Command {
   return new Command("resize")
-    .description("grow a disk under its running guest")
+    .description("resize a disk under its running guest")
     .argument("<vm>", "the VM's name or id")
     .argument("<disk>", "the disk's name or id, as vda")
     .argument("<size>", "the new size, as 20GiB, or by how much, as +5GiB")
@@ -18,12 +19,14 @@ export function diskResizeCommand(): Command {
       "--reconnect-clients",
       "end the disk's NBD connections after what is in flight: clients that reconnect see the new size",
     )
+    .option("--drop-data", "for a smaller size: what lies past the new end is gone")
     .action(async (vm: string, disk: string, size: string, options: Options, command: Command) => {
       const client = clientOf(command);
       const { bytes, isRelative } = parseSize(size);
       const present = isRelative ? sizeOf(await client.call("vmStatus", {}, { vm }), disk) : 0;
       const reconnectClients = options.reconnectClients ?? false;
-      const body = { sizeBytes: present + bytes, reconnectClients };
+      const dropsData = options.dropData ?? false;
+      const body = { sizeBytes: present + bytes, reconnectClients, dropsData };
       const reply = await client.call("diskResize", body, { vm, disk });
       if (globalOptions(command).json) return printJson(reply);
       const now = formatBytes(sizeOf(reply, disk));

@@ -1,5 +1,6 @@
 import { Command, Option } from "commander";
-import { globalOptions, parseWholeNumber } from "../context.js";
+import { DURABILITIES, type Durability } from "../../model/durability.js";
+import { globalOptions, parseDurationMs, parseWholeNumber } from "../context.js";
 import type { LocalCommands, TrackOptions, TrackState } from "../local-commands.js";
 import { formatBytes, printJson } from "../output.js";
 import { parseListen } from "../parse-listen.js";
@@ -16,7 +17,10 @@ interface Options {
   readonly tracking: boolean;
   readonly granularity?: string;
   readonly direct?: boolean;
-  readonly durability: string;
+  readonly durability: Durability;
+  readonly shared?: boolean;
+  readonly takeOver?: boolean;
+  readonly lease?: string;
 }
 
 export function trackCommand(local: LocalCommands): Command {
@@ -47,9 +51,12 @@ export function trackCommand(local: LocalCommands): Command {
         "--durability <mode>",
         "what the marks survive: the end of the power too, or of the process alone",
       )
-        .choices(["power-safe", "process-safe"])
+        .choices(DURABILITIES)
         .default("power-safe"),
     )
+    .option("--shared", "the image is on storage that other hosts see: write only while it is ours")
+    .option("--take-over", "with --shared: also when its former owner hangs or is out of reach")
+    .option("--lease <duration>", "with --shared: how long an owner out of reach may go on (10s)")
     .option("--no-tracking", "serve the disk without tracking, for comparison")
     .action((options: Options, command: Command) => serveUntilSignal(local, options, command));
 }
@@ -84,12 +91,19 @@ function trackOptions(options: Options): TrackOptions {
     bitmapPath: options.bitmap ?? null,
     tracking: options.tracking,
     direct: options.direct ?? false,
-    durability: options.durability === "process-safe" ? "process-safe" : "power-safe",
+    sharedStorage: sharedStorageOf(options),
+    durability: options.durability,
     granularityBytes:
       options.granularity === undefined
         ? null
         : parseWholeNumber(options.granularity, "a granularity in bytes"),
   };
+}
+
+function sharedStorageOf({ shared, takeOver, lease }: Options): TrackOptions["sharedStorage"] {
+  if (shared !== true) return null;
+  const leaseMs = lease === undefined ? {} : { leaseMs: parseDurationMs(lease) };
+  return { takeOver: takeOver ?? false, ...leaseMs };
 }
 
 function describe(state: TrackState): void {
@@ -100,7 +114,7 @@ function describe(state: TrackState): void {
   const suspicion =
     state.foundCauses.length === 0
       ? ""
-      : `The disk was changed out of sight (${state.foundCauses.join(", ")}): everything counts as changed until it was compared.\n`;
+      : `Nobody knows what of the disk changed (${state.foundCauses.join(", ")}): what is suspect counts as changed until it was compared.\n`;
   process.stdout.write(
     `Serving ${formatBytes(state.sizeBytes)} at ${state.uri}\n${suspicion}${tracking}; I/O by ${state.ioEngine}. Ctrl-C stops.\n`,
   );

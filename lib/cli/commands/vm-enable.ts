@@ -8,6 +8,7 @@ interface Options {
   readonly replica: string;
   readonly every: string;
   readonly compression: string;
+  readonly group?: string;
 }
 
 export function vmEnableCommand(): Command {
@@ -20,6 +21,7 @@ export function vmEnableCommand(): Command {
     )
     .requiredOption("--replica <url>", "the replica host, https://HOST:PORT")
     .option("--every <duration>", "the interval of the cycles, 1s to 24h", "5s")
+    .option("--group <group>", "the consistency group that the VM is cut with")
     .option("--compression <level>", "zstd level, 1 to 19", "1")
     .action(async (name: string, options: Options, command: Command) => {
       const vm = await clientOf(command).call("vmEnable", {
@@ -27,6 +29,7 @@ export function vmEnableCommand(): Command {
         disks: options.disk.map(parseDisk),
         replicaUrl: options.replica,
         intervalMs: parseDurationMs(options.every),
+        ...(options.group === undefined ? {} : { group: options.group }),
         compressionLevel: parseWholeNumber(options.compression, "a compression level"),
       });
       if (globalOptions(command).json) return printJson(vm);

@@ -14,13 +14,14 @@ export function vmPointsCommand(): Command {
         return;
       }
       printTable(
-        ["NUMBER", "POINT", "TAKEN", "CONSISTENCY", "CHANGED MiB"],
+        ["NUMBER", "POINT", "TAKEN", "CONSISTENCY", "CHANGED MiB", "GROUP CUT"],
         points.map((point) => [
           point.sequence,
           point.pointId,
           formatTime(point.takenAtMs),
           point.consistency,
           formatMib(point.changedBytes),
+          point.group === undefined ? "-" : `${point.group.name}/${point.group.cutNumber}`,
         ]),
       );
     });

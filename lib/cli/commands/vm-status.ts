@@ -11,6 +11,8 @@ import {
 } from "../output.js";
 import { VM_COLUMNS, vmRow } from "../vm-table.js";
 
+type Relationship = NonNullable<VmStatus["relationship"]>;
+
 export function vmStatusCommand(): Command {
   return new Command("status")
     .description("show one VM, or all of them")
@@ -51,6 +53,7 @@ function relationshipLines({ relationship }: VmStatus): string[] {
       `Last cycle: ${formatMib(last.changedBytes)} MiB changed, ${formatMib(last.sentBytes)} MiB sent, ${formatDuration(last.durationMs)}, pause ${(last.pauseNs / 1e6).toFixed(2)} ms`,
     );
   }
+  lines.push(...pauseLines(relationship.pauses), ...groupLines(relationship));
   const { suspectBytes, suspicionCauses, lastHealing } = relationship;
   if (suspectBytes > 0) {
     lines.push(
@@ -70,6 +73,22 @@ function relationshipLines({ relationship }: VmStatus): string[] {
     );
   }
   return lines;
+}
+
+function pauseLines({ count, p50Ns, p99Ns, maxNs }: Relationship["pauses"]): string[] {
+  if (count === 0) return [];
+  const [p50, p99, max] = [p50Ns, p99Ns, maxNs].map((ns) => (ns / 1e6).toFixed(2));
+  return [`Pauses: ${count}; half under ${p50} ms, 99 % under ${p99} ms, longest ${max} ms`];
+}
+
+function groupLines({ settings, lastCycle }: Relationship): string[] {
+  if (settings.group === undefined) return [];
+  const cut = lastCycle?.group;
+  if (cut === undefined) return [`Consistency group ${settings.group}: no common cut yet`];
+  const { takenVmIds, memberVmIds, cutNumber } = cut;
+  return [
+    `Consistency group ${settings.group}: last cut ${cutNumber} with ${takenVmIds.length} of ${memberVmIds.length} VMs`,
+  ];
 }
 
 function replicaLines({ replica }: VmStatus): string[] {

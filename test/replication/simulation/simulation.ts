@@ -9,7 +9,7 @@ import type { ReplicationEvent } from "#lib/model/relationship.js";
 import type { TargetChanges } from "#lib/model/vm-tracker.js";
 import { MemoryReplica } from "#lib/model/memory-replica.js";
 import { MemoryStateStore } from "#lib/model/memory-state-store.js";
-import { MemoryVmTracker } from "#lib/model/memory-tracker.js";
+import { cutTogetherInMemory, MemoryVmTracker } from "#lib/model/memory-tracker.js";
 import { ReplicationEngine } from "#lib/replication/replication-engine.js";
 import { decodeSegment, encodeContents } from "../../contracts/segment-bytes.js";
 import { faultyEndpoint, faultyStore, faultyTracker, type Weather } from "./faults.js";
@@ -127,6 +127,7 @@ class Simulation {
       clock: life.clock(this.#clock),
       random: () => this.#random.next(),
       limits: this.#limits,
+      cutTogether: cutTogetherInMemory,
       openVm: async () => ({ name: "guest", tracker }),
       openReplica: () => faultyEndpoint(world, life, parts.endpoint),
     });

@@ -1,0 +1,93 @@
+import { TidemarkError } from "../model/errors.js";
+import { type SuspicionCause, suspicionCausesOf } from "../model/suspicion.js";
+import { binding, type DiskStateStage } from "./binding.js";
+import { backingOf, type DiskBacking, openBacking, placeOf } from "./disk-backing.js";
+import { opened, rethrown } from "./native-call.js";
+
+/** What a state file says: which disk, and everything that is known of its changes. */
+export interface DiskState {
+  /** Of this hand-over. */
+  readonly id: string;
+  /** Rises each time the disk changes hands. */
+  readonly epoch: number;
+  readonly diskId: string;
+  readonly sizeBytes: number;
+  readonly granularityBytes: number;
+  readonly targetIds: readonly string[];
+}
+
+export interface ExportStateOptions {
+  readonly bitmapPath: string;
+  /** A new file. */
+  readonly statePath: string;
+  /** UUID. With it, another disk's bitmap is refused (FOREIGN). */
+  readonly diskId?: string;
+}
+
+export interface ImportStateOptions {
+  readonly statePath: string;
+  /** In place of `backing`: where the disk's content is now. */
+  readonly path?: string;
+  readonly backing?: DiskBacking;
+  /** Default, for files and block devices only: the path with ".tidemark" appended. */
+  readonly bitmapPath?: string;
+  /** UUID. With it, another disk's state is refused (FOREIGN). */
+  readonly diskId?: string;
+}
+
+export interface TakeBackStateOptions {
+  readonly bitmapPath: string;
+  /** What the export wrote; null when it is lost: everything is suspect then. */
+  readonly statePath: string | null;
+}
+
+const ANY_DISK = "00000000-0000-0000-0000-000000000000";
+
+/**
+ * Gives a closed disk's tracking state to another holder. From then on the disk cannot
+ * be opened here (HANDED_OVER) until the state comes back. After a crash the same call
+ * goes on where it was.
+ */
+export async function exportDiskState(options: ExportStateOptions): Promise<DiskState> {
+  const { bitmapPath, statePath, diskId = ANY_DISK } = options;
+  return opened(bitmapPath, () => binding.exportState(bitmapPath, diskId, statePath));
+}
+
+/**
+ * Makes the bitmap of a disk whose state was exported elsewhere, once. That the content
+ * is in another file now is allowed; that it is other content makes everything suspect,
+ * which is answered. Open the disk with TrackedDisk.open() afterwards.
+ */
+export async function importDiskState(options: ImportStateOptions): Promise<SuspicionCause[]> {
+  const backing = options.backing ?? backingOf(options.path ?? "");
+  const bitmapPath = options.bitmapPath ?? `${placeOf(backing)}.tidemark`;
+  if (options.bitmapPath === undefined && backing.kind !== "file") {
+    throw new TidemarkError(
+      "INVALID_ARGUMENT",
+      `Cannot import the state of ${placeOf(backing)}: because its bitmap needs a file of its own.`,
+      { hint: "Name one (bitmapPath, --bitmap)." },
+    );
+  }
+  const { statePath, diskId = ANY_DISK } = options;
+  const device = await opened(placeOf(backing), () => openBacking(backing));
+  try {
+    const causes = await opened(statePath, () =>
+      binding.importState(statePath, bitmapPath, diskId, device),
+    );
+    return suspicionCausesOf(causes);
+  } finally {
+    await device.close();
+  }
+}
+
+/** Ends an export that nobody imported: the disk may be opened here again, the state not be imported. */
+export async function takeBackDiskState(options: TakeBackStateOptions): Promise<void> {
+  await rethrown(() => binding.takeBackState(options.bitmapPath, options.statePath ?? ""));
+}
+
+/** Reads and checks a whole state file. */
+export async function describeDiskState(
+  statePath: string,
+): Promise<DiskState & { readonly stage: DiskStateStage }> {
+  return opened(statePath, () => binding.describeState(statePath));
+}
