@@ -46,6 +46,16 @@ export function trackedServer(granularityBytes?: number): ServerKind {
   };
 }
 
+/** The tracked server under the name of what its marks survive. */
+export function durableServer(durability: "power-safe" | "process-safe"): ServerKind {
+  const tracked = trackedServer();
+  return {
+    subject: durability,
+    needs: tracked.needs,
+    command: (place) => [...tracked.command(place), "--durability", durability],
+  };
+}
+
 export const UNTRACKED: ServerKind = {
   subject: "tidemark --no-tracking",
   needs: "node",

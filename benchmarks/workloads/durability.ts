@@ -1,5 +1,9 @@
 import { z } from "zod";
-import type { Measurement, Workload } from "../model.js";
+import { WARM } from "../access.js";
+import type { BenchContext, Measurement, Trial, Workload } from "../model.js";
+import { batchingClient } from "../nbd-client.js";
+import { nbdTrial } from "../nbd-trial.js";
+import { durableServer } from "../servers.js";
 import { nativeTool, parseLines } from "../native-tool.js";
 
 const line = z.object({
@@ -28,7 +32,16 @@ function toMeasurement(value: unknown): Measurement {
   };
 }
 
-/** What safety against power loss costs; both modes run in turns inside of the program. */
+/** A guest's random writes, over NBD, from a quiet disk on. */
+function nbdTrials(context: BenchContext): Trial[][] {
+  const tool = nativeTool("nbd_load_tool");
+  if (tool === null) return [];
+  const job = { mix: "randwrite", blockBytes: 4096, queueDepth: 32, connections: 4 } as const;
+  const servers = [durableServer("power-safe"), durableServer("process-safe")];
+  return [servers.map((server) => nbdTrial(job, server, context, WARM, batchingClient(tool)))];
+}
+
+/** What safety against power loss costs; both modes in turns. */
 export const durability: Workload = {
   name: "durability",
   summary:
@@ -52,6 +65,10 @@ export const durability: Workload = {
       run: async (scope: typeof context.scope) =>
         parseLines(await scope.run([tool, context.directory, "1", writes]), toMeasurement),
     };
-    return Promise.resolve({ groups: [[trial]], rounds: context.sizing.rounds, skipped: [] });
+    return Promise.resolve({
+      groups: [[trial], ...nbdTrials(context)],
+      rounds: context.sizing.rounds,
+      skipped: [],
+    });
   },
 };

@@ -16,6 +16,8 @@ export const SUSPICION_CAUSES = [
   "replica differs",
   "ordered",
   "taken over by force",
+  "written past the filter",
+  "a write was not marked",
 ] as const;
 
 export type SuspicionCause = (typeof SUSPICION_CAUSES)[number];

@@ -21,24 +21,36 @@ export interface DrainTotals {
   readonly sentBytes: number;
 }
 
+/** The least share of a pass that what is left has to shrink by; halved after each broken capture. */
+const WORTHWHILE_GAIN = 0.1;
+
 export async function drainToStaging(
   context: RelationshipContext,
+  brokenCaptures: number,
   signal: AbortSignal,
 ): Promise<DrainTotals> {
   await ensureSession(context, signal);
   const { tracker, targetId, limits } = context;
   const totals = { changedBytes: 0, sentBytes: 0 };
   let before = await tracker.progress(targetId);
+  const worthwhileGain = WORTHWHILE_GAIN / 2 ** brokenCaptures;
+  let passBytes = limits.passBytes;
   for (let stalled = 0; stalled < limits.stalledPasses; ) {
-    const pass = await runPass(context, before, signal);
+    const pass = await runPass(context, before, passBytes, signal);
     totals.changedBytes += pass.changedBytes;
     totals.sentBytes += pass.sentBytes;
     const after = await tracker.progress(targetId);
     context.onStagingProgress(after.stagedBytes, totalOf(after));
     if (after.pendingBytes < limits.closingBytes) break;
-    // The guest writes about as fast as the line takes: more passes gain nothing.
     const gainedBytes = before.pendingBytes - after.pendingBytes;
-    stalled = gainedBytes * 10 < pass.changedBytes || pass.changedBytes === 0 ? stalled + 1 : 0;
+    if (gainedBytes >= pass.changedBytes * worthwhileGain && pass.changedBytes > 0) {
+      stalled = 0;
+    } else {
+      // The guest writes about as fast as the line takes. A shorter pass leaves it less
+      // time, so that less is left for the capture, down to what the two rates allow.
+      stalled += 1;
+      passBytes = Math.max(limits.closingBytes, passBytes / 2);
+    }
     before = after;
   }
   return totals;
@@ -59,10 +71,11 @@ async function ensureSession(context: RelationshipContext, signal: AbortSignal):
 async function runPass(
   context: RelationshipContext,
   before: TargetProgress,
+  limitBytes: number,
   signal: AbortSignal,
 ): Promise<DrainTotals> {
   const { tracker, targetId, timeBox, limits, journal } = context;
-  const { segmentBytes, passBytes: limitBytes } = limits;
+  const { segmentBytes } = limits;
   const changes = await timeBox.take((drainLimitMs) =>
     tracker.drain(targetId, { segmentBytes, limitBytes, drainLimitMs, signal }),
   );

@@ -64,8 +64,8 @@ export class Relationship {
   #failuresInARow = 0;
   /** The replica's head is not known for sure. */
   #mustAsk = true;
-  /** The last capture did not hold. */
-  #drainFirst = false;
+  /** Captures in a row that did not hold. */
+  #brokenCaptures = 0;
   #validUntilMs: number | null = null;
   #lastHealing: HealingReport | null = null;
   #progress: { sentBytes: number; totalBytes: number } | null = null;
@@ -274,7 +274,7 @@ export class Relationship {
       ? await this.#drain(context, signal)
       : { changedBytes: 0, sentBytes: 0 };
     const outcome = await runPointCycle(context, signal);
-    this.#drainFirst = false;
+    this.#brokenCaptures = 0;
     this.#takeHead(outcome.point);
     if (headPointId === null) this.#schedule.restart();
     this.#announceState();
@@ -290,12 +290,12 @@ export class Relationship {
   /** May take long: the group goes on without this VM meanwhile. */
   #drain(context: RelationshipContext, signal: AbortSignal): Promise<DrainTotals> {
     this.#group?.expect(false);
-    return drainToStaging(context, signal);
+    return drainToStaging(context, this.#brokenCaptures, signal);
   }
 
   async #needsDrain({ tracker, targetId }: RelationshipContext): Promise<boolean> {
     const { headPointId, stagingSessionId } = this.#journal.record;
-    if (headPointId === null || stagingSessionId !== null || this.#drainFirst) return true;
+    if (headPointId === null || stagingSessionId !== null || this.#brokenCaptures > 0) return true;
     return (await tracker.progress(targetId)).pendingBytes > this.#limits.captureBytes;
   }
 
@@ -328,7 +328,7 @@ export class Relationship {
     this.#failuresInARow += 1;
     // A cut that all of the group missed is nobody's in particular.
     if (!(thrown instanceof CheckpointMissed)) this.#group?.expect(false);
-    if (error.code === "CAPTURE_BROKEN") this.#drainFirst = true;
+    if (error.code === "CAPTURE_BROKEN") this.#brokenCaptures += 1;
     if (error.code === "STAGING_LOST" || error.code === "PARENT_MISMATCH") this.#mustAsk = true;
     const retryable = error.retryable || error.code === "PARENT_MISMATCH";
     await (retryable ? this.#tryAgainSoon(error, signal) : this.#block(error, signal)).catch(

@@ -12,7 +12,10 @@ export interface ReplicationLimits {
   /** The checkpoint's gate may wait this long, doubled after each miss up to the maximum. */
   readonly drainLimitMs: number;
   readonly drainLimitMaxMs: number;
-  /** A drain pass into staging takes about this much: what a restart may have to send again. */
+  /**
+   * A drain pass into staging takes about this much: what a restart may have to send
+   * again. Halved, down to closingBytes, after each pass that hardly shrinks what is left.
+   */
   readonly passBytes: number;
   /** Draining ends when less than this is left; the closing checkpoint takes the rest. */
   readonly closingBytes: number;
@@ -43,7 +46,7 @@ export const DEFAULT_REPLICATION_LIMITS: ReplicationLimits = {
   drainLimitMaxMs: 1000,
   passBytes: 1024 * MiB,
   closingBytes: 64 * MiB,
-  stalledPasses: 3,
+  stalledPasses: 5,
   captureBytes: 1024 * MiB,
   comparisonBytes: 8 * MiB,
   overtakenComparisons: 10,

@@ -20,6 +20,8 @@ enum class SuspicionCause : uint16_t {
   kReplicaDiffers = 1 << 10,  // the replica's head is not what was last agreed on
   kOrdered = 1 << 11,         // an administrator asked for the comparison
   kTakenByForce = 1 << 12,    // the disk was taken over without its last holder's state
+  kForeignWrite = 1 << 13,    // the backing was written past the filter, which was running
+  kUnmarkedWrite = 1 << 14,   // a known write was in no map: tracking was not alive
 };
 
 using SuspicionCauses = uint16_t;  // a set of them; 0: none

@@ -90,6 +90,7 @@ TEST_CASE("T7: a checkpoint waits for writes in flight, counts them, and cuts be
   Request second(IoOp::kWrite, kBlock, kBlock, 1);
   first.submit(*held.disk.device);
   second.submit(*held.disk.device);
+  held.step->wait_for_held(2);  // the log's thread brings them in
   std::vector<std::unique_ptr<Request>> probes;
   Background background(held);
   wait_for_closed_gate(held, background, probes);
@@ -160,6 +161,7 @@ TEST_CASE("T6: a write that ends long after everything else gave up on it is in 
   held.step->hold(IoOp::kWrite);
   Request late(IoOp::kWrite, 3 * kBlock, kBlock, 7);
   late.submit(*held.disk.device);
+  held.step->wait_for_held(1);  // the log's thread brings it in
   CHECK(try_checkpoint(held.disk.device, held.slot, {}, std::chrono::milliseconds(1))
             .status()
             .code() == ErrorCode::kTimedOut);

@@ -39,16 +39,19 @@ struct GuestOperation {
     kRemove,
     kReopen,
     kQuietDown,
+    kPowerSafe,    // how it is opened from now on, after a crash too
+    kProcessSafe,  // the same
   };
   Kind kind;
   uint64_t argument = 0;  // a block, or a target
   uint64_t count = 1;
 
   std::string text() const {
-    static const char* const names[] = {
-        "write",      "held write", "let go", "trim",      "zero",      "flush",
-        "checkpoint", "read",       "commit", "give back", "drain",     "lose staging",
-        "add empty",  "add equal",  "remove", "reopen",    "quiet down"};
+    static const char* const names[] = {"write",      "held write", "let go",      "trim",
+                                        "zero",       "flush",      "checkpoint",  "read",
+                                        "commit",     "give back",  "drain",       "lose staging",
+                                        "add empty",  "add equal",  "remove",      "reopen",
+                                        "quiet down", "power-safe", "process-safe"};
     return std::string(names[static_cast<size_t>(kind)]) + ' ' + std::to_string(argument);
   }
 };
@@ -78,14 +81,15 @@ class CrashExplorer {
   // Guest writes reach the disk before they are marked: what the order of
   // TrackedDevice is for.
   bool marks_late = false;
-  // The quiet-down's flush of the disk does nothing.
+  // The flush of the disk by a quiet-down, or by a close, does nothing.
   bool quiets_without_flush = false;
   // The bitmap commits before the replica has.
   bool commits_early = false;
 
   bool run(const GuestOperation& operation) {
     kind_ = operation.kind;
-    world_->disk->pretends_to_flush = quiets_without_flush && kind_ == Kind::kQuietDown;
+    const bool is_settling = kind_ == Kind::kQuietDown || kind_ == Kind::kReopen;
+    world_->disk->pretends_to_flush = quiets_without_flush && is_settling;
     history_ += operation.text() + "; ";
     is_active_ = true;
     apply(operation);
@@ -94,6 +98,14 @@ class CrashExplorer {
     if (finding_.empty()) note(world_->finding, "");
     if (finding_.empty()) note(world_->lie(), "without any crash: ");
     return finding_.empty();
+  }
+
+  // Crashed now, however few of the steps are.
+  void crash_here() {
+    is_active_ = true;
+    world_->storage->observe();
+    examine("where the test says");
+    is_active_ = false;
   }
 
   // The next step's crash becomes the world. False: none could be opened.
@@ -177,6 +189,10 @@ class CrashExplorer {
         return reopen();
       case Kind::kQuietDown:
         return world.quiet_down();
+      case Kind::kPowerSafe:
+        return world.set_durability(Durability::kPowerSafe);
+      case Kind::kProcessSafe:
+        return world.set_durability(Durability::kProcessSafe);
       default:
         return apply_to_target(world, operation.kind, operation.argument);
     }
@@ -222,6 +238,9 @@ class CrashExplorer {
     if (!is_active_ || is_checking_ || !finding_.empty()) return;
     world_->storage->observe();
     if (random_() % settings_.one_step_in != 0) return;
+    examine(where);
+  }
+  void examine(std::string_view where) {
     is_checking_ = true;
     const std::string place = " at " + std::string(where) + ": ";
     check(kill(), "killed" + place);

@@ -89,21 +89,21 @@ void check_all(const char* name, const Script& guest, const Script& cycle) {
 
 struct Oftenness {
   Kind kind;
-  uint64_t in_56;
+  uint64_t in_64;
 };
 constexpr Oftenness kOftenness[] = {
-    {Kind::kWrite, 8},     {Kind::kHeldWrite, 4}, {Kind::kLetGo, 6},  {Kind::kTrim, 1},
-    {Kind::kZero, 1},      {Kind::kFlush, 5},     {Kind::kRead, 4},   {Kind::kCheckpoint, 4},
-    {Kind::kCommit, 4},    {Kind::kGiveBack, 2},  {Kind::kDrain, 4},  {Kind::kLoseStaging, 1},
-    {Kind::kAddEmpty, 1},  {Kind::kAddEqual, 1},  {Kind::kRemove, 1}, {Kind::kReopen, 1},
-    {Kind::kQuietDown, 8},
+    {Kind::kWrite, 8},      {Kind::kHeldWrite, 4}, {Kind::kLetGo, 6},       {Kind::kTrim, 1},
+    {Kind::kZero, 1},       {Kind::kFlush, 5},     {Kind::kRead, 4},        {Kind::kCheckpoint, 4},
+    {Kind::kCommit, 4},     {Kind::kGiveBack, 2},  {Kind::kDrain, 4},       {Kind::kLoseStaging, 1},
+    {Kind::kAddEmpty, 1},   {Kind::kAddEqual, 1},  {Kind::kRemove, 1},      {Kind::kReopen, 1},
+    {Kind::kQuietDown, 12}, {Kind::kPowerSafe, 2}, {Kind::kProcessSafe, 2},
 };
 
 Kind any_kind(Random& random) {
-  uint64_t left = random() % 56;
+  uint64_t left = random() % 64;
   for (const Oftenness& oftenness : kOftenness) {
-    if (left < oftenness.in_56) return oftenness.kind;
-    left -= oftenness.in_56;
+    if (left < oftenness.in_64) return oftenness.kind;
+    left -= oftenness.in_64;
   }
   return Kind::kQuietDown;
 }
@@ -136,6 +136,7 @@ std::string random_run(uint64_t seed, size_t length, uint64_t fault_one_in,
   CrashExplorer explorer(world_with(size_bytes, random() % 4, durability, random()), settings,
                          random());
   explorer.world().disk->set_trim_reads_zero(random() % 2 == 0);
+  explorer.world().storage->failed_syncs_drop = random() % 2 == 0;
   for (size_t i = 0; i < length; ++i) {
     const uint64_t block_count = (size_bytes + kBlockBytes - 1) / kBlockBytes;
     if (!explorer.run(any_operation(random, block_count))) return explorer.finding();
@@ -145,6 +146,10 @@ std::string random_run(uint64_t seed, size_t length, uint64_t fault_one_in,
   return {};
 }
 
+// The power goes while what a process-safe process left is opened power-safe.
+const Script kOtherMode{{Kind::kProcessSafe},   {Kind::kReopen},    {Kind::kWrite, 0},
+                        {Kind::kCheckpoint, 0}, {Kind::kRead, 0},   {Kind::kCommit, 0},
+                        {Kind::kAddEmpty, 1},   {Kind::kPowerSafe}, {Kind::kReopen}};
 const Script kTwoWrites{{Kind::kWrite, 0}, {Kind::kFlush}, {Kind::kWrite, 7}, {Kind::kFlush}};
 
 }  // namespace
@@ -185,6 +190,17 @@ TEST_CASE("T1 to T7: random workloads, crashed, restarted and crashed again") {
   MESSAGE(images, " crashes");
 }
 
+TEST_CASE("T1 T2: every step of every schedule of writes and opens in the other mode") {
+  CrashSettings settings;
+  settings.crashes_again = true;
+  settings.torn_count = std::getenv("TIDEMARK_SOAK") != nullptr ? 8 : 1;
+  for (const Script& guest : {Script{{Kind::kWrite, 7}}, Script{{Kind::kQuietDown}}}) {
+    const Outcome outcome = run_all(guest, kOtherMode, settings);
+    CHECK(outcome.finding == "");
+    MESSAGE("modes: ", outcome.schedule_count, " schedules, ", outcome.image_count, " crashes");
+  }
+}
+
 TEST_CASE("T5: random workloads on storage and disks that fail") {
   for_each_seed(6, 6'000, [&](uint64_t seed) { CHECK(random_run(seed, 120, 25) == ""); });
 }
@@ -205,11 +221,12 @@ const Script kQuietly{{Kind::kQuietDown}, {Kind::kQuietDown}};
 const Script kOneCycle{
     {Kind::kWrite, 0}, {Kind::kCheckpoint, 0}, {Kind::kRead, 0}, {Kind::kCommit, 0}};
 
-void check_found(const Script& guest, const Script& cycle, const Wrong& wrong) {
+void check_found(const Script& guest, const Script& cycle, const Wrong& wrong,
+                 Durability durability = Durability::kPowerSafe) {
   CrashSettings settings;
   settings.torn_count = 40;
-  CHECK(run_all(guest, cycle, settings).finding == "");
-  const Outcome outcome = run_all(guest, cycle, settings, wrong);
+  CHECK(run_all(guest, cycle, settings, {}, durability).finding == "");
+  const Outcome outcome = run_all(guest, cycle, settings, wrong, durability);
   CHECK(outcome.finding.find("marked nowhere") != std::string::npos);
 }
 
@@ -245,6 +262,39 @@ TEST_CASE("mutation: an intent that is not synced before its write is found") {
 TEST_CASE("mutation: an intent that is not written before its write is found") {
   check_found(kTwoWrites, {{Kind::kCheckpoint, 0}},
               {.sabotage = without(Kind::kWrite, StorageOp::kWrite, kLogAt, kLiveAt)});
+}
+
+namespace {
+
+// What a process-safe process left, the disk's content only in caches and its bits committed
+// (durably: a target was added), is opened power-safe, and the power goes while it is.
+std::string opened_power_safe(uint64_t seed, const CrashExplorer::Sabotage& sabotage) {
+  CrashSettings settings;
+  settings.one_step_in = UINT64_MAX;
+  settings.torn_count = 20;
+  settings.crashes_again = true;
+  CrashExplorer explorer(world_with(kSmallDisk, 1, Durability::kPowerSafe, seed), settings, seed,
+                         sabotage);
+  for (const GuestOperation& operation : kOtherMode) {
+    if (operation.kind == Kind::kPowerSafe) explorer.crash_here();
+    explorer.run(operation);
+    if (operation.kind == Kind::kPowerSafe) explorer.crash_here();
+  }
+  return explorer.finding();
+}
+
+}  // namespace
+
+// Nothing else orders them: the page cache brings one sector to the disk before another.
+TEST_CASE("mutation: a log that is exact before its marks are durable is found") {
+  const auto sabotage = without(Kind::kReopen, StorageOp::kSync, kLogAt, kLiveAt);
+  bool is_found = false;
+  for (uint64_t seed = 1; seed <= 50; ++seed) {
+    CHECK(opened_power_safe(seed, {}) == "");
+    is_found =
+        is_found || opened_power_safe(seed, sabotage).find("marked nowhere") != std::string::npos;
+  }
+  CHECK(is_found);
 }
 
 TEST_CASE("mutation: a region that becomes quiet before the disk was flushed is found") {
@@ -285,6 +335,76 @@ TEST_CASE("mutation: suspicion that is not durable when the log forgets is found
     CHECK(suspected_then_quiet(seed, {}) == "");
     is_found = is_found ||
                suspected_then_quiet(seed, sabotage).find("marked nowhere") != std::string::npos;
+  }
+  CHECK(is_found);
+}
+
+TEST_CASE("mutation: a process-safe log that still says it is exact is found") {
+  // The page says nothing of this process's writes; the one before it left it exact.
+  check_found({}, {{Kind::kProcessSafe}, {Kind::kReopen}, {Kind::kWrite, 0}},
+              {.sabotage = without(Kind::kReopen, StorageOp::kWrite, kLogAt, kLogAt + 1)});
+}
+
+TEST_CASE("mutation: an open that is not durable before the first write is found") {
+  const auto sabotage = [](const StorageStep& step, Kind kind) {
+    const bool is_sync = step.op == StorageOp::kSync || step.op == StorageOp::kSyncAll;
+    return kind == Kind::kReopen && is_sync ? StepVerdict::kPretends : StepVerdict::kWorks;
+  };
+  check_found({}, {{Kind::kProcessSafe}, {Kind::kReopen}, {Kind::kWrite, 0}},
+              {.sabotage = sabotage});
+}
+
+TEST_CASE("mutation: a close that does not flush the disk is found, in both modes") {
+  for (const Durability durability : {Durability::kPowerSafe, Durability::kProcessSafe}) {
+    check_found(kOneCycle, {{Kind::kReopen}}, {.quiets_without_flush = true}, durability);
+  }
+}
+
+TEST_CASE("mutation: a close whose marks are not durable before its log says so is found") {
+  for (const Durability durability : {Durability::kPowerSafe, Durability::kProcessSafe}) {
+    check_found({{Kind::kWrite, 0}}, {{Kind::kReopen}},
+                {.sabotage = without(Kind::kReopen, StorageOp::kSync, kLiveAt, kLiveEnd)},
+                durability);
+  }
+}
+
+namespace {
+
+// The merge's sync fails, and the kernel takes its pages for clean; the process ends, the
+// next one's disk becomes quiet, and the power goes.
+std::string failed_then_quiet(uint64_t seed, bool forgets_trouble) {
+  CrashSettings settings;
+  settings.torn_count = 8;
+  bool has_failed = false;
+  CrashExplorer explorer(
+      world_with(kSmallDisk, 1, Durability::kPowerSafe, seed), settings, seed,
+      [&has_failed, forgets_trouble](const StorageStep& step, Kind kind) {
+        const bool is_merge = kind == Kind::kCheckpoint && step.op == StorageOp::kSync;
+        if (is_merge && !has_failed) {
+          has_failed = true;
+          return StepVerdict::kFails;
+        }
+        const bool is_log = step.op == StorageOp::kWrite && step.offset_bytes >= kLogAt;
+        return forgets_trouble && has_failed && kind == Kind::kCheckpoint && is_log
+                   ? StepVerdict::kPretends
+                   : StepVerdict::kWorks;
+      });
+  explorer.world().storage->failed_syncs_drop = true;
+  explorer.run({Kind::kWrite, 0});
+  explorer.run({Kind::kCheckpoint, 0});
+  explorer.crash_into(false);
+  for (int i = 0; i < 3; ++i) explorer.run({Kind::kQuietDown});
+  return explorer.finding();
+}
+
+}  // namespace
+
+TEST_CASE("mutation: a failed sync that the log does not note is found") {
+  bool is_found = false;
+  for (uint64_t seed = 1; seed <= 10; ++seed) {
+    CHECK(failed_then_quiet(seed, false) == "");
+    is_found =
+        is_found || failed_then_quiet(seed, true).find("marked nowhere") != std::string::npos;
   }
   CHECK(is_found);
 }

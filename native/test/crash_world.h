@@ -148,6 +148,8 @@ class CrashWorld {
     return open();
   }
   Durability durability() const { return durability_; }
+  // The mode of every open from now on; the bitmap that is open keeps its own.
+  void set_durability(Durability durability) { durability_ = durability; }
   // A round of the quiet-down, where it would not wait for a request that is held.
   void quiet_down() {
     if (disk->held_count() > 0) return;
@@ -335,7 +337,7 @@ class CrashWorld {
     bitmap.reset();
   }
 
-  const Durability durability_;
+  Durability durability_;
   std::map<uint64_t, Cut> cuts;
   std::vector<std::unique_ptr<GuestRequest>> requests;
 };

@@ -39,14 +39,23 @@ struct MapOperation {
     kGrow,
     kSuspect,
     kSuspectToPending,
+    kFlip,         // and nothing merged after it: as before a close, or a failure
+    kAddSuspect,   // a target of which nothing is known
+    kFingerprint,  // another than the last: all is suspect
   };
   Kind kind;
   uint64_t argument = 0;  // the block of a mark, else the target's index
 
   std::string text() const {
-    static const char* const names[] = {
-        "mark",   "merge", "take",   "take one", "give back", "stage",   "unstage",
-        "commit", "add",   "remove", "reopen",   "grow",      "suspect", "suspect to pending"};
+    static const char* const names[] = {"mark",       "merge",
+                                        "take",       "take one",
+                                        "give back",  "stage",
+                                        "unstage",    "commit",
+                                        "add",        "remove",
+                                        "reopen",     "grow",
+                                        "suspect",    "suspect to pending",
+                                        "flip",       "add suspect",
+                                        "fingerprint"};
     return std::string(names[static_cast<size_t>(kind)]) + " " + std::to_string(argument);
   }
 };
@@ -124,13 +133,14 @@ class MapCrashRun {
     return run;
   }
 
-  void add_target(uint64_t index) {
+  void add_target(uint64_t index, SuspicionCauses causes = 0) {
     // Listed, it has its bits, even when the addition has not returned.
     const Uuid id = target_id(index);
     if (bitmap_->find_target(id)) return;
     for (const uint64_t block : scene_.blocks) owed_[id].insert(block);
     const ByteExtent all{0, bitmap_->disk_size_bytes()};
-    if (bitmap_->add_target(id, {&all, 1}).is_ok()) listed_.insert(id);
+    const std::span<const ByteExtent> pending(&all, causes == 0 ? 1 : 0);
+    if (bitmap_->add_target(id, pending, causes).is_ok()) listed_.insert(id);
   }
   void remove_target(uint64_t index) {
     const Uuid id = target_id(index);
@@ -151,6 +161,13 @@ class MapCrashRun {
         return;
       case Kind::kMerge:
         return merge();
+      case Kind::kFlip:
+        return bitmap.flip();
+      case Kind::kFingerprint:
+        return settle_fingerprint();
+      case Kind::kAddSuspect:
+        return add_target(operation.argument,
+                          static_cast<SuspicionCauses>(SuspicionCause::kMapLost));
       case Kind::kAddTarget:
         return add_target(operation.argument);
       case Kind::kRemoveTarget:
@@ -201,6 +218,18 @@ class MapCrashRun {
     const Status status =
         bitmap_->mark_suspect(slot, block * kBlock, kBlock, SuspicionCause::kOrdered);
     if (status.is_ok()) owed_[id_of(slot)].insert(block);
+  }
+  // Where the new one is, all is suspect: the next open finds nothing strange any more.
+  void settle_fingerprint() {
+    settled_size_ = ++settled_count_;
+    BackingFingerprint now;
+    now.state = BackingFingerprint::State::kClosed;
+    now.size_bytes = settled_size_;
+    if (!bitmap_->settle_fingerprint(static_cast<SuspicionCauses>(SuspicionCause::kReplaced), now)
+             .is_ok())
+      return;
+    for (const Uuid& id : listed_) owed_[id].insert(scene_.blocks.begin(), scene_.blocks.end());
+    settled_size_ = 0;
   }
   Uuid id_of(uint32_t slot) const {
     for (const auto& target : bitmap_->targets()) {
@@ -255,7 +284,9 @@ class MapCrashRun {
   // Also while it recovers the power may go, once more.
   void check(SimulatedStorage& image, const std::string& what, int depth) {
     if (!finding_.empty()) return;
-    if (depth == 1 && !checked_.insert(image.state_key() + owed_key()).second) return;
+    // A fingerprint is where the key does not look.
+    const bool is_known = depth == 1 && !checked_.insert(image.state_key() + owed_key()).second;
+    if (is_known && settled_size_ == 0) return;
     ++image_count_;
     image.on_step = [&](const StorageStep& step) {
       const StepVerdict verdict =
@@ -291,7 +322,11 @@ class MapCrashRun {
         finding_ = what + ": a target that was removed is back";
         return;
       }
-      for (const uint64_t block : owed->second) {
+      std::set<uint64_t> blocks = owed->second;
+      if (settled_size_ != 0 && bitmap.fingerprint().size_bytes == settled_size_) {
+        blocks.insert(scene_.blocks.begin(), scene_.blocks.end());
+      }
+      for (const uint64_t block : blocks) {
         if (is_marked(bitmap, target.slot, block)) continue;
         finding_ = what + ": block " + std::to_string(block) + " of slot " +
                    std::to_string(target.slot) + " is marked nowhere";
@@ -329,6 +364,8 @@ class MapCrashRun {
   std::unique_ptr<DirtyBitmap> bitmap_;
   uint64_t size_bytes_after_ = 0;
   uint64_t suspected_count_ = 0;
+  uint64_t settled_count_ = 0;
+  uint64_t settled_size_ = 0;  // of the fingerprint that is being settled; 0: none
 
   std::set<uint64_t> live_;          // marked since the last merge, so not durable
   std::set<uint64_t> durable_live_;  // those of them that a clean close made so

@@ -215,6 +215,23 @@ TEST_CASE("mutation: every other sync of the maps is needed too") {
       {{Kind::kTake, 0}, {Kind::kCommit, 0}, {Kind::kSuspect, 0}, {Kind::kSuspectToPending, 0}});
 }
 
+TEST_CASE(
+    "mutation: every sync that makes something suspect, or brings it into a list, is needed") {
+  // Nothing is marked for the target, durably, and its cause was noted before: no header
+  // is written.
+  const Operations settled{
+      {Kind::kTake, 0}, {Kind::kCommit, 0}, {Kind::kFingerprint}, {Kind::kSuspectToPending, 0},
+      {Kind::kTake, 0}, {Kind::kCommit, 0}, {Kind::kReopen},      {Kind::kFingerprint}};
+  check_needed({"what another backing makes suspect", Kind::kFingerprint, StorageOp::kSync, 3, 0},
+               settled);
+  check_needed({"a new target's suspect map", Kind::kAddSuspect, StorageOp::kSync, 3, 1},
+               {{Kind::kAddSuspect, 1}});
+  // A close between the flip and the merge leaves the closed map to the next open.
+  check_needed(
+      {"a closed map that a clean close left", Kind::kReopen, StorageOp::kSync, 0, 0},
+      {{Kind::kTake, 0}, {Kind::kCommit, 0}, {Kind::kMark, 0}, {Kind::kFlip}, {Kind::kReopen}});
+}
+
 TEST_CASE("mutation: every sync of a growth is needed") {
   check_needed({"the larger file before the rename", Kind::kGrow, StorageOp::kSyncAll, kAnyMap, 0},
                {{Kind::kMark, 0}, {Kind::kMerge}, {Kind::kGrow}});

@@ -1,10 +1,10 @@
 // nbd_load_tool: random 4 KiB requests to an NBD server by a client that takes
 // less of the machine than the server does:
 //   nbd_load_tool URI[,URI...] CONNECTIONS DEPTH READ_PERCENT SECONDS
-// The connections take the exports in turn. A thread a connection. It takes all replies that are there in one receive and
-// sends the requests that follow them in one send, so that a request costs it a
-// fraction of what it costs fio's NBD engine (six system calls); what is
-// measured is the server. Prints one JSON line.
+// The connections take the exports in turn. A thread a connection. It takes all replies that are
+// there in one receive and sends the requests that follow them in one send, so that a request costs
+// it a fraction of what it costs fio's NBD engine (six system calls); what is measured is the
+// server. Prints one JSON line.
 #include <fcntl.h>
 #include <sys/socket.h>
 
@@ -171,8 +171,8 @@ bool parse(int argc, char** argv, Load& load) {
   load.depth = static_cast<uint32_t>(std::atoi(argv[3]));
   load.read_percent = static_cast<uint32_t>(std::atoi(argv[4]));
   load.seconds = std::atof(argv[5]);
-  return !load.servers.empty() && load.connections > 0 && load.depth > 0 && load.depth <= kMaximumDepth &&
-         load.read_percent <= 100 && load.seconds > 0;
+  return !load.servers.empty() && load.connections > 0 && load.depth > 0 &&
+         load.depth <= kMaximumDepth && load.read_percent <= 100 && load.seconds > 0;
 }
 
 void report(std::vector<float>& latencies_us, double elapsed_seconds) {
@@ -192,7 +192,8 @@ void report(std::vector<float>& latencies_us, double elapsed_seconds) {
 int main(int argc, char** argv) {
   Load load;
   if (!parse(argc, argv, load)) {
-    std::fputs("usage: nbd_load_tool URI[,URI...] CONNECTIONS DEPTH READ_PERCENT SECONDS\n", stderr);
+    std::fputs("usage: nbd_load_tool URI[,URI...] CONNECTIONS DEPTH READ_PERCENT SECONDS\n",
+               stderr);
     return 2;
   }
   std::vector<std::unique_ptr<Connection>> connections;

@@ -54,6 +54,7 @@ class SimulatedPages {
         observed_(other.observed_),
         durable_(other.durable_),
         versions_(other.versions_),
+        dropped_(other.dropped_),
         whole_sectors_(other.whole_sectors_),
         used_(other.used_) {
     resize_mapping(other.size_bytes_);
@@ -111,6 +112,18 @@ class SimulatedPages {
       std::memcpy(version->bytes.data(), at(page), kPageBytes);
       observed_[page] = version;
       versions_[page].push_back(std::move(version));
+      dropped_.erase(page);
+    }
+  }
+
+  // A sync that failed: the cache takes these pages for clean, whatever the disk has. No
+  // later sync writes them, until they change again.
+  void drop(uint64_t offset_bytes, uint64_t length_bytes) {
+    observe();
+    for (const auto& [page, versions] : versions_) {
+      const bool is_covered =
+          page * kPageBytes < offset_bytes + length_bytes && (page + 1) * kPageBytes > offset_bytes;
+      if (is_covered) dropped_.insert(page);
     }
   }
 
@@ -257,6 +270,7 @@ class SimulatedPages {
   bool is_zero(uint64_t page) const { return holds(page, zero_page()); }
 
   void make_durable(uint64_t page) {
+    if (dropped_.count(page) != 0) return;
     const auto known = observed_.find(page);
     if (known != observed_.end()) durable_[page] = known->second;
     versions_.erase(page);
@@ -291,6 +305,7 @@ class SimulatedPages {
   Contents observed_;  // the mapping when it was last looked at
   Contents durable_;
   std::map<uint64_t, std::vector<Version>> versions_;  // since the page was durable, oldest first
+  std::set<uint64_t> dropped_;                         // unsynced, and not to be synced as they are
   std::set<uint64_t> whole_sectors_;
   std::set<uint64_t> used_;
 };

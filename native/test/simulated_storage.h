@@ -65,6 +65,8 @@ class SimulatedStorage final : public BitmapStorage {
   uint64_t timeless_word_at = 0;
   bool can_crash = true;  // false: contents are not remembered, which is quicker
   int failure_errno = EIO;
+  // After a sync that failed the pages count as clean: what some kernels do.
+  bool failed_syncs_drop = false;
 
   Result<std::unique_ptr<File>> create(const std::string& path) override;
   Status publish(File& file) override;
@@ -90,8 +92,12 @@ class SimulatedStorage final : public BitmapStorage {
   // Looks at all mappings, as at the beginning of every step.
   void observe() {
     for (const auto& [name, inode] : names_) {
-      if (timeless_word_at != 0) std::memset(inode->pages.data() + timeless_word_at, 0, kWordBytes);
-      inode->pages.observe();
+      SimulatedPages& pages = inode->pages;
+      const bool has_word = pages.size_bytes() >= timeless_word_at + kWordBytes;
+      if (timeless_word_at != 0 && has_word) {
+        std::memset(pages.data() + timeless_word_at, 0, kWordBytes);
+      }
+      pages.observe();
     }
   }
   // For an exhaustive choice of what a power loss leaves of each.
@@ -201,14 +207,12 @@ class SimulatedStorage::OpenFile final : public BitmapStorage::File {
   Status sync(uint64_t offset_bytes, uint64_t length_bytes) override {
     bool pretends = false;
     Status status = storage_.step(StorageOp::kSync, path_, pretends, offset_bytes, length_bytes);
-    if (status.is_ok() && !pretends) inode_->pages.sync(offset_bytes, length_bytes);
-    return status;
+    return sync_after(std::move(status), pretends, offset_bytes, length_bytes);
   }
   Status sync_all() override {
     bool pretends = false;
     Status status = storage_.step(StorageOp::kSyncAll, path_, pretends);
-    if (status.is_ok() && !pretends) inode_->pages.sync(0, inode_->pages.size_bytes());
-    return status;
+    return sync_after(std::move(status), pretends, 0, inode_->pages.size_bytes());
   }
   bool is_locked() const noexcept override { return has_lock_; }
   void unlock() noexcept override {
@@ -217,6 +221,14 @@ class SimulatedStorage::OpenFile final : public BitmapStorage::File {
   }
 
  private:
+  Status sync_after(Status status, bool pretends, uint64_t offset_bytes, uint64_t length_bytes) {
+    if (!status.is_ok() && storage_.failed_syncs_drop) {
+      inode_->pages.drop(offset_bytes, length_bytes);
+    } else if (status.is_ok() && !pretends) {
+      inode_->pages.sync(offset_bytes, length_bytes);
+    }
+    return status;
+  }
   void use(uint64_t offset_bytes, uint64_t length_bytes) {
     if (offset_bytes == 0) inode_->pages.use(0, kPageBytes);
     const uint64_t begin_bytes = std::max(offset_bytes, storage_.only_written_until);
@@ -300,6 +312,7 @@ inline std::unique_ptr<SimulatedStorage> SimulatedStorage::after_process_crash()
   auto after = std::make_unique<SimulatedStorage>(boot_);
   after->only_written_until = only_written_until;
   after->timeless_word_at = timeless_word_at;
+  after->failed_syncs_drop = failed_syncs_drop;
   std::map<const Inode*, InodePtr> copies;
   const auto copy = [&copies](const Names& names) {
     Names copied;
@@ -323,6 +336,7 @@ inline std::unique_ptr<SimulatedStorage> SimulatedStorage::after_power_loss(Loss
   auto after = std::make_unique<SimulatedStorage>(boot_ + 1);
   after->only_written_until = only_written_until;
   after->timeless_word_at = timeless_word_at;
+  after->failed_syncs_drop = failed_syncs_drop;
   const Names* names = &durable_names_;
   if (loss == Loss::kTorn && !journal_.empty()) {
     const size_t choice = random() % (journal_.size() + 1);

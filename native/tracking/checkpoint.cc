@@ -6,6 +6,7 @@
 #include "common/failpoint.h"
 #include "tracking/frozen_capture.h"
 #include "tracking/live_reader.h"
+#include "tracking/pass_on.h"
 #include "tracking/tracked_device_impl.h"
 
 namespace tidemark {
@@ -15,6 +16,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 using Captures = std::vector<std::shared_ptr<SlotCapture>>;
 using Retired = std::vector<std::shared_ptr<FrozenBlocks>>;
+using Samples = std::vector<std::optional<uint64_t>>;  // of the members' canaries
 
 // Held for a whole checkpoint, its I/O included: being alone is what it is for.
 Mutex& checkpoint_turn() {
@@ -118,19 +120,18 @@ bool wait_drained(std::span<const CheckpointMember> members, Clock::time_point d
 
 // Opens all gates before it passes on what was parked at any of them.
 void open_gates(std::span<const CheckpointMember> members) {
-  std::vector<IoRequest*> parked;
+  std::vector<ParkedList> parked;
   for (const CheckpointMember& member : members) {
-    parked.push_back(member.device->impl().gate().open());
+    TrackedDevice::Impl& device = member.device->impl();
+    parked.push_back({&device, device.gate().open()});
   }
-  for (size_t i = 0; i < members.size(); ++i) {
-    members[i].device->impl().submit_parked(parked[i]);
-  }
+  pass_on_parked(parked);
 }
 
 // The cut itself. False when the drain took too long; then nothing was done.
 bool flip_under_gates(std::span<const CheckpointMember> members, const Captures& captures,
                       std::chrono::milliseconds drain_limit, CheckpointOutcome& outcome,
-                      Retired& retired) {
+                      Retired& retired, Samples& samples) {
   const Clock::time_point begin = Clock::now();
   uint64_t in_flight = 0;
   for (const CheckpointMember& member : members) in_flight += member.device->impl().gate().close();
@@ -139,6 +140,7 @@ bool flip_under_gates(std::span<const CheckpointMember> members, const Captures&
     for (size_t i = 0; i < members.size(); ++i) {
       failpoint("flip");
       members[i].device->impl().bitmap().flip();
+      samples.push_back(members[i].device->impl().canary().take_sample());
       for (auto& unused : captures[i]->publish()) retired.push_back(std::move(unused));
     }
   }
@@ -158,6 +160,30 @@ Status merge(std::span<const CheckpointMember> members, const CheckpointOptions&
     if (!status.is_ok()) return status;
   }
   return Status::ok();
+}
+
+bool has_sample(DirtyBitmap& bitmap, uint64_t offset_bytes) {
+  const uint64_t block_index = offset_bytes / bitmap.granularity_bytes();
+  const auto targets = bitmap.targets();
+  return std::all_of(targets.begin(), targets.end(), [&](const auto& target) {
+    return bitmap.is_dirty(MapId::pending(target.slot), block_index) ||
+           bitmap.is_dirty(MapId::in_flight(target.slot), block_index);
+  });
+}
+
+// A write of which we know is in no map: then nobody knows what else is not. No point is
+// made of such a cut; at the next one all of the disk is taken along.
+Status check_samples(std::span<const CheckpointMember> members, const Samples& samples) {
+  Status alive = Status::ok();
+  for (size_t i = 0; i < members.size(); ++i) {
+    DirtyBitmap& bitmap = members[i].device->impl().bitmap();
+    if (!samples[i] || has_sample(bitmap, *samples[i])) continue;
+    alive = refuse("a write of the guest was not marked. The whole disk will be compared.",
+                   ErrorCode::kIo);
+    Status status = bitmap.mark_all_suspect(SuspicionCause::kUnmarkedWrite);
+    if (!status.is_ok()) bitmap.intents().distrust(status);
+  }
+  return alive;
 }
 
 // After a merge that failed: no bit is lost, they wait in the closed, pending or
@@ -182,11 +208,14 @@ Result<CheckpointOutcome> take_checkpoint(std::span<const CheckpointMember> memb
 
   CheckpointOutcome outcome;
   Retired retired;  // destroyed when the gates are open
-  if (!flip_under_gates(members, captures, options.drain_limit, outcome, retired)) {
+  Samples samples;
+  if (!flip_under_gates(members, captures, options.drain_limit, outcome, retired, samples)) {
     return refuse("writes in flight did not end in time. Try again, or allow more time.",
                   ErrorCode::kTimedOut);
   }
-  if (Status status = merge(members, options); !status.is_ok()) {
+  Status status = merge(members, options);
+  if (status.is_ok()) status = check_samples(members, samples);
+  if (!status.is_ok()) {
     undo(members, captures);
     return status;
   }

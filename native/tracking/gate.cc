@@ -49,6 +49,12 @@ bool Gate::park(IoRequest& request) noexcept {
   return true;
 }
 
+uint64_t Gate::inside_count() const noexcept {
+  uint64_t count = 0;
+  for (const Shard& shard : shards_) count += inside(shard.word.load());
+  return count;
+}
+
 uint64_t Gate::close() noexcept {
   const MutexLock lock(mutex_);
   assert(!is_closed_);

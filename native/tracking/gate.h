@@ -52,6 +52,9 @@ class Gate {
   bool wait_drained(std::chrono::steady_clock::time_point deadline);
   IoRequest* open() noexcept;  // what was parked, in order of arrival
 
+  // Those inside now; who enters or leaves meanwhile may be counted or not. Any thread.
+  uint64_t inside_count() const noexcept;
+
   // True when all who were inside at the call have left, whoever entered meanwhile;
   // false when is_given_up() said so. Polls; for one thread.
   bool wait_for_those_inside(const std::function<bool()>& is_given_up);

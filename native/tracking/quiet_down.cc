@@ -68,6 +68,7 @@ void QuietDown::run(std::chrono::milliseconds interval) noexcept {
     }
     follow_io_flushers();
     if (has_lost_writes()) suspect_what_is_marked();
+    look_at_backing();
     if (Clock::now() < next_round) continue;
     run_round();
     next_round = Clock::now() + interval;
@@ -150,6 +151,14 @@ void QuietDown::suspect_what_is_marked() {
   const std::vector<uint32_t> marked = bitmap.intents().marked();
   const Status status = bitmap.suspect_regions(marked, SuspicionCause::kLostWrites);
   if (!status.is_ok()) bitmap.intents().distrust(status);
+}
+
+void QuietDown::look_at_backing() {
+  IntentLog& log = device_.bitmap().intents();
+  if (!device_.canary().look(log.status().marked_count > 0)) return;
+  const MutexLock lock(device_.maps_mutex());
+  const Status status = device_.bitmap().mark_all_suspect(SuspicionCause::kForeignWrite);
+  if (!status.is_ok()) device_.bitmap().intents().distrust(status);
 }
 
 Status QuietDown::settle() {

@@ -45,6 +45,10 @@ class QuietDown {
   // One round, now. For one thread, and not beside start().
   void run_round();
 
+  // Every second as well: has somebody written to the backing past the filter? Then all
+  // of the disk is suspect. With run_round()'s rule for threads.
+  void look_at_backing();
+
   // Nobody writes any more: flushes, and has the log say what is left of it. Ends the
   // thread. An error means that marks stay: after the end of this boot they are suspect.
   Status settle();

@@ -16,6 +16,7 @@ TrackedDevice::Impl::Impl(std::shared_ptr<BlockDevice> backing, std::shared_ptr<
       bitmap_(std::move(bitmap)),
       size_bytes_(backing_->size_bytes()),
       passes_trim_on_(backing_->traits().trim_reads_zero),
+      canary_(*backing_, gate_),
       quiet_down_(*this) {
   assert(size_bytes_ == bitmap_->disk_size_bytes());
   refresh_targets();
@@ -82,6 +83,7 @@ void TrackedDevice::Impl::on_flushed(IoRequest& request, void* context, uint64_t
 
 void TrackedDevice::Impl::pass_on(IoRequest& request) noexcept {
   failpoint("write");
+  canary_.note_write(request.offset_bytes);
   backing_->submit(request);
 }
 

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "common/mutex.h"
+#include "tracking/canary.h"
 #include "tracking/capture_slots.h"
 #include "tracking/gate.h"
 #include "tracking/quiet_down.h"
@@ -32,6 +33,7 @@ class TrackedDevice::Impl {
   Gate& flushes() noexcept { return flushes_; }
   QuietDown& quiet_down() noexcept { return quiet_down_; }
   CaptureSlots& captures() noexcept { return captures_; }
+  Canary& canary() noexcept { return canary_; }
 
   // Whoever works on the bitmap's targets and maps holds it; the exception to
   // "no lock over I/O" that makes the maps' one-at-a-time rule true. Never taken
@@ -70,6 +72,7 @@ class TrackedDevice::Impl {
   std::atomic<uint64_t> size_bytes_;  // once the bitmap covers it
   const bool passes_trim_on_;
   Gate gate_;
+  Canary canary_;
   Gate flushes_;  // never closed: tells when those under way have ended
   CaptureSlots captures_;
   Mutex maps_mutex_;

@@ -29,7 +29,10 @@ Status TrackedDevice::Impl::resize(uint64_t size_bytes) {
     return refuse(ErrorCode::kInUse, "a checkpoint of it is open. Try again when that has ended.");
   }
   if (size_bytes > backing_->size_bytes()) {
-    if (Status status = backing_->resize(size_bytes); !status.is_ok()) return status;
+    canary_.note_change();
+    Status status = backing_->resize(size_bytes);
+    canary_.note_change();
+    if (!status.is_ok()) return status;
     failpoint("resize.backing");
   }
   if (size_bytes > bitmap_->disk_size_bytes()) {

@@ -175,5 +175,10 @@ void t.test("after a restart of the service the cuts go on rising", async (t) =>
   t.equal(after?.groupId, before?.groupId);
   t.ok((after?.cutNumber ?? 0) > (before?.cutNumber ?? 0));
   t.same(after?.takenVmIds, [A, B]);
+
+  const aheadOfTheClock = { groupId: before?.groupId, lastCutNumber: 2 ** 52 };
+  await bench.store.put(`groups/${GROUP}`, aheadOfTheClock);
+  await bench.cycles(1);
+  t.equal(bench.group()?.lastCut?.cutNumber, 2 ** 52 + 1);
   await bench.engine.close();
 });

@@ -233,6 +233,21 @@ void t.test(
   },
 );
 
+void t.test(
+  "T13: what another program writes while the disk is served is found, compared and sent",
+  async (t) => {
+    await scene.stopPrimary();
+    await scene.startPrimary();
+    await scene.nextReport(() => true);
+    await scene.overwrite([17, 8000]);
+    await requireHealed(t, /^written past the filter$/, 2);
+    const healedCount = scene.reports.filter(({ healing }) => healing !== null).length;
+    await scene.nextReport(() => true);
+    await scene.nextReport(() => true);
+    t.equal(scene.reports.filter(({ healing }) => healing !== null).length, healedCount, "once");
+  },
+);
+
 void t.test("T12: a disk whose bitmap is gone is compared, not copied", async (t) => {
   await scene.stopPrimary();
   await rm(`${scene.diskPath}.tidemark`);

@@ -159,3 +159,37 @@ void t.test(
     await replica.stop();
   },
 );
+
+void t.test(
+  "T11: the disk of a replicated VM shrinks and grows again: each point has its own size",
+  async (t) => {
+    const pair = await startPair(t, join(directory, "shrinking"));
+    const { primary, replica } = pair;
+    const guest = await Guest.make(directory, "cut");
+    await guest.enable(primary, pair.replicaUrl);
+    await replicated(primary, "cut");
+    const [before] = (await pointsOf(replica, "cut")).slice(-1);
+    const resize = async (...args: string[]) =>
+      tidemark("--dir", primary.paths.directory, "disk", "resize", "cut", "vda", ...args);
+
+    const refused = await resize("1MiB");
+    t.match(refused.stderr, /would be gone.*--drop-data.*\[INVALID_ARGUMENT\]/s);
+    const shrunk = await resize("1MiB", "--drop-data");
+    t.same([shrunk.exitCode, shrunk.stderr], [0, ""]);
+    t.equal((await stat(guest.diskPath)).size, MIB);
+    await replicated(primary, "cut");
+    const small = guest.content.subarray(0, MIB);
+    const [middle] = (await pointsOf(replica, "cut")).slice(-1);
+    t.ok((await contentOfPoint(replica, "cut")).equals(small), "the newest point is cut");
+
+    t.equal((await resize("3MiB")).exitCode, 0);
+    await replicated(primary, "cut");
+    const regrown = Buffer.concat([small, Buffer.alloc(2 * MIB)]);
+    t.ok((await contentOfPoint(replica, "cut")).equals(regrown), "zeroes, not what was there");
+    t.ok((await contentOfPoint(replica, "cut", middle?.pointId)).equals(small));
+    const failover = await contentOfPoint(replica, "cut", before?.pointId);
+    t.ok(failover.equals(guest.content), "a failover to an older point has the old size");
+    await primary.stop();
+    await replica.stop();
+  },
+);
