@@ -23,7 +23,7 @@ struct Story {
   }
 
   // Reads and releases in random portions; false when the capture broke on the way.
-  bool copy(Capture& capture, Bytes& image) {
+  bool copy(Capture& capture, const Bytes& at_cut, Bytes& image) {
     for (uint64_t from = 0;
          const auto extent = capture.next_extent(from, (1 + random() % 4) * kBlock);) {
       Bytes content(extent->length_bytes);
@@ -32,8 +32,9 @@ struct Story {
         CHECK(status.code() == ErrorCode::kCaptureBroken);
         return false;
       }
-      std::copy(content.begin(), content.end(),
-                image.begin() + static_cast<std::ptrdiff_t>(extent->offset_bytes));
+      const auto at = static_cast<std::ptrdiff_t>(extent->offset_bytes);
+      REQUIRE(std::equal(content.begin(), content.end(), at_cut.begin() + at));
+      std::copy(content.begin(), content.end(), image.begin() + at);
       if (random() % 2 == 0) capture.release(extent->offset_bytes, extent->length_bytes);
       from = extent->offset_bytes + extent->length_bytes;
       write_some(random() % 3);
@@ -62,7 +63,7 @@ TEST_CASE("T20: captures in a row: whole or broken, and what a broken one had co
       limits.memory_bytes = (3 + story.random() % 24) * kBlock;
       const auto capture = checkpoint(story.disk.device, story.slot, limits);
       Bytes image = held;
-      if (story.copy(*capture, image)) {
+      if (story.copy(*capture, at_cut, image)) {
         REQUIRE(image == at_cut);
         capture->close();
         REQUIRE(story.disk.device->commit(story.slot).is_ok());

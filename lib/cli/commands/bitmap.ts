@@ -8,7 +8,7 @@ interface AddOptions {
 
 export function bitmapAddCommand(): Command {
   return new Command("add")
-    .description("add a bitmap to all of a VM's disks, also to those that lack it; nothing stops")
+    .description("add a bitmap to each of a VM's disks that has none of the name; the VM runs on")
     .argument("<vm>", "the VM's name or id")
     .argument("<bitmap>", "any name of up to 255 bytes")
     .addOption(
