@@ -46,7 +46,7 @@ class CompletionHold {
 
   static inline thread_local CompletionHold* current_ = nullptr;
 
-  std::array<Held, 256> held_;
+  std::array<Held, 64> held_;
   size_t count_ = 0;
 };
 
