@@ -80,7 +80,7 @@ async function measure(
   context: BenchContext,
   caseName: string,
 ): Promise<Measurement> {
-  const cutCount = context.sizing.isQuick ? 10 : 300;
+  const cutCount = context.sizing.isQuick ? 10 : inMemory ? 300 : 150;
   const directory = await makeDirectory(scope, inMemory ? MEMORY : context.directory, "cuts-");
   const socketDirectory = await makeDirectory(scope, context.socketDirectory, "cuts-");
   const settings = [join(socketDirectory, "nbd.sock"), DISK_COUNT, DISK_BYTES, cutCount];
