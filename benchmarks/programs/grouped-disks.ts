@@ -1,7 +1,7 @@
 /**
  * Disks of one consistency group under whatever load their clients make:
  * `grouped-disks DIRECTORY SOCKET DISK_COUNT DISK_BYTES CUTS`. Serves them over NBD, prints
- * their URIs, and a second later begins to cut them, each 150 ms. Captures are held for
+ * their URIs, and a second later begins to cut them, each 100 ms. Captures are held for
  * half of that, so that writes meet frozen blocks, and committed. Prints the pauses at last.
  */
 import { open } from "node:fs/promises";
@@ -10,7 +10,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { ConsistencyGroup, NbdServer, TidemarkError, TrackedDisk } from "#lib/index.js";
 
 const TARGET = "replica";
-const PERIOD_MS = 150;
+const PERIOD_MS = 100;
 /** The first cuts find nothing written yet. */
 const WARM_UP_MS = 1000;
 

@@ -59,7 +59,7 @@ export const durability: Workload = {
       const skipped = ["durability: its program is not built; that takes cmake and ninja"];
       return Promise.resolve({ groups: [], rounds: 0, skipped });
     }
-    const writes = context.sizing.isQuick ? "2000" : "100000";
+    const writes = context.sizing.isQuick ? "2000" : "20000";
     const trial = {
       name: "power-safe and process-safe",
       run: async (scope: typeof context.scope) =>

@@ -27,6 +27,8 @@ class CompletionMailbox {
   NbdRequest* take_all() noexcept;  // linked by next, oldest first
 
  private:
+  void post_now(NbdRequest& request) noexcept;
+
   static inline thread_local const CompletionMailbox* current_ = nullptr;
 
   WakeUp& wake_up_;

@@ -6,6 +6,8 @@
 #include <thread>
 #include <vector>
 
+#include "common/completion_hold.h"
+
 namespace tidemark {
 
 namespace {
@@ -24,6 +26,7 @@ size_t thread_count_for(std::span<const ParkedList> lists) {
 void pass_on_parked(std::span<const ParkedList> lists) noexcept {
   std::atomic<size_t> next{0};
   const auto work = [&lists, &next]() noexcept {
+    [[maybe_unused]] CompletionHold hold;
     for (size_t i = next.fetch_add(1); i < lists.size(); i = next.fetch_add(1)) {
       lists[i].device->submit_parked(lists[i].first);
     }

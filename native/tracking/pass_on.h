@@ -15,8 +15,8 @@ struct ParkedList {
 };
 
 // With the gates open. Each of these writes costs a system call, and often the saving of
-// what it overwrites, and their submitters have nothing else to do meanwhile: so several
-// threads pass them on, one device's list each. Returns when all have been submitted.
+// what it overwrites: so several threads pass them on, one device's list each, and no
+// answer leaves before a thread has done its part. Returns when all have been submitted.
 void pass_on_parked(std::span<const ParkedList> lists) noexcept;
 
 }  // namespace tidemark
