@@ -407,7 +407,11 @@ function intoPoint(
   digest: string,
 ): RecoveryPoint {
   const head = kept.points.at(-1);
-  if (head !== undefined && segments.length === 0 && header.stagingSessionId === null) {
+  const isEmpty = segments.length === 0 && header.stagingSessionId === null;
+  const isResized = header.disks.some(
+    ({ sizeBytes }, index) => head?.disks[index]?.byteLength !== sizeBytes,
+  );
+  if (head !== undefined && isEmpty && !isResized) {
     kept.extension = { deltaId: header.deltaId, digest };
     const validUntilMs = Math.max(head.point.validUntilMs, header.cut.takenAtMs);
     head.point = { ...head.point, validUntilMs, ...groupOfExtendedPoint(head.point, header.cut) };

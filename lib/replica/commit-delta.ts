@@ -54,7 +54,7 @@ export async function commitDelta(
   const { header } = delta;
   const head = context.chain.head();
   const isEmpty = header.segmentCount === 0 && header.stagingSessionId === null;
-  if (header.kind === "point" && isEmpty && head !== null) {
+  if (header.kind === "point" && isEmpty && head !== null && !isResized(head, delta)) {
     return extendHead(context, head, delta, digest);
   }
   const sequence = (head?.point.sequence ?? 0) + 1;
@@ -67,6 +67,14 @@ export async function commitDelta(
   }
   const taken = isNamed && session !== null ? withStaged(disks, session) : disks;
   return writePoint(context, newManifest(delta, sequence, digest, taken));
+}
+
+/** A disk that was cut may have no other change: the head is not what it holds any more. */
+function isResized(head: PointManifest, { header }: OpenDelta): boolean {
+  return header.disks.some(({ diskId, sizeBytes }) => {
+    const then = head.disks.find((disk) => disk.diskId === diskId);
+    return then !== undefined && then.sizeBytes !== sizeBytes;
+  });
 }
 
 /** An empty cycle: the head is still what the disks hold. */

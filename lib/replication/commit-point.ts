@@ -45,7 +45,7 @@ async function askUntilKnown(
 ): Promise<RecoveryPoint> {
   for (let attempt = 1; ; attempt += 1) {
     try {
-      return await askForCommit(context, delta, delta.header.deltaId, signal);
+      return await askForCommit(context, delta, [delta.header.deltaId], signal);
     } catch (thrown) {
       signal.throwIfAborted();
       const error = asDeltaError(thrown);
@@ -78,7 +78,7 @@ async function headOrThrow(
 export async function askForCommit(
   context: RelationshipContext,
   { header, digest }: DeliveredDelta,
-  expectedPointId: string | null,
+  expectedPointIds: readonly (string | null)[],
   signal: AbortSignal,
 ): Promise<RecoveryPoint> {
   const { vmId, deltaId, attempt, generation } = header;
@@ -86,7 +86,7 @@ export async function askForCommit(
     { vmId, deltaId, attempt, generation, digest },
     signal,
   );
-  if (point !== null && point.pointId === expectedPointId) return point;
+  if (point !== null && expectedPointIds.includes(point.pointId)) return point;
   throw new TidemarkError("CORRUPT", "Cannot take the commit: because its answer is of another.");
 }
 

@@ -7,6 +7,7 @@ import type { TargetChanges } from "../model/vm-tracker.js";
 import { askForCommit, commitPoint } from "./commit-point.js";
 import { type DeliveredDelta, deliverDelta, requireUnbroken } from "./deliver-delta.js";
 import { giveBack } from "./give-back.js";
+import { headPatch } from "./reconcile.js";
 import type { RelationshipContext } from "./relationship-context.js";
 
 export interface PointOutcome {
@@ -28,11 +29,10 @@ export async function runPointCycle(
   const delta = await deliverOrGiveBack(context, changes, deltaId, signal, () =>
     deliverDelta(context, changes, { ...draft, deltaId }, signal),
   );
-  const isNew = !extendsHead(context.journal.record, changes);
-  const point = isNew
-    ? await commitPoint(context, changes, delta, signal)
-    : await extendHead(context, changes, delta, signal);
-  return { point, isNew, changes, sentBytes: delta.sentBytes };
+  const point = extendsHead(context.journal.record, changes)
+    ? await extendHead(context, changes, delta, signal)
+    : await commitPoint(context, changes, delta, signal);
+  return { point, isNew: point.pointId === deltaId, changes, sentBytes: delta.sentBytes };
 }
 
 /** With the VM's group when it has one; the first point is a matter of the VM alone. */
@@ -85,7 +85,9 @@ function extendsHead(record: RelationshipRecord, changes: TargetChanges): boolea
 /**
  * Needs no in-doubt note: whether the replica took it or not, its head is the
  * same point, no bit depends on it, and what it says (nothing had changed until
- * this cut) stays true however late it arrives.
+ * this cut) stays true however late it arrives. Of a disk that was cut the replica
+ * makes a point of it; should that answer be lost, its head is one that we do not know, and
+ * everything is compared.
  */
 async function extendHead(
   context: RelationshipContext,
@@ -94,5 +96,10 @@ async function extendHead(
   signal: AbortSignal,
 ): Promise<RecoveryPoint> {
   await giveBack(context, changes);
-  return askForCommit(context, delta, context.journal.record.headPointId, signal);
+  const { journal } = context;
+  const { deltaId } = delta.header;
+  const expected = [journal.record.headPointId, deltaId];
+  const point = await askForCommit(context, delta, expected, signal);
+  if (point.pointId === deltaId) await journal.update(headPatch(journal.record, point));
+  return point;
 }

@@ -53,8 +53,8 @@ constexpr NamedField kFields[] = {
     {"map bytes", 48, 8},     {"maps offset", 56, 8}, {"granularity", 64, 4},
     {"target limit", 68, 4},  {"lineage", 72, 16},    {"boot", 88, 16},
     {"sequence", 104, 8},     {"targets", 112, 256},  {"suspicion causes", 368, 32},
-    {"fingerprint", 400, 76}, {"reserved", 476, 32},  {"checksum", 508, 4},
-    {"live index", 512, 8},
+    {"fingerprint", 400, 76}, {"hand-over", 476, 16}, {"owner epoch", 492, 8},
+    {"reserved", 500, 8},     {"checksum", 508, 4},   {"live index", 512, 8},
 };
 
 }  // namespace
@@ -125,7 +125,7 @@ TEST_CASE("a bitmap of format version 1 is refused with both versions named, unt
 
 TEST_CASE("impossible numbers are refused even under a checksum that holds") {
   TempDirectory directory;
-  for (const auto& [offset, value] : std::vector<std::pair<size_t, uint64_t>>{{12, 2},
+  for (const auto& [offset, value] : std::vector<std::pair<size_t, uint64_t>>{{12, 4},
                                                                               {32, 0},
                                                                               {32, UINT64_MAX},
                                                                               {40, 1},

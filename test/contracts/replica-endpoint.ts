@@ -242,6 +242,28 @@ const RULES: Record<string, (t: Test, scene: Scene) => Promise<void>> = {
     t.same(status.vm?.disks, scene.vm.disks);
   },
 
+  "an empty delta of a disk that was cut is a point, and the next one extends it": async (
+    t,
+    scene,
+  ) => {
+    await scene.enable();
+    const first = await scene.point(null, { 1: 11, 63: 22 });
+    scene.resize(40);
+    const empty = async (parentPointId: string) => {
+      const header = scene.header({ parentPointId, segmentCount: 0 });
+      await scene.endpoint.openDelta(header);
+      return scene.commit(header, deltaDigest([]));
+    };
+    const cut = await empty(first.pointId);
+    t.equal(cut?.parentPointId, first.pointId);
+    t.equal(await scene.headId(), cut?.pointId);
+    const size = await scene.sizeInBlocks(cut?.pointId ?? "");
+    if (size !== null) t.equal(size, 40);
+    t.equal((await empty(cut?.pointId ?? ""))?.pointId, cut?.pointId, "extended, not another");
+    await scene.expectBlocks(t, first.pointId, { 1: 11, 63: 22 });
+    await scene.expectBlocks(t, cut?.pointId ?? "", { 1: 11, 39: 0 });
+  },
+
   "where a disk ended at the head nothing compares equal": async (t, scene) => {
     await scene.enable();
     const first = await scene.point(null, { 1: 11, 63: 22 });
