@@ -132,6 +132,7 @@ std::string random_run(uint64_t seed, size_t length, uint64_t fault_one_in,
   CrashSettings settings;
   settings.one_step_in = 8;
   settings.crashes_again = random() % 8 == 0;
+  settings.again_one_in = 8;
   settings.fault_one_in = fault_one_in;
   CrashExplorer explorer(world_with(size_bytes, random() % 4, durability, random()), settings,
                          random());
