@@ -137,7 +137,8 @@ std::string random_run(uint64_t seed, size_t length, uint64_t fault_one_in,
   CrashExplorer explorer(world_with(size_bytes, random() % 4, durability, random()), settings,
                          random());
   explorer.world().disk->set_trim_reads_zero(random() % 2 == 0);
-  explorer.world().storage->failed_syncs_drop = random() % 2 == 0;
+  explorer.world().storage->failed_syncs_drop =
+      random() % 2 == 0 && std::getenv("TIDEMARK_SIM_DROPS") != nullptr;
   for (size_t i = 0; i < length; ++i) {
     const uint64_t block_count = (size_bytes + kBlockBytes - 1) / kBlockBytes;
     if (!explorer.run(any_operation(random, block_count))) return explorer.finding();
