@@ -17,6 +17,7 @@ struct CrashSettings {
   uint64_t one_step_in = 1;    // how many of the steps are crashed
   int torn_count = 2;          // power losses of each, beside nothing lost and all lost
   bool crashes_again = false;  // also while the copy recovers
+  uint64_t again_one_in = 1;   // at how many of the steps of its recovery
   uint64_t fault_one_in = 0;   // how many operations of storage and disk fail; 0: none
 };
 
@@ -140,8 +141,10 @@ class CrashExplorer {
                             step.op == StorageOp::kWrite || step.op == StorageOp::kAllocate;
       return can_fail && fails() ? StepVerdict::kFails : StepVerdict::kWorks;
     };
-    world_->disk->on_step = [this](const IoRequest&) {
-      at_step("a request at the disk");
+    world_->disk->on_step = [this](const IoRequest& request) {
+      // A read changes nothing: of many in a row the first finds what all would.
+      if (request.op != IoOp::kRead || has_changed_) at_step("a request at the disk");
+      has_changed_ = request.op != IoOp::kRead;
       return fails() ? EIO : 0;
     };
     world_->on_replica_changed = [this] { at_step("a change of the replica"); };
@@ -235,6 +238,7 @@ class CrashExplorer {
   }
 
   void at_step(std::string_view where) {
+    has_changed_ = true;
     if (!is_active_ || is_checking_ || !finding_.empty()) return;
     world_->storage->observe();
     if (random_() % settings_.one_step_in != 0) return;
@@ -269,7 +273,9 @@ class CrashExplorer {
     ++image_count_;
     CrashWorld& world = *left;
     world.storage->on_step = [&](const StorageStep& step) {
-      if (settings_.crashes_again) crash_again(world, "again, as it recovered, after: " + what);
+      if (settings_.crashes_again && random_() % settings_.again_one_in == 0) {
+        crash_again(world, "again, as it recovered, after: " + what);
+      }
       return sabotage_ ? sabotage_(step, Kind::kReopen) : StepVerdict::kWorks;
     };
     const Status status = world.open();
@@ -301,6 +307,7 @@ class CrashExplorer {
   Kind kind_ = Kind::kWrite;
   bool is_active_ = false;
   bool is_checking_ = false;
+  bool has_changed_ = true;  // since the last read at the disk
   uint64_t spared_count_ = 0;
   uint64_t image_count_ = 0;
   std::string history_;

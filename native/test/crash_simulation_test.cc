@@ -1,6 +1,6 @@
 // The deterministic simulator: a tracked disk, its checkpoints and captures, over
 // storage and a disk that lose what was not made durable. docs/simulation.md.
-#include "crash_explorer.h"
+#include "crash_scripts.h"
 #include "simulation_settings.h"
 
 using namespace tidemark;
@@ -9,70 +9,6 @@ using namespace tidemark::simulation;
 namespace {
 
 using Kind = GuestOperation::Kind;
-using Script = std::vector<GuestOperation>;
-
-constexpr uint64_t kSmallDisk = 8 * kBlockBytes - 2 * kSectorBytes;  // a partial tail
-constexpr uint64_t kWideDisk = 40'000 * kBlockBytes;                 // two pages a map
-
-// Nothing of the disk is marked in the intent log, and nothing suspect.
-std::unique_ptr<CrashWorld> world_with(uint64_t disk_size_bytes, uint64_t targets,
-                                       Durability durability, uint64_t seed) {
-  auto world = std::make_unique<CrashWorld>(disk_size_bytes, durability, seed);
-  for (uint64_t target = 0; target < targets; ++target) {
-    world->add_target(target, TargetStart::kNothing);
-  }
-  require_ok(world->close_and_open());
-  return world;
-}
-
-// Every way to merge two scripts, each keeping its own order.
-template <typename Body>
-void for_each_interleaving(const Script& guest, const Script& cycle, Body body) {
-  std::vector<bool> is_guest(guest.size() + cycle.size(), false);
-  std::fill(is_guest.begin(), is_guest.begin() + static_cast<std::ptrdiff_t>(guest.size()), true);
-  do {
-    Script merged;
-    size_t next_of_guest = 0, next_of_cycle = 0;
-    for (const bool takes_guest : is_guest) {
-      merged.push_back(takes_guest ? guest[next_of_guest++] : cycle[next_of_cycle++]);
-    }
-    body(merged);
-  } while (std::prev_permutation(is_guest.begin(), is_guest.end()));
-}
-
-struct Outcome {
-  uint64_t schedule_count = 0;
-  uint64_t image_count = 0;
-  std::string finding;
-};
-
-// What is wrong in a world on purpose.
-struct Wrong {
-  CrashExplorer::Sabotage sabotage{};
-  bool marks_late = false;
-  bool commits_early = false;
-  bool quiets_without_flush = false;
-};
-
-Outcome run_all(const Script& guest, const Script& cycle, CrashSettings settings,
-                const Wrong& wrong = {}, Durability durability = Durability::kPowerSafe) {
-  Outcome outcome;
-  for_each_interleaving(guest, cycle, [&](const Script& script) {
-    if (!outcome.finding.empty()) return;
-    ++outcome.schedule_count;
-    CrashExplorer explorer(world_with(kSmallDisk, 2, durability, 1), settings,
-                           outcome.schedule_count, wrong.sabotage);
-    explorer.marks_late = wrong.marks_late;
-    explorer.commits_early = wrong.commits_early;
-    explorer.quiets_without_flush = wrong.quiets_without_flush;
-    for (const GuestOperation& operation : script) {
-      if (!explorer.run(operation)) break;
-    }
-    outcome.image_count += explorer.image_count();
-    outcome.finding = explorer.finding();
-  });
-  return outcome;
-}
 
 void check_all(const char* name, const Script& guest, const Script& cycle) {
   CrashSettings settings;
@@ -132,11 +68,13 @@ std::string random_run(uint64_t seed, size_t length, uint64_t fault_one_in,
   CrashSettings settings;
   settings.one_step_in = 8;
   settings.crashes_again = random() % 8 == 0;
+  settings.again_one_in = 8;
   settings.fault_one_in = fault_one_in;
   CrashExplorer explorer(world_with(size_bytes, random() % 4, durability, random()), settings,
                          random());
   explorer.world().disk->set_trim_reads_zero(random() % 2 == 0);
-  explorer.world().storage->failed_syncs_drop = random() % 2 == 0;
+  explorer.world().storage->failed_syncs_drop =
+      random() % 2 == 0 && std::getenv("TIDEMARK_SIM_DROPS") != nullptr;
   for (size_t i = 0; i < length; ++i) {
     const uint64_t block_count = (size_bytes + kBlockBytes - 1) / kBlockBytes;
     if (!explorer.run(any_operation(random, block_count))) return explorer.finding();

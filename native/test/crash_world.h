@@ -31,6 +31,16 @@ struct Replica {
     const auto found = content.find(index);
     return found == content.end() ? BlockContent{} : found->second;
   }
+  // A first copy of a wide disk is zeroes nearly everywhere; each crash copies the rest.
+  void take(const std::map<uint64_t, BlockContent>& blocks) {
+    for (const auto& [index, sectors] : blocks) {
+      if (sectors == BlockContent{}) {
+        content.erase(index);
+      } else {
+        content[index] = sectors;
+      }
+    }
+  }
 };
 
 struct UuidLess {
@@ -227,8 +237,8 @@ class CrashWorld {
       if (on_replica_changed) on_replica_changed();
     }
     Replica& replica = replicas[target_id(target)];
-    for (const auto& [block, content] : replica.staging) replica.content[block] = content;
-    for (const auto& [block, content] : cut->second.delta) replica.content[block] = content;
+    replica.take(replica.staging);
+    replica.take(cut->second.delta);
     replica.staging.clear();
     cuts.erase(cut);
     if (on_replica_changed) on_replica_changed();

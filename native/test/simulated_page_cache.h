@@ -249,9 +249,10 @@ class SimulatedPages {
       static std::mutex mutex;
       return mutex;
     }
+    // Never destroyed: what is free at the end is not lost, it is still there to be taken.
     static std::map<uint64_t, std::vector<std::byte*>>& free_list() {
-      static std::map<uint64_t, std::vector<std::byte*>> lists;
-      return lists;
+      static auto* const lists = new std::map<uint64_t, std::vector<std::byte*>>;
+      return *lists;
     }
     std::byte* bytes_ = nullptr;
     uint64_t length_bytes_ = 0;
