@@ -15,6 +15,7 @@ import { flushUpstream } from "./flush-upstream.js";
 import { isMissing, opened, rethrown, retriedWhileInUse } from "./native-call.js";
 import { NbdServer, type NbdServerOptions } from "./nbd-server.js";
 import { openOwned, type OwnershipStatus } from "./owned-backing.js";
+import { resizeNative } from "./resize-native.js";
 import { newTargetIdOf, targetIdOf } from "./target-id.js";
 import type { BitmapStatus, TargetStart, TargetStatus } from "./target-status.js";
 import {
@@ -389,20 +390,6 @@ export class TrackedDisk implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }
-}
-
-async function resizeNative(
-  native: NativeTrackedDevice,
-  sizeBytes: number,
-  { dropsData = false }: ResizeOptions,
-): Promise<void> {
-  if (sizeBytes >= native.sizeBytes) return native.resize(sizeBytes);
-  if (dropsData) return native.shrink(sizeBytes);
-  throw new TidemarkError(
-    "INVALID_ARGUMENT",
-    `Cannot resize the disk to ${sizeBytes} bytes: because it has ${native.sizeBytes}, and what lies past the new end would be gone.`,
-    { hint: "Shrink what is on the disk first, then say so (dropsData, --drop-data)." },
-  );
 }
 
 /** No checkpoint outlives its process: what one left in flight counts as changed again. */

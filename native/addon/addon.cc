@@ -7,9 +7,10 @@
 #include "addon/addon_data.h"
 #include "addon/arguments.h"
 #include "addon/attach_functions.h"
-#include "addon/hand_over_functions.h"
 #include "addon/capture_object.h"
+#include "addon/checkpoint_function.h"
 #include "addon/device_object.h"
+#include "addon/hand_over_functions.h"
 #include "addon/layer_objects.h"
 #include "addon/nbd_server_object.h"
 #include "addon/tracked_device_object.h"
@@ -22,8 +23,7 @@ namespace {
 
 Napi::Value crc32c_js(const Napi::CallbackInfo& info) {
   const auto data = buffer_argument(info, 0);
-  return Napi::Number::New(info.Env(),
-                           crc32c(data.data(), data.size(), uint32_argument(info, 1)));
+  return Napi::Number::New(info.Env(), crc32c(data.data(), data.size(), uint32_argument(info, 1)));
 }
 
 void define_constructors(Napi::Env env) {

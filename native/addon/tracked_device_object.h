@@ -49,6 +49,5 @@ class TrackedDeviceObject final : public DeviceObjectBase<TrackedDeviceObject, T
 
 // Module functions.
 Napi::Value track_device_js(const Napi::CallbackInfo& info);
-Napi::Value checkpoint_js(const Napi::CallbackInfo& info);
 
 }  // namespace tidemark

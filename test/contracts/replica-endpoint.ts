@@ -2,26 +2,22 @@
  * What every ReplicaEndpoint does. Run it on each implementation:
  * the one in memory, the replica store, the client over the network.
  */
-import { createHash, randomUUID } from "node:crypto";
+import { randomUUID } from "node:crypto";
 import type { Test } from "tap";
-import { type BlockHashRequest, MAX_HASHED_BYTES } from "#lib/model/block-hashes.js";
-import type { DeltaHeader } from "#lib/model/delta.js";
-import type { Generation, ReplicatedVm } from "#lib/model/disk.js";
-import { type ErrorCode, TidemarkError } from "#lib/model/errors.js";
-import type { RecoveryPoint, ReplicaEndpoint } from "#lib/model/replica-endpoint.js";
+import { MAX_HASHED_BYTES } from "#lib/model/block-hashes.js";
+import type { ErrorCode } from "#lib/model/errors.js";
 import { GROUP_CONTRACT } from "./replica-groups.js";
+import {
+  type EndpointUnderTest,
+  GRANULARITY,
+  refused,
+  ReplicaScene,
+  sha256,
+} from "./replica-scene.js";
 import { deltaDigest, type PlainSegment, segmentSha256, segmentSource } from "./segment-bytes.js";
-
-export interface EndpointUnderTest {
-  readonly endpoint: ReplicaEndpoint;
-  /** The whole content of a disk at a recovery point, where the implementation can tell. */
-  readonly readPoint?: (vmId: string, pointId: string, diskIndex: number) => Promise<Uint8Array>;
-  readonly close?: () => Promise<void>;
-}
 
 type MakeEndpoint = () => Promise<EndpointUnderTest>;
 
-const GRANULARITY = 4096;
 const SUPERSEDED: readonly ErrorCode[] = ["NOT_FOUND", "CONFLICT"];
 
 export function replicaEndpointContract(t: Test, name: string, makeEndpoint: MakeEndpoint): void {
@@ -29,7 +25,7 @@ export function replicaEndpointContract(t: Test, name: string, makeEndpoint: Mak
     void t.test(`${name}: ${title}`, async (tt) => {
       const made = await makeEndpoint();
       try {
-        await rule(tt, new Scene(made));
+        await rule(tt, new ReplicaScene(made));
       } finally {
         await made.close?.();
       }
@@ -37,143 +33,7 @@ export function replicaEndpointContract(t: Test, name: string, makeEndpoint: Mak
   }
 }
 
-/** One VM with two disks on the endpoint, and short words for what is done to it. */
-class Scene {
-  readonly endpoint: ReplicaEndpoint;
-  vm: ReplicatedVm;
-  readonly generation: Generation = { number: 1, id: randomUUID() };
-  readonly #made: EndpointUnderTest;
-  #sequence = 0;
-
-  constructor(made: EndpointUnderTest) {
-    this.#made = made;
-    this.endpoint = made.endpoint;
-    const disk = (diskName: string, sizeBytes: number) => ({
-      diskId: randomUUID(),
-      name: diskName,
-      sizeBytes,
-      granularityBytes: GRANULARITY,
-    });
-    const disks = [disk("vda", 64 * GRANULARITY), disk("vdb", 8 * GRANULARITY + 512)];
-    this.vm = { vmId: randomUUID(), name: "guest", disks };
-  }
-
-  async enable(): Promise<void> {
-    await this.endpoint.enable(this.vm, this.generation);
-  }
-
-  /** Blocks of one value each, on disk 0; value 0 is a range of zeroes. */
-  segment(deltaId: string, segmentIndex: number, blocks: Record<number, number>): PlainSegment {
-    const records = Object.entries(blocks).map(([block, value]) => ({
-      offset: Number(block) * GRANULARITY,
-      length: GRANULARITY,
-      data: value === 0 ? null : Buffer.alloc(GRANULARITY, value),
-    }));
-    return { deltaId, diskIndex: 0, segmentIndex, granularity: GRANULARITY, records };
-  }
-
-  header(parts: Partial<DeltaHeader> = {}): DeltaHeader {
-    this.#sequence += 1;
-    return {
-      formatVersion: 1,
-      deltaId: randomUUID(),
-      attempt: 1,
-      kind: "point",
-      vmId: this.vm.vmId,
-      generation: this.generation,
-      parentPointId: null,
-      stagingSessionId: null,
-      cut: {
-        sequence: this.#sequence,
-        takenAtMs: 1_700_000_000_000 + this.#sequence * 1000,
-        pauseNs: 1000,
-        requestsInFlight: 0,
-        consistency: "crash",
-      },
-      disks: this.vm.disks,
-      segmentCount: 1,
-      ...parts,
-    };
-  }
-
-  hashRequest(pointId: string, extents: readonly number[]): BlockHashRequest {
-    const { vmId } = this.vm;
-    const { generation } = this;
-    return { vmId, generation, pointId, diskIndex: 0, blockBytes: GRANULARITY, extents };
-  }
-
-  commit(header: DeltaHeader, digest: string): Promise<RecoveryPoint | null> {
-    const { vmId, deltaId, attempt, generation } = header;
-    return this.endpoint.commit({ vmId, deltaId, attempt, generation, digest });
-  }
-
-  /** A whole delta with one segment of the blocks, committed. */
-  async deliver(header: DeltaHeader, blocks: Record<number, number>) {
-    const segment = this.segment(header.deltaId, 0, blocks);
-    await this.endpoint.openDelta(header);
-    await this.endpoint.putSegment(segmentSource(segment));
-    return this.commit(header, deltaDigest([segment]));
-  }
-
-  async point(parentPointId: string | null, blocks: Record<number, number>) {
-    const point = await this.deliver(this.header({ parentPointId }), blocks);
-    if (point === null) throw new Error("a point delta answered no point");
-    return point;
-  }
-
-  /** From now on the first disk of the VM has this many blocks. */
-  resize(blocks: number): void {
-    const [first, ...others] = this.vm.disks;
-    if (first === undefined) throw new Error("the VM has no disk");
-    const disks = [{ ...first, sizeBytes: blocks * GRANULARITY }, ...others];
-    this.vm = { ...this.vm, disks };
-  }
-
-  /** Null where the implementation cannot tell. */
-  async sizeInBlocks(pointId: string): Promise<number | null> {
-    const content = await this.#made.readPoint?.(this.vm.vmId, pointId, 0);
-    return content === undefined ? null : content.byteLength / GRANULARITY;
-  }
-
-  async headId(): Promise<string | null> {
-    return (await this.endpoint.status(this.vm.vmId)).head?.pointId ?? null;
-  }
-
-  /** The block's value at a point; null where the implementation cannot tell. */
-  async block(pointId: string, block: number): Promise<number | null> {
-    if (this.#made.readPoint === undefined) return null;
-    const content = await this.#made.readPoint(this.vm.vmId, pointId, 0);
-    const bytes = content.subarray(block * GRANULARITY, (block + 1) * GRANULARITY);
-    if (bytes.some((byte) => byte !== bytes[0])) throw new Error("a block of mixed content");
-    return bytes[0] ?? 0;
-  }
-
-  async expectBlocks(t: Test, pointId: string, blocks: Record<number, number>): Promise<void> {
-    for (const [block, value] of Object.entries(blocks)) {
-      const found = await this.block(pointId, Number(block));
-      if (found !== null) t.equal(found, value, `block ${block} of the point`);
-    }
-  }
-}
-
-function sha256(bytes: Uint8Array): Buffer {
-  return createHash("sha256").update(bytes).digest();
-}
-
-async function refused(
-  t: Test,
-  codes: ErrorCode | readonly ErrorCode[],
-  call: Promise<unknown>,
-): Promise<void> {
-  const expected: readonly ErrorCode[] = typeof codes === "string" ? [codes] : codes;
-  const outcome = await call.then(
-    () => "it was accepted",
-    (error: unknown) => (error instanceof TidemarkError ? error.code : String(error)),
-  );
-  t.ok(expected.includes(outcome as ErrorCode), `refused with ${expected.join("/")}: ${outcome}`);
-}
-
-const RULES: Record<string, (t: Test, scene: Scene) => Promise<void>> = {
+const RULES: Record<string, (t: Test, scene: ReplicaScene) => Promise<void>> = {
   "enabling is idempotent and refuses another VM of the same id": async (t, scene) => {
     await scene.enable();
     const status = await scene.endpoint.enable(scene.vm, scene.generation);
