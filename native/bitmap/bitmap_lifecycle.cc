@@ -91,6 +91,9 @@ Status DirtyBitmap::Impl::recover() {
 
 Status DirtyBitmap::Impl::begin() {
   BitmapHeader header = file.header();
+  // What a killed process left may be in the page cache alone. Before anything follows from
+  // it: else power loss brings back a target that was being removed, without its live marks.
+  if (Status status = file.sync_everything(); !status.is_ok()) return status;
   if (opened_clean) {
     // A close between flip and merge left it: the next flip needs it empty.
     const std::vector<BlockMap*> destinations = merge_destinations();

@@ -279,6 +279,23 @@ TEST_CASE("mutation: suspicion that is not durable when the log forgets is found
   CHECK(is_found);
 }
 
+// A header that only the page cache has: the power brings the target back, after the live
+// marks went where the others' are.
+TEST_CASE("T4: a removal that ends with its process, and the power as the disk is opened again") {
+  const Script guest{{Kind::kWrite, 0}, {Kind::kQuietDown}, {Kind::kQuietDown}};
+  const Script cycle{{Kind::kRemove, 0}};
+  CrashSettings settings;
+  settings.torn_count = 12;
+  settings.crashes_again = true;
+  CHECK(run_all(guest, cycle, settings).finding == "");
+  const auto sabotage = [](const StorageStep& step, Kind kind) {
+    const bool is_it = kind == Kind::kReopen && step.op == StorageOp::kSyncAll;
+    return is_it ? StepVerdict::kPretends : StepVerdict::kWorks;
+  };
+  const Outcome outcome = run_all(guest, cycle, settings, {.sabotage = sabotage});
+  CHECK(outcome.finding.find("marked nowhere") != std::string::npos);
+}
+
 TEST_CASE("mutation: a process-safe log that still says it is exact is found") {
   // The page says nothing of this process's writes; the one before it left it exact.
   check_found({}, {{Kind::kProcessSafe}, {Kind::kReopen}, {Kind::kWrite, 0}},
