@@ -163,6 +163,7 @@ Status merge(std::span<const CheckpointMember> members, const CheckpointOptions&
 }
 
 bool has_sample(DirtyBitmap& bitmap, uint64_t offset_bytes) {
+  if (offset_bytes >= bitmap.disk_size_bytes()) return true;  // cut off since
   const uint64_t block_index = offset_bytes / bitmap.granularity_bytes();
   const auto targets = bitmap.targets();
   return std::all_of(targets.begin(), targets.end(), [&](const auto& target) {
