@@ -13,16 +13,23 @@ export function vmPointsCommand(): Command {
         process.stdout.write("No recovery points yet: the initial replication has not ended.\n");
         return;
       }
+      const isGrouped = points.some(({ group }) => group !== undefined);
       printTable(
-        ["NUMBER", "POINT", "TAKEN", "CONSISTENCY", "CHANGED MiB", "GROUP CUT"],
+        ["NUMBER", "POINT", "TAKEN", "CONSISTENCY", "CHANGED MiB"].concat(
+          isGrouped ? "GROUP CUT" : [],
+        ),
         points.map((point) => [
           point.sequence,
           point.pointId,
           formatTime(point.takenAtMs),
           point.consistency,
           formatMib(point.changedBytes),
-          point.group === undefined ? "-" : `${point.group.name}/${point.group.cutNumber}`,
+          ...(isGrouped ? [cutName(point.group)] : []),
         ]),
       );
     });
+}
+
+function cutName(group: { readonly name: string; readonly cutNumber: number } | undefined): string {
+  return group === undefined ? "-" : `${group.name}/${group.cutNumber}`;
 }
