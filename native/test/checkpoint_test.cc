@@ -121,7 +121,9 @@ TEST_CASE("T7: a checkpoint waits for writes in flight, counts them, and cuts be
   CHECK(order == std::vector<int>{1, 2, 3});
   CHECK(first.wait() == 0);
   CHECK(second.wait() == 0);
-  CHECK(background.outcome.requests_in_flight == 2);
+  // Those held; the one probe that this thread was passing through the gate may be a third.
+  CHECK(background.outcome.requests_in_flight >= 2);
+  CHECK(background.outcome.requests_in_flight <= 3);
   CHECK(background.outcome.pause_ns > 0);
   const auto& capture = background.outcome.captures.at(0);
   CHECK(extents_of(*capture).substr(0, 3) == "0+2");
