@@ -102,19 +102,27 @@ export class VmBitmaps {
   }
 
   async commit(name: string): Promise<void> {
-    await this.#openBackup(name).commit();
-    this.#backups.delete(targetIdOf(name));
+    await this.#end(name, (backup) => backup.commit());
   }
 
   async abandon(name: string): Promise<void> {
-    await this.#openBackup(name).abandon();
-    this.#backups.delete(targetIdOf(name));
+    await this.#end(name, (backup) => backup.abandon());
   }
 
   /** Abandons what is open. */
   async close(): Promise<void> {
     for (const backup of this.#backups.values()) await backup[Symbol.asyncDispose]();
     this.#backups.clear();
+  }
+
+  /** One that refuses to end, as a broken one refuses a commit, stays open. */
+  async #end(name: string, end: (backup: Backup) => Promise<void>): Promise<void> {
+    const backup = this.#openBackup(name);
+    try {
+      await end(backup);
+    } finally {
+      if (backup.hasEnded) this.#backups.delete(targetIdOf(name));
+    }
   }
 
   #has(disk: TrackedDisk, name: string): boolean {

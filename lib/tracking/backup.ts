@@ -107,7 +107,7 @@ export class Backup implements AsyncDisposable {
       throw new TidemarkError("NOT_FOUND", `Cannot export disk ${diskIndex}: there is none.`);
     }
     const description = options.description ?? `${disk.disk.path} for ${this.bitmap}`;
-    server.addExport(name, disk.native, { description, readOnly: true });
+    server.addExport(name, disk.native, { ...options, description, readOnly: true });
     this.#exports.push({ server, name });
   }
 
@@ -141,6 +141,11 @@ export class Backup implements AsyncDisposable {
     if (!this.#isEnding) await this.abandon();
   }
 
+  /** Committed or abandoned, or neither could be done: then its changes count again. */
+  get hasEnded(): boolean {
+    return this.#isEnding;
+  }
+
   #requireOpen(): void {
     if (!this.#isEnding) return;
     throw new TidemarkError("CLOSED", "Cannot use the backup: because it has ended.");
@@ -160,7 +165,15 @@ export class Backup implements AsyncDisposable {
     for (const { server, name } of this.#exports) await removeExport(server, name);
     for (const server of this.#servers) await server.close();
     for (const disk of this.disks) await disk.native.close();
-    await decide();
+    try {
+      await decide();
+    } catch (thrown) {
+      // What was not forgotten by then counts again; else no backup could follow.
+      for (const { disk } of this.disks) {
+        await disk.native.giveBack(disk.slotOf(this.bitmap)).catch(() => undefined);
+      }
+      throw thrown;
+    }
   }
 }
 

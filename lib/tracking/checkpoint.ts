@@ -230,17 +230,25 @@ export async function takeCheckpoint(
  */
 export async function takeCheckpoints(parts: readonly CheckpointPart[]): Promise<Checkpoint[]> {
   const cuts = await cutDisks(parts, { wholeDisk: false });
-  return Promise.all(
-    cuts.map(async ({ part, cut, members }) => {
-      const { target, options } = part;
-      const captures = members.map(({ capture }) => capture);
-      // Without captures there is nothing that reading early could save.
-      const isFrozen = options.withCaptures ?? true;
-      const heats = isFrozen ? members.map(({ disk }) => disk.heatOf(target)) : [];
-      const segments = await planSegments(captures, options.segmentBytes ?? 8 << 20, heats);
-      return new Checkpoint(targetIdOf(target), cut, members, segments);
-    }),
-  );
+  const plans = await Promise.allSettled(cuts.map(planShare));
+  const checkpoints = cuts.map(({ part, cut, members }, index) => {
+    const plan = plans[index];
+    const segments = plan?.status === "fulfilled" ? plan.value : [];
+    return new Checkpoint(targetIdOf(part.target), cut, members, segments);
+  });
+  const failed = plans.find((plan) => plan.status === "rejected");
+  if (failed === undefined) return checkpoints;
+  for (const checkpoint of checkpoints) await checkpoint.rollback();
+  throw failed.reason;
+}
+
+async function planShare({ part, members }: CutShare): Promise<readonly SegmentPlan[]> {
+  const { target, options } = part;
+  const captures = members.map(({ capture }) => capture);
+  // Without captures there is nothing that reading early could save.
+  const isFrozen = options.withCaptures ?? true;
+  const heats = isFrozen ? members.map(({ disk }) => disk.heatOf(target)) : [];
+  return planSegments(captures, options.segmentBytes ?? 8 << 20, heats);
 }
 
 /** One part's share of a cut. */

@@ -47,17 +47,22 @@ export async function openOwned(
   const device = await opened(place, () =>
     openBacking(isLockIgnored ? { ...backing, lock: "shared" } : backing),
   );
-  const owned = await opened(ownerPath, () =>
-    binding.ownDevice(device, ownerPath, takeOver, leaseMs),
+  const owned = await closedOnFailure(device, () =>
+    opened(ownerPath, () => binding.ownDevice(device, ownerPath, takeOver, leaseMs)),
   );
   if (!takeOver || (await isMissing(bitmapPath))) return owned;
+  await closedOnFailure(owned, () => rethrown(() => binding.takeBitmapOver(bitmapPath)));
+  return owned;
+}
+
+async function closedOnFailure<T>(device: NativeDevice, act: () => Promise<T>): Promise<T> {
   try {
-    await rethrown(() => binding.takeBitmapOver(bitmapPath));
+    return await act();
   } catch (thrown) {
-    await owned.close();
+    // One that was taken over is closed already.
+    await device.close().catch(() => undefined);
     throw thrown;
   }
-  return owned;
 }
 
 function invalid(place: string, reason: string): TidemarkError {

@@ -146,7 +146,7 @@ Status take_back_by_force(const std::string& bitmap_path, BitmapStorage& storage
   if (!opened.is_ok()) return opened.status();
   BitmapFile& file = opened.value();
   file.mark_all_suspect();
-  // The header's write makes the maps durable with it, or fails.
+  // Before the header says that the disk is ours again.
   if (Status status = file.sync_everything(); !status.is_ok()) return status;
   failpoint("state.taken_back");
   return own_again(file, static_cast<SuspicionCauses>(SuspicionCause::kTakenByForce));

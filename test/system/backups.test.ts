@@ -242,3 +242,23 @@ void t.test(
     t.ok(content.equals(await readFile(disk.path)));
   },
 );
+
+void t.test("T22: what could not be committed counts again, and another can begin", async (t) => {
+  await using disk = await newDisk("uncommitted.raw");
+  await disk.addBitmap(NAME, "nothing");
+  await disk.write(0, Buffer.alloc(2 * BLOCK, 1));
+  const backup = await disk.beginBackup(NAME);
+  Object.defineProperty(disk.native, "commit", {
+    configurable: true,
+    value: () => Promise.reject(new Error("the bitmap's storage fails")),
+  });
+  await t.rejects(backup.commit(), { message: /storage fails/ });
+  t.ok(backup.hasEnded);
+  Reflect.deleteProperty(disk.native, "commit");
+  await using next = await disk.beginBackup(NAME);
+  t.same(
+    [...(next.disks[0]?.changedExtents() ?? [])],
+    [{ offsetBytes: 0, lengthBytes: 2 * BLOCK }],
+  );
+  await next.commit();
+});
