@@ -27,9 +27,9 @@ export {
   type NbdServerStatistics,
   type NbdTlsOptions,
 } from "./tracking/nbd-server.js";
+export type { DiskState } from "./model/disk-state.js";
 export {
   describeDiskState,
-  type DiskState,
   exportDiskState,
   type ExportStateOptions,
   importDiskState,

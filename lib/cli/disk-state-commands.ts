@@ -1,9 +1,11 @@
+import type { DiskState } from "../model/disk-state.js";
+
 /** A disk's tracking state on its way to another holder; part of LocalCommands. */
 export interface DiskStateCommands {
-  exportState(options: ExportStateCommand): Promise<DiskStateLine>;
+  exportState(options: ExportStateCommand): Promise<DiskState>;
   importState(options: ImportStateCommand): Promise<{ readonly foundCauses: readonly string[] }>;
   takeBackState(options: TakeBackCommand): Promise<void>;
-  describeState(statePath: string): Promise<DiskStateLine & { readonly stage: string }>;
+  describeState(statePath: string): Promise<DiskState & { readonly stage: string }>;
 }
 
 export interface ExportStateCommand {
@@ -21,13 +23,4 @@ export interface TakeBackCommand {
   readonly bitmapPath: string | null;
   /** null: by force, and everything is suspect. */
   readonly statePath: string | null;
-}
-
-export interface DiskStateLine {
-  readonly id: string;
-  readonly epoch: number;
-  readonly diskId: string;
-  readonly sizeBytes: number;
-  readonly granularityBytes: number;
-  readonly targetIds: readonly string[];
 }

@@ -8,6 +8,7 @@
  * and waits behind what is under way; later calls reject with CLOSED.
  */
 import { createRequire } from "node:module";
+import type { DiskState } from "../model/disk-state.js";
 import type { Durability } from "../model/durability.js";
 import type { UpstreamStatus } from "./upstream-status.js";
 
@@ -177,16 +178,6 @@ export interface NativeCheckpoint {
   readonly captures: NativeCapture[];
 }
 
-export interface NativeDiskState {
-  /** Of this hand-over. */
-  readonly id: string;
-  readonly epoch: number;
-  readonly diskId: string;
-  readonly sizeBytes: number;
-  readonly granularityBytes: number;
-  readonly targetIds: string[];
-}
-
 export type DiskStateStage =
   /** Its export did not come to its end: it cannot be imported. */
   "unsealed" | "exported" | "imported" | "taken back";
@@ -310,7 +301,7 @@ export interface NativeBinding {
     durability: Durability,
   ): Promise<NativeTrackedDevice>;
   /** Of a disk that nobody has open; the nil UUID stands for whichever disk it is. */
-  exportState(bitmapPath: string, diskId: string, statePath: string): Promise<NativeDiskState>;
+  exportState(bitmapPath: string, diskId: string, statePath: string): Promise<DiskState>;
   /** Answers bits of SUSPICION_CAUSES: why all of the disk is suspect. `backing` stays the caller's. */
   importState(
     statePath: string,
@@ -320,7 +311,7 @@ export interface NativeBinding {
   ): Promise<number>;
   /** Without a state (""), by force: all of the disk is suspect. */
   takeBackState(bitmapPath: string, statePath: string): Promise<void>;
-  describeState(statePath: string): Promise<NativeDiskState & { readonly stage: DiskStateStage }>;
+  describeState(statePath: string): Promise<DiskState & { readonly stage: DiskStateStage }>;
   /** Takes the device over; the one it answers writes only while the record says that we may. */
   ownDevice(
     backing: NativeDevice,

@@ -1,20 +1,9 @@
+import type { DiskState } from "../model/disk-state.js";
 import { TidemarkError } from "../model/errors.js";
 import { type SuspicionCause, suspicionCausesOf } from "../model/suspicion.js";
 import { binding, type DiskStateStage } from "./binding.js";
 import { backingOf, type DiskBacking, openBacking, placeOf } from "./disk-backing.js";
 import { opened, rethrown } from "./native-call.js";
-
-/** What a state file says: which disk, and everything that is known of its changes. */
-export interface DiskState {
-  /** Of this hand-over. */
-  readonly id: string;
-  /** Rises each time the disk changes hands. */
-  readonly epoch: number;
-  readonly diskId: string;
-  readonly sizeBytes: number;
-  readonly granularityBytes: number;
-  readonly targetIds: readonly string[];
-}
 
 export interface ExportStateOptions {
   readonly bitmapPath: string;

@@ -1,4 +1,5 @@
 import { randomUUID } from "node:crypto";
+import type { DiskState } from "../model/disk-state.js";
 import { TidemarkError } from "../model/errors.js";
 import { type SuspicionCause, suspicionBitOf, suspicionCausesOf } from "../model/suspicion.js";
 import { type AttachedDevice, attachDisk, type AttachOptions } from "./attach-disk.js";
@@ -9,7 +10,7 @@ import { BitmapNames } from "./bitmap-names.js";
 import { placeOf } from "./disk-backing.js";
 import { type Checkpoint, type CheckpointOptions, takeCheckpoint } from "./checkpoint.js";
 import { closeServer } from "./close-server.js";
-import { type DiskState, exportDiskState } from "./disk-state.js";
+import { exportDiskState } from "./disk-state.js";
 import { durabilityOf, type DurabilityStatus } from "./durability.js";
 import { flushUpstream } from "./flush-upstream.js";
 import { isMissing, opened, rethrown, retriedWhileInUse } from "./native-call.js";

@@ -6,7 +6,6 @@
 
 #include "bitmap/bitmap_layout.h"
 #include "common/byte_order.h"
-#include "common/crc32c.h"
 
 namespace tidemark {
 
@@ -37,8 +36,9 @@ enum Field : size_t {
   kFingerprintAt = 400,
   kHandOverAt = 476,
   kOwnerEpochAt = 492,
-  kChecksumAt = 508,
 };
+
+static_assert(kOwnerEpochAt + sizeof(uint64_t) <= kSealAt);
 
 void store_uuid(std::byte* to, const Uuid& uuid) noexcept {
   std::memcpy(to, uuid.bytes.data(), uuid.bytes.size());
@@ -111,7 +111,7 @@ Status check(std::span<const std::byte> sector) {
   if (sector.size() < kBitmapHeaderBytes) {
     return {ErrorCode::kTruncated, "it is shorter than its header"};
   }
-  if (crc32c(at, kChecksumAt) != load_le<uint32_t>(at + kChecksumAt)) {
+  if (!seal_holds(sector.first<kBitmapHeaderBytes>())) {
     return {ErrorCode::kCorrupt, "its header's checksum does not hold"};
   }
   const auto version = load_le<uint32_t>(at + kVersionAt);
@@ -150,7 +150,7 @@ BitmapHeader::Sector BitmapHeader::encode() const noexcept {
   store_fingerprint(at + kFingerprintAt, fingerprint);
   store_uuid(at + kHandOverAt, hand_over);
   store_le<uint64_t>(at + kOwnerEpochAt, owner_epoch);
-  store_le<uint32_t>(at + kChecksumAt, crc32c(at, kChecksumAt));
+  seal_sector(sector);
   return sector;
 }
 

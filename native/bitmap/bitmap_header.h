@@ -15,16 +15,17 @@
 #include "bitmap/backing_fingerprint.h"
 #include "bitmap/dirty_bitmap.h"
 #include "bitmap/suspicion.h"
+#include "common/sealed_sector.h"
 #include "common/status.h"
 #include "common/uuid.h"
 
 namespace tidemark {
 
 inline constexpr uint32_t kBitmapFormatVersion = 2;
-inline constexpr size_t kBitmapHeaderBytes = 512;
+inline constexpr size_t kBitmapHeaderBytes = kSealedSectorBytes;
 
 struct BitmapHeader {
-  using Sector = std::array<std::byte, kBitmapHeaderBytes>;
+  using Sector = SealedSector;
 
   Uuid disk;
   uint64_t disk_size_bytes = 0;

@@ -7,8 +7,10 @@
 #include <utility>
 
 #include "bitmap/bitmap_storage.h"
+#include "common/boot_id.h"
 #include "common/fd.h"
 #include "common/mapped_file.h"
+#include "common/parent_directory.h"
 
 namespace tidemark {
 
@@ -32,12 +34,6 @@ bool is_named(int fd, const std::string& path) noexcept {
   struct stat named {};
   return ::fstat(fd, &opened) == 0 && ::stat(path.c_str(), &named) == 0 &&
          opened.st_dev == named.st_dev && opened.st_ino == named.st_ino;
-}
-
-std::string directory_of(const std::string& path) {
-  const size_t slash = path.rfind('/');
-  if (slash == std::string::npos) return ".";
-  return slash == 0 ? "/" : path.substr(0, slash);
 }
 
 void zero_words(std::byte* from, uint64_t length_bytes) noexcept {
@@ -186,7 +182,7 @@ Result<std::unique_ptr<BitmapStorage::File>> FileBitmapStorage::create(const std
     errno = EEXIST;
     return failed("something bears its name");
   }
-  const std::string directory = directory_of(path);
+  const std::string directory = parent_directory_of(path);
   UniqueFd fd(::open(directory.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
   const bool can_be_unnamed =
       fd.is_open() || (errno != EOPNOTSUPP && errno != EISDIR && errno != EINVAL);
@@ -211,18 +207,10 @@ Result<std::unique_ptr<BitmapStorage::File>> FileBitmapStorage::open(const std::
 }
 
 Status FileBitmapStorage::sync_directory(const std::string& path) {
-  const std::string name = directory_of(path);
-  const UniqueFd directory(::open(name.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (directory.is_open() && ::fsync(directory.get()) == 0) return Status::ok();
-  return Status::from_errno("its directory " + name + " was not made durable", errno);
+  return sync_parent_directory(path, "its name was not made durable");
 }
 
-Uuid FileBitmapStorage::boot() const {
-  const UniqueFd fd(::open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC));
-  char text[36];
-  if (!fd.is_open() || ::read(fd.get(), text, sizeof text) != sizeof text) return {};
-  return Uuid::parse({text, sizeof text}).value_or(Uuid{});
-}
+Uuid FileBitmapStorage::boot() const { return boot_id(); }
 
 }  // namespace
 

@@ -4,7 +4,6 @@
 #include <cstring>
 
 #include "common/byte_order.h"
-#include "common/crc32c.h"
 
 namespace tidemark {
 
@@ -26,25 +25,26 @@ enum Field : size_t {
   kDiskAt = 16,
   kCountAt = 32,  // of the header
   kMarksAt = 32,  // of a sector of marks
-  kChecksumAt = 508,
 };
 
-static_assert(kMarksAt + kMarksBytes <= kChecksumAt);
+static_assert(kMarksAt + kMarksBytes <= kSealAt);
 static_assert((1 + (kMaxRegions - 1) / kRegionsPerSector + 1) * IntentPage::kSectorBytes <=
               kIntentPageBytes);
 
-void seal(std::byte* at, const char* magic, uint32_t shift, const Uuid& disk) noexcept {
+void seal(SealedSector& sector, const char* magic, uint32_t shift, const Uuid& disk) noexcept {
+  std::byte* at = sector.data();
   std::memcpy(at + kMagicAt, magic, kMagicBytes);
   store_le<uint32_t>(at + kShiftAt, shift);
   std::memcpy(at + kDiskAt, disk.bytes.data(), disk.bytes.size());
-  store_le<uint32_t>(at + kChecksumAt, crc32c(at, kChecksumAt));
+  seal_sector(sector);
 }
 
-bool is_sealed(const std::byte* at, const char* magic, uint32_t shift, const Uuid& disk) noexcept {
+bool is_sealed(IntentPage::SectorView sector, const char* magic, uint32_t shift,
+               const Uuid& disk) noexcept {
+  const std::byte* at = sector.data();
   return std::memcmp(at + kMagicAt, magic, kMagicBytes) == 0 &&
          load_le<uint32_t>(at + kShiftAt) == shift &&
-         std::memcmp(at + kDiskAt, disk.bytes.data(), disk.bytes.size()) == 0 &&
-         load_le<uint32_t>(at + kChecksumAt) == crc32c(at, kChecksumAt);
+         std::memcmp(at + kDiskAt, disk.bytes.data(), disk.bytes.size()) == 0 && seal_holds(sector);
 }
 
 }  // namespace
@@ -68,7 +68,7 @@ IntentPage::Sector IntentPage::encode_header() const noexcept {
   store_le<uint32_t>(sector.data() + kFlagsAt,
                      (is_exact_ ? kFlagExact : 0) | (is_distrusted_ ? kFlagDistrusted : 0));
   store_le<uint32_t>(sector.data() + kCountAt, layout_.count);
-  seal(sector.data(), kHeaderMagic, layout_.shift, disk_);
+  seal(sector, kHeaderMagic, layout_.shift, disk_);
   return sector;
 }
 
@@ -81,13 +81,13 @@ IntentPage::Sector IntentPage::encode_marks(uint32_t sector_index) const noexcep
     sector[kMarksAt + (region - first) / 8] |= std::byte{1} << (region % 8);
   }
   store_le<uint32_t>(sector.data() + kSectorIndexAt, sector_index);
-  seal(sector.data(), kMarksMagic, layout_.shift, disk_);
+  seal(sector, kMarksMagic, layout_.shift, disk_);
   return sector;
 }
 
-bool IntentPage::decode_header(std::span<const std::byte> sector) noexcept {
+bool IntentPage::decode_header(SectorView sector) noexcept {
   const std::byte* at = sector.data();
-  if (!is_sealed(at, kHeaderMagic, layout_.shift, disk_)) return false;
+  if (!is_sealed(sector, kHeaderMagic, layout_.shift, disk_)) return false;
   const auto flags = load_le<uint32_t>(at + kFlagsAt);
   is_exact_ = (flags & kFlagExact) != 0;
   is_distrusted_ = (flags & kFlagDistrusted) != 0;
@@ -95,9 +95,9 @@ bool IntentPage::decode_header(std::span<const std::byte> sector) noexcept {
          load_le<uint32_t>(at + kCountAt) == layout_.count;
 }
 
-bool IntentPage::decode_marks(std::span<const std::byte> sector, uint32_t sector_index) noexcept {
+bool IntentPage::decode_marks(SectorView sector, uint32_t sector_index) noexcept {
   const std::byte* at = sector.data();
-  if (!is_sealed(at, kMarksMagic, layout_.shift, disk_)) return false;
+  if (!is_sealed(sector, kMarksMagic, layout_.shift, disk_)) return false;
   if (load_le<uint32_t>(at + kSectorIndexAt) != sector_index) return false;
   const uint32_t first = (sector_index - 1) * kRegionsPerSector;
   const uint32_t end = std::min(first + kRegionsPerSector, layout_.count);
@@ -112,12 +112,12 @@ bool IntentPage::decode_marks(std::span<const std::byte> sector, uint32_t sector
 Result<IntentPage> IntentPage::decode(std::span<const std::byte, kIntentPageBytes> bytes,
                                       const Uuid& disk, RegionLayout layout) {
   IntentPage page(disk, layout);
-  const auto header = bytes.first(kSectorBytes);
+  const auto header = bytes.first<kSectorBytes>();
   const auto is_zero = [](std::byte byte) { return byte == std::byte{0}; };
   if (std::all_of(header.begin(), header.end(), is_zero)) return page;
   bool holds = page.decode_header(header);
   for (uint32_t i = 1; holds && page.is_exact_ && i < page.sector_count(); ++i) {
-    holds = page.decode_marks(bytes.subspan(i * kSectorBytes, kSectorBytes), i);
+    holds = page.decode_marks(bytes.subspan(i * kSectorBytes).first<kSectorBytes>(), i);
   }
   if (holds) return page;
   return Status(ErrorCode::kCorrupt, "its intent log is damaged");

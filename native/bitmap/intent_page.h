@@ -12,12 +12,12 @@
 // that was never written (all zero).
 #pragma once
 
-#include <array>
 #include <bitset>
 #include <cstddef>
 #include <cstdint>
 #include <span>
 
+#include "common/sealed_sector.h"
 #include "common/status.h"
 #include "common/uuid.h"
 
@@ -39,8 +39,9 @@ struct RegionLayout {
 
 class IntentPage {
  public:
-  static constexpr size_t kSectorBytes = 512;
-  using Sector = std::array<std::byte, kSectorBytes>;
+  static constexpr size_t kSectorBytes = kSealedSectorBytes;
+  using Sector = SealedSector;
+  using SectorView = std::span<const std::byte, kSectorBytes>;
 
   // Not exact.
   IntentPage(const Uuid& disk, RegionLayout layout) noexcept : disk_(disk), layout_(layout) {}
@@ -66,8 +67,8 @@ class IntentPage {
  private:
   Sector encode_header() const noexcept;
   Sector encode_marks(uint32_t sector_index) const noexcept;
-  bool decode_header(std::span<const std::byte> sector) noexcept;
-  bool decode_marks(std::span<const std::byte> sector, uint32_t sector_index) noexcept;
+  bool decode_header(SectorView sector) noexcept;
+  bool decode_marks(SectorView sector, uint32_t sector_index) noexcept;
 
   Uuid disk_;
   RegionLayout layout_;

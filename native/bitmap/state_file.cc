@@ -12,16 +12,16 @@
 #include "bitmap/bitmap_layout.h"
 #include "common/byte_order.h"
 #include "common/crc32c.h"
+#include "common/parent_directory.h"
+#include "common/sealed_sector.h"
 
 namespace tidemark {
 
 namespace {
 
-constexpr size_t kSectorBytes = 512;
-constexpr size_t kChecksumAt = 508;
-constexpr uint64_t kClaimOffset = kSectorBytes;
-constexpr uint64_t kBitmapHeaderOffset = 2 * kSectorBytes;
-constexpr uint64_t kPagesOffset = 3 * kSectorBytes;
+constexpr uint64_t kClaimOffset = kSealedSectorBytes;
+constexpr uint64_t kBitmapHeaderOffset = 2 * kSealedSectorBytes;
+constexpr uint64_t kPagesOffset = 3 * kSealedSectorBytes;
 constexpr uint64_t kRecordBytes = 8 + kBitmapPageBytes + 4;
 constexpr char kMagic[] = "TMDSTATE";
 constexpr char kClaimMagic[] = "TMDCLAIM";
@@ -40,7 +40,6 @@ enum Field : size_t {
 
 enum ClaimField : size_t { kKindAt = 8, kClaimantAt = 16 };
 
-using Sector = std::array<std::byte, kSectorBytes>;
 using Record = std::array<std::byte, kRecordBytes>;
 
 Status unusable(const std::string& path, ErrorCode code, const std::string& reason) {
@@ -50,14 +49,6 @@ Status unusable(const std::string& path, ErrorCode code, const std::string& reas
 
 Status failed(const std::string& path, const char* verb) {
   return Status::from_errno(std::string("Cannot ") + verb + " the disk state " + path, errno);
-}
-
-void seal_sector(Sector& sector) noexcept {
-  store_le<uint32_t>(sector.data() + kChecksumAt, crc32c(sector.data(), kChecksumAt));
-}
-
-bool sector_holds(std::span<const std::byte> sector) noexcept {
-  return load_le<uint32_t>(sector.data() + kChecksumAt) == crc32c(sector.data(), kChecksumAt);
 }
 
 Status write_all(int fd, const std::string& path, uint64_t offset_bytes,
@@ -77,14 +68,6 @@ Status read_all(int fd, const std::string& path, uint64_t offset_bytes, std::spa
 
 Status sync(int fd, const std::string& path) {
   return ::fsync(fd) == 0 ? Status::ok() : failed(path, "sync");
-}
-
-Status sync_directory_of(const std::string& path) {
-  const size_t slash = path.rfind('/');
-  const std::string name = slash == std::string::npos ? "." : path.substr(0, slash + 1);
-  const UniqueFd directory(::open(name.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (directory.is_open() && ::fsync(directory.get()) == 0) return Status::ok();
-  return failed(path, "make durable");
 }
 
 // Empty, or a state that was never sealed: nobody could import it.
@@ -145,19 +128,20 @@ Result<StateFile> StateFile::write(const std::string& path, const Content& conte
     return write_all(state.fd_.get(), path, at, record);
   });
   if (!status.is_ok()) return status;
-  if (status = write_all(state.fd_.get(), path, kClaimOffset, Sector{}); !status.is_ok()) {
+  if (status = write_all(state.fd_.get(), path, kClaimOffset, SealedSector{}); !status.is_ok()) {
     return status;
   }
   status = write_all(state.fd_.get(), path, kBitmapHeaderOffset, content.bitmap.encode());
   if (status.is_ok()) status = state.write_header(false);
   if (status.is_ok()) status = sync(state.fd_.get(), path);
-  if (status.is_ok()) status = sync_directory_of(path);
+  if (status.is_ok())
+    status = sync_parent_directory(path, "Cannot make the disk state " + path + " durable");
   if (!status.is_ok()) return status;
   return made;
 }
 
 Status StateFile::write_header(bool is_sealed) {
-  Sector sector{};
+  SealedSector sector{};
   std::byte* at = sector.data();
   std::memcpy(at + kMagicAt, kMagic, kMagicBytes);
   store_le<uint32_t>(at + kVersionAt, kStateFormatVersion);
@@ -179,7 +163,7 @@ Status StateFile::seal() {
 }
 
 Status StateFile::set_claim(StateClaim claim, const Uuid& claimant) {
-  Sector sector{};
+  SealedSector sector{};
   std::memcpy(sector.data(), kClaimMagic, kMagicBytes);
   store_le<uint32_t>(sector.data() + kKindAt, static_cast<uint32_t>(claim));
   std::memcpy(sector.data() + kClaimantAt, claimant.bytes.data(), sizeof(Uuid));
@@ -200,13 +184,13 @@ Result<StateFile> StateFile::open(const std::string& path) {
 }
 
 Status StateFile::load() {
-  Sector sector;
+  SealedSector sector;
   if (Status status = read_all(fd_.get(), path_, 0, sector); !status.is_ok()) return status;
   const std::byte* at = sector.data();
   if (std::memcmp(at, kMagic, kMagicBytes) != 0) {
     return unusable(path_, ErrorCode::kCorrupt, "it does not begin as a disk state does");
   }
-  if (!sector_holds(sector)) {
+  if (!seal_holds(sector)) {
     return unusable(path_, ErrorCode::kCorrupt, "its header's checksum does not hold");
   }
   if (const auto version = load_le<uint32_t>(at + kVersionAt); version != kStateFormatVersion) {
@@ -240,12 +224,12 @@ Status StateFile::load() {
 }
 
 // A claim that cannot be read may have been one.
-Status StateFile::load_claim(std::span<const std::byte> sector) {
+Status StateFile::load_claim(const SealedSector& sector) {
   if (std::all_of(sector.begin(), sector.end(), [](std::byte b) { return b == std::byte{0}; })) {
     return Status::ok();
   }
   const auto kind = load_le<uint32_t>(sector.data() + kKindAt);
-  if (std::memcmp(sector.data(), kClaimMagic, kMagicBytes) != 0 || !sector_holds(sector) ||
+  if (std::memcmp(sector.data(), kClaimMagic, kMagicBytes) != 0 || !seal_holds(sector) ||
       kind == 0 || kind > static_cast<uint32_t>(StateClaim::kTakenBack)) {
     return unusable(path_, ErrorCode::kCorrupt, "who has claimed it cannot be read");
   }

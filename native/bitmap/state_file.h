@@ -18,6 +18,7 @@
 
 #include "bitmap/bitmap_header.h"
 #include "common/fd.h"
+#include "common/sealed_sector.h"
 #include "common/status.h"
 #include "common/uuid.h"
 
@@ -62,7 +63,7 @@ class StateFile {
   StateFile(std::string path, UniqueFd fd) : path_(std::move(path)), fd_(std::move(fd)) {}
   static Result<StateFile> locked(const std::string& path, int flags);
   Status load();
-  Status load_claim(std::span<const std::byte> sector);
+  Status load_claim(const SealedSector& sector);
   Status write_header(bool is_sealed);
 
   std::string path_;

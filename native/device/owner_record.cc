@@ -9,16 +9,15 @@
 #include <cstring>
 #include <thread>
 
+#include "common/boot_id.h"
 #include "common/byte_order.h"
-#include "common/crc32c.h"
 #include "common/failpoint.h"
+#include "common/sealed_sector.h"
 
 namespace tidemark {
 
 namespace {
 
-constexpr size_t kSectorBytes = 512;
-constexpr size_t kChecksumAt = 508;
 constexpr uint64_t kSharedOffset = 4096;
 constexpr uint64_t kFileBytes = 8192;
 constexpr off_t kLocksFrom = off_t{1} << 40;  // far behind the content: bytes need not exist
@@ -39,17 +38,8 @@ enum Field : size_t {
   kSettledAt = 56,
 };
 
-using Sector = std::array<std::byte, kSectorBytes>;
-
 Status failed(const std::string& path, const char* verb) {
   return Status::from_errno(std::string("Cannot ") + verb + " the owner record " + path, errno);
-}
-
-Uuid boot_id() {
-  const UniqueFd fd(::open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC));
-  char text[36];
-  if (!fd.is_open() || ::read(fd.get(), text, sizeof text) != sizeof text) return {};
-  return Uuid::parse({text, sizeof text}).value_or(Uuid{});
 }
 
 struct flock lock_of(uint64_t epoch) noexcept {
@@ -79,15 +69,14 @@ struct OwnerRecord::Facts {
 
   // A new file is all zero, and nobody's.
   static Result<Facts> read(int fd, const std::string& path) {
-    Sector sector{};
+    SealedSector sector{};
     const ssize_t length = ::pread(fd, sector.data(), sector.size(), 0);
     if (length < 0) return failed(path, "read");
     if (std::all_of(sector.begin(), sector.end(), [](std::byte b) { return b == std::byte{0}; })) {
       return Facts{};
     }
     const std::byte* at = sector.data();
-    if (std::memcmp(at, kMagic, 8) != 0 ||
-        load_le<uint32_t>(at + kChecksumAt) != crc32c(at, kChecksumAt)) {
+    if (std::memcmp(at, kMagic, 8) != 0 || !seal_holds(sector)) {
       return Status{ErrorCode::kCorrupt, "Cannot read the owner record " + path +
                                              ": because it is damaged. Make sure that nobody "
                                              "writes to the disk, and remove it."};
@@ -196,7 +185,7 @@ Status OwnerRecord::wait_for_former(const Claim& claim, const Facts& former, boo
 }
 
 Status OwnerRecord::write_facts(bool is_settled) {
-  Sector sector{};
+  SealedSector sector{};
   std::byte* at = sector.data();
   const Uuid boot = boot_id();
   std::memcpy(at + kMagicAt, kMagic, 8);
@@ -206,7 +195,7 @@ Status OwnerRecord::write_facts(bool is_settled) {
   std::memcpy(at + kBootAt, boot.bytes.data(), sizeof(Uuid));
   store_le<uint64_t>(at + kEpochAt, epoch_);
   store_le<uint32_t>(at + kSettledAt, is_settled ? 1 : 0);
-  store_le<uint32_t>(at + kChecksumAt, crc32c(at, kChecksumAt));
+  seal_sector(sector);
   if (::pwrite(fd_.get(), at, sector.size(), 0) != static_cast<ssize_t>(sector.size()) ||
       ::fsync(fd_.get()) != 0) {
     return failed(path_, "write");

@@ -1,6 +1,5 @@
 #include "layers/file_io.h"
 
-#include <fcntl.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -45,18 +44,6 @@ Status write_whole(int fd, uint64_t offset_bytes, std::span<const std::byte> fir
 
 Status sync_data(int fd, const std::string& what) {
   if (::fdatasync(fd) != 0) return Status::from_errno(what, errno);
-  return Status::ok();
-}
-
-Status sync_parent_directory(const std::string& path) {
-  const size_t slash = path.rfind('/');
-  std::string directory = slash == std::string::npos ? "." : path.substr(0, slash);
-  if (directory.empty()) directory = "/";
-  const UniqueFd fd(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!fd.is_open()) return Status::from_errno("Cannot open directory " + directory, errno);
-  if (::fsync(fd.get()) != 0) {
-    return Status::from_errno("Cannot sync directory " + directory, errno);
-  }
   return Status::ok();
 }
 

@@ -23,7 +23,4 @@ Status write_whole(int fd, uint64_t offset_bytes, std::span<const std::byte> fir
 
 Status sync_data(int fd, const std::string& what);
 
-// Makes the directory entry of `path` durable.
-Status sync_parent_directory(const std::string& path);
-
 }  // namespace tidemark

@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <cstdio>
 
+#include "common/parent_directory.h"
 #include "device/file_device.h"
 #include "layers/file_io.h"
 #include "layers/scratch_index.h"
@@ -47,7 +48,7 @@ Status create_index(const std::string& path, const ScratchIdentity& identity,
     return status;
   }
   if (::rename(draft.c_str(), path.c_str()) != 0) return Status::from_errno(what, errno);
-  return sync_parent_directory(path);
+  return sync_parent_directory(path, what);
 }
 
 // Data without an index: what a crash left before the index was there, and then

@@ -16,6 +16,7 @@
 #include <memory>
 #include <thread>
 
+#include "common/parent_directory.h"
 #include "nbd/socket_options.h"
 
 namespace tidemark::nbd {
@@ -30,9 +31,7 @@ std::string cannot_listen(const std::string& address) { return "Cannot listen on
 // Two servers that start at once must not both take a stale socket away: they
 // take turns on the directory. Where it stays locked they go without.
 UniqueFd lock_directory_of(const std::string& path) {
-  const size_t slash = path.rfind('/');
-  const std::string directory = slash == std::string::npos ? "." : path.substr(0, slash + 1);
-  UniqueFd fd(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  UniqueFd fd(::open(parent_directory_of(path).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   for (int i = 0; i < kLockAttempts && ::flock(fd.get(), LOCK_EX | LOCK_NB) != 0; ++i) {
     if (errno != EWOULDBLOCK) break;
     std::this_thread::sleep_for(kLockPause);

@@ -1,7 +1,7 @@
 import { Command } from "commander";
+import type { DiskState } from "../../model/disk-state.js";
 import { TidemarkError } from "../../model/errors.js";
 import { globalOptions } from "../context.js";
-import type { DiskStateLine } from "../disk-state-commands.js";
 import type { LocalCommands } from "../local-commands.js";
 import { formatBytes, printJson } from "../output.js";
 
@@ -91,7 +91,7 @@ function showCommand(local: LocalCommands): Command {
     });
 }
 
-function describe(state: DiskStateLine): string {
+function describe(state: DiskState): string {
   const size = formatBytes(state.sizeBytes);
   const block = formatBytes(state.granularityBytes);
   return `disk ${state.diskId}, ${size}, ${block} a block; epoch ${state.epoch}; targets: ${state.targetIds.join(", ") || "none"}\n`;
