@@ -1,6 +1,7 @@
 import type { DiskState } from "../model/disk-state.js";
 import { TidemarkError } from "../model/errors.js";
 import { type SuspicionCause, suspicionCausesOf } from "../model/suspicion.js";
+import { ANY_DISK } from "./any-disk.js";
 import { binding, type DiskStateStage } from "./binding.js";
 import { backingOf, type DiskBacking, openBacking, placeOf } from "./disk-backing.js";
 import { opened, rethrown } from "./native-call.js";
@@ -29,8 +30,6 @@ export interface TakeBackStateOptions {
   /** What the export wrote; null when it is lost: everything is suspect then. */
   readonly statePath: string | null;
 }
-
-const ANY_DISK = "00000000-0000-0000-0000-000000000000";
 
 /**
  * Gives a closed disk's tracking state to another holder. From then on the disk cannot

@@ -2,6 +2,7 @@ import { randomUUID } from "node:crypto";
 import type { DiskState } from "../model/disk-state.js";
 import { TidemarkError } from "../model/errors.js";
 import { type SuspicionCause, suspicionBitOf, suspicionCausesOf } from "../model/suspicion.js";
+import { ANY_DISK } from "./any-disk.js";
 import { type AttachedDevice, attachDisk, type AttachOptions } from "./attach-disk.js";
 import { binding, type ImageLock, type NativeDevice, type NativeTrackedDevice } from "./binding.js";
 import { type Backup, type BackupOptions, beginBackup } from "./backup.js";
@@ -26,8 +27,6 @@ import {
   type TrackedDiskOptions,
 } from "./tracked-disk-options.js";
 import type { UpstreamStatus } from "./upstream-status.js";
-
-const ANY_DISK = "00000000-0000-0000-0000-000000000000";
 
 /**
  * A disk whose every change is marked. Open it, serve it (or write through it),

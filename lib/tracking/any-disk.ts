@@ -1,0 +1,2 @@
+/** As a disk's identity for the addon: whichever the file names. */
+export const ANY_DISK = "00000000-0000-0000-0000-000000000000";
