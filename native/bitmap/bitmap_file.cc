@@ -109,7 +109,8 @@ Status allocate_what_is_used(BitmapStorage::File& file, const BitmapHeader& head
 
 class IntentPageInFile final : public IntentStorage {
  public:
-  explicit IntentPageInFile(BitmapStorage::File& file) : file_(file) {}
+  IntentPageInFile(BitmapStorage::File& file, std::atomic<bool>& sync_has_failed)
+      : file_(file), sync_has_failed_(sync_has_failed) {}
 
   Status write(uint64_t offset_bytes, std::span<const std::byte> bytes) override {
     if (!file_.is_locked()) return {ErrorCode::kClosed, "the bitmap is closed"};
@@ -117,11 +118,14 @@ class IntentPageInFile final : public IntentStorage {
   }
   Status sync() override {
     if (!file_.is_locked()) return {ErrorCode::kClosed, "the bitmap is closed"};
-    return file_.sync(kIntentPageOffsetBytes, kIntentPageBytes);
+    Status status = file_.sync(kIntentPageOffsetBytes, kIntentPageBytes);
+    if (!status.is_ok()) sync_has_failed_ = true;
+    return status;
   }
 
  private:
   BitmapStorage::File& file_;
+  std::atomic<bool>& sync_has_failed_;
 };
 
 }  // namespace
@@ -236,11 +240,23 @@ void BitmapFile::mark_all_suspect() noexcept {
 Status BitmapFile::sync(const BlockMap& map, WordRange words) {
   if (words.is_empty()) return Status::ok();
   const auto* first = reinterpret_cast<const std::byte*>(map.words() + words.first);
-  return note(file_->sync(static_cast<uint64_t>(first - file_->data()),
-                          (words.end - words.first) * sizeof(uint64_t)));
+  const auto offset_bytes = static_cast<uint64_t>(first - file_->data());
+  const uint64_t length_bytes = (words.end - words.first) * sizeof(uint64_t);
+  if (sync_has_failed()) file_->renew(offset_bytes, length_bytes);
+  return note(file_->sync(offset_bytes, length_bytes));
+}
+
+void BitmapFile::renew() noexcept {
+  file_->renew(0, kIntentPageOffsetBytes + kIntentPageBytes);
+  file_->renew(layout_.live_offset_bytes(0), kLiveMaps * layout_.map_bytes);
+  for (uint32_t slot = 0; slot < kMaxTargets; ++slot) {
+    if (header_.targets[slot].is_nil()) continue;
+    file_->renew(layout_.slot_offset_bytes(slot), layout_.slot_bytes());
+  }
 }
 
 Status BitmapFile::sync_everything() {
+  if (sync_has_failed()) renew();
   const Status status = file_->sync_all();
   if (status.is_ok()) return status;
   return note(
@@ -250,7 +266,7 @@ Status BitmapFile::sync_everything() {
 void BitmapFile::close() noexcept { file_->unlock(); }
 
 Status BitmapFile::note(Status status) noexcept {
-  if (!status.is_ok()) sync_has_failed_ = true;
+  if (!status.is_ok()) *sync_has_failed_ = true;
   return status;
 }
 
@@ -261,7 +277,7 @@ Result<IntentPage> BitmapFile::intent_page() const {
 }
 
 std::unique_ptr<IntentStorage> BitmapFile::intent_storage() const {
-  return std::make_unique<IntentPageInFile>(*file_);
+  return std::make_unique<IntentPageInFile>(*file_, *sync_has_failed_);
 }
 
 int BitmapFile::live_index() const noexcept {

@@ -5,6 +5,7 @@
 // maps are used in the mapping. Called by one thread at a time.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -60,9 +61,12 @@ class BitmapFile {
   // Makes these words of a map durable.
   Status sync(const BlockMap& map, WordRange words);
   Status sync_everything();
-  // A sync failed before. The kernel reports that once and drops the pages from
-  // its list: a later success proves nothing.
-  bool sync_has_failed() const noexcept { return sync_has_failed_; }
+  // Before anything follows from what another holder of this boot left: the next sync
+  // covers all that is in use, whatever syncs of that holder failed.
+  void renew() noexcept;
+  // A sync failed before. The kernel reports that once and drops the pages from its
+  // list: later ones begin by renewing what they cover.
+  bool sync_has_failed() const noexcept { return *sync_has_failed_; }
 
   // The intent log's page, as it is now, and where its later versions go. That works
   // beside everything else here until close(), and not longer than this object.
@@ -91,7 +95,9 @@ class BitmapFile {
   StoredFile file_;  // never null, but after a move
   BitmapHeader header_;
   BitmapLayout layout_;
-  bool sync_has_failed_ = false;
+  // Shared with the intent log's thread, whose sync may be the one that is told of a
+  // failure. Never null, but after a move.
+  std::unique_ptr<std::atomic<bool>> sync_has_failed_ = std::make_unique<std::atomic<bool>>(false);
 };
 
 }  // namespace tidemark

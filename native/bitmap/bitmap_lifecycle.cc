@@ -89,6 +89,12 @@ Status DirtyBitmap::Impl::recover() {
   return Status::ok();
 }
 
+// What is moved or believed at an open; with a clean end nothing is, on the same boot.
+bool DirtyBitmap::Impl::acts_on_what_was_left() noexcept {
+  return !opened_clean || file.header().boot != file.storage().boot() ||
+         known_page(file).is_distrusted() || !closed().is_empty();
+}
+
 Status DirtyBitmap::Impl::begin() {
   BitmapHeader header = file.header();
   // What a killed process left may be in the page cache alone. Before anything follows from
@@ -146,6 +152,7 @@ Result<std::unique_ptr<DirtyBitmap>> DirtyBitmap::open(const std::string& path, 
   const bool was_clean = file.value().header().clean;
   auto impl = std::make_unique<Impl>(std::move(file).value(), was_clean, durability);
   if (Status status = impl->load(); !status.is_ok()) return status;
+  if (impl->acts_on_what_was_left()) impl->file.renew();
   std::unique_ptr<DirtyBitmap> bitmap(new DirtyBitmap(std::move(impl)));
   // Durable before the boot's id is: from then on the page speaks of this boot.
   if (Status status = bitmap->suspect_what_was_marked(); !status.is_ok()) return status;

@@ -52,7 +52,9 @@ Status DirtyBitmap::Impl::move_first(BlockMap& source, BlockMap& destination, ui
   while (max_blocks > 0) {
     const auto run = source.next_run(from, max_blocks);
     if (!run) break;
-    touched.include(destination.mark_anew(run->first, run->first + run->count - 1));
+    const uint64_t last = run->first + run->count - 1;
+    destination.mark(run->first, last);
+    touched.include(WordRange::of_blocks(run->first, last));
     runs.push_back(*run);
     from = run->first + run->count;
     max_blocks -= run->count;

@@ -33,7 +33,7 @@ Status DirtyBitmap::Impl::write_header(const BitmapHeader& header) {
 Status DirtyBitmap::Impl::sync_live(uint64_t offset_bytes, uint64_t length_bytes) {
   const auto blocks = touched_blocks(offset_bytes, length_bytes);
   if (!blocks) return Status::ok();
-  const WordRange words{blocks->first / 64, (blocks->first + blocks->count - 1) / 64 + 1};
+  const auto words = WordRange::of_blocks(blocks->first, blocks->first + blocks->count - 1);
   for (const BlockMap& map : live_maps) {
     if (Status status = sync(map, words); !status.is_ok()) return status;
   }

@@ -9,7 +9,9 @@
 // any part may be there afterwards, in steps of 8 aligned bytes, of a write()
 // inside one sector of 512 bytes all or nothing. sync() and sync_all() end that
 // for what they cover, sync_directory() for names. After a failed sync nothing
-// is known of what it covered, and a later success says nothing about it.
+// is known of what it covered, and a later success says nothing about it, in this
+// process and the next: the cache may take for clean what the disk never got. What
+// is renew()ed in between, the later sync covers.
 //
 // Called by one thread at a time, but for stores through the mapping, and for write()
 // and sync() of the intent log's page: they come from a thread of its own, beside
@@ -52,6 +54,9 @@ class BitmapStorage {
     virtual Status map() = 0;
     virtual std::byte* data() const noexcept = 0;
 
+    // Of the mapping: content stays as it is, and counts as changed for the next sync.
+    // Zeroes need not. Beside stores of other threads; false positives only cost writes.
+    virtual void renew(uint64_t offset_bytes, uint64_t length_bytes) noexcept = 0;
     // The pages that hold [offset, offset + length) of the mapping.
     virtual Status sync(uint64_t offset_bytes, uint64_t length_bytes) = 0;
     virtual Status sync_all() = 0;

@@ -32,7 +32,8 @@ Status DirtyBitmap::Impl::make_suspect(uint32_t slot, uint64_t offset_bytes,
   TargetMaps& maps = *slots[slot];
   ++maps.suspicion_count;
   const uint64_t last = blocks->first + blocks->count - 1;
-  return sync(maps.suspect, maps.suspect.mark_anew(blocks->first, last));
+  maps.suspect.mark(blocks->first, last);
+  return sync(maps.suspect, WordRange::of_blocks(blocks->first, last));
 }
 
 Status DirtyBitmap::mark_suspect(uint32_t slot, uint64_t offset_bytes, uint64_t length_bytes,
@@ -76,7 +77,8 @@ Status DirtyBitmap::suspect_to_pending(uint32_t slot, std::span<const ByteExtent
       const auto run = maps.suspect.next_run(from, end - from);
       if (!run || run->first >= end) break;
       from = std::min(run->first + run->count, end);
-      touched.include(maps.pending.mark_anew(run->first, from - 1));
+      maps.pending.mark(run->first, from - 1);
+      touched.include(WordRange::of_blocks(run->first, from - 1));
     }
   }
   if (touched.is_empty()) return Status::ok();

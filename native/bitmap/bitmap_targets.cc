@@ -32,7 +32,7 @@ Status DirtyBitmap::Impl::begin_target(uint32_t slot, std::span<const ByteExtent
     if (!blocks) continue;
     const uint64_t last = blocks->first + blocks->count - 1;
     map.mark(blocks->first, last);
-    touched.include({blocks->first / 64, last / 64 + 1});
+    touched.include(WordRange::of_blocks(blocks->first, last));
   }
   if (Status status = sync(map, touched); !status.is_ok()) return status;
   return causes == 0 ? Status::ok() : make_suspect(slot, 0, disk_size_bytes);

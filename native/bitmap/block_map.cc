@@ -33,16 +33,6 @@ void BlockMap::set_word(uint64_t word, uint64_t mask) noexcept {
   std::atomic_ref(words_[word]).fetch_or(mask, std::memory_order_release);
 }
 
-WordRange BlockMap::mark_anew(uint64_t first, uint64_t last) noexcept {
-  const WordRange words{first / 64, last / 64 + 1};
-  uint64_t mask = UINT64_MAX << (first % 64);
-  for (uint64_t word = words.first; word < words.end; ++word, mask = UINT64_MAX) {
-    if (word == last / 64) mask &= UINT64_MAX >> (63 - last % 64);
-    set_word(word, mask);
-  }
-  return words;
-}
-
 bool BlockMap::is_line_zero(uint64_t line) const noexcept {
   uint64_t any = 0;
   for (uint64_t i = 0; i < kWordsPerLine; ++i) any |= load(line * kWordsPerLine + i);
@@ -98,7 +88,7 @@ WordRange BlockMap::merge_into(BlockMap& destination) const noexcept {
       const uint64_t word = line * kWordsPerLine + i;
       const uint64_t value = load(word);
       if (value == 0) continue;
-      destination.set_word(word, value);
+      destination.mark_word(word, value);
       touched.include(word);
     }
   }

@@ -41,6 +41,10 @@ struct WordRange {
   uint64_t first = UINT64_MAX;
   uint64_t end = 0;
 
+  static WordRange of_blocks(uint64_t first_block, uint64_t last_block) noexcept {
+    return {first_block / 64, last_block / 64 + 1};
+  }
+
   bool is_empty() const noexcept { return first >= end; }
   void include(uint64_t word) noexcept { include({word, word + 1}); }
   void include(WordRange other) noexcept {
@@ -66,9 +70,6 @@ class BlockMap {
     }
     mark_word(last_word, mask & (UINT64_MAX >> (63 - last % 64)));
   }
-  // Writes the words even where they hold the bits: a page whose earlier write-back
-  // failed is dirty again. For a destination that is synced next.
-  WordRange mark_anew(uint64_t first, uint64_t last) noexcept;
   void mark_all() noexcept { mark(0, block_count_ - 1); }
   void clear(uint64_t first, uint64_t last) noexcept;
   void clear_all() noexcept;
@@ -82,7 +83,7 @@ class BlockMap {
   std::optional<BlockRun> next_run(uint64_t from, uint64_t max_blocks) const noexcept;
 
   // Sets what is set here in `destination` too, and answers which of its words
-  // that touched. Words are written even where they hold the bits, see mark_anew().
+  // hold it: those that held it before may not be durable either.
   WordRange merge_into(BlockMap& destination) const noexcept;
 
   const uint64_t* words() const noexcept { return words_; }

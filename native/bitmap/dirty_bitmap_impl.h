@@ -76,6 +76,7 @@ class DirtyBitmap::Impl {
   // Marks there what is marked here, map by map.
   void copy_marks_to(Impl& successor_maps) noexcept;
   Status begin_target(uint32_t slot, std::span<const ByteExtent> pending, SuspicionCauses causes);
+  bool acts_on_what_was_left() noexcept;
   Status load();     // kCorrupt: a map holds bits past the last block
   Status recover();  // after an unclean end
   Status begin();    // recovers where needed, then takes the clean flag down

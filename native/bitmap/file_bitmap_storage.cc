@@ -1,4 +1,5 @@
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -15,6 +16,8 @@
 namespace tidemark {
 
 namespace {
+
+constexpr uint64_t kPageWords = 4096 / sizeof(uint64_t);
 
 Status failed(const char* what) { return Status::from_errno(what, errno); }
 
@@ -68,14 +71,15 @@ class HostFile final : public BitmapStorage::File {
   Status write(uint64_t offset_bytes, std::span<const std::byte> from) override;
   Status map() override;
   std::byte* data() const noexcept override { return mapping_.data(); }
-  Status sync(uint64_t offset_bytes, uint64_t length_bytes) override {
-    return mapping_.sync(offset_bytes, length_bytes);
-  }
+  void renew(uint64_t offset_bytes, uint64_t length_bytes) noexcept override;
+  Status sync(uint64_t offset_bytes, uint64_t length_bytes) override;
   Status sync_all() override;
   bool is_locked() const noexcept override { return fd_.is_open(); }
   void unlock() noexcept override;
 
  private:
+  Status kept_if_failed(Status status) noexcept;
+
   UniqueFd fd_;
   MappedFile mapping_;
   std::string unpublished_path_;
@@ -147,9 +151,37 @@ Status HostFile::map() {
   return Status::ok();
 }
 
+void HostFile::renew(uint64_t offset_bytes, uint64_t length_bytes) noexcept {
+  auto* words = reinterpret_cast<uint64_t*>(mapping_.data());
+  const uint64_t end = (offset_bytes + length_bytes) / sizeof(uint64_t);
+  for (uint64_t word = offset_bytes / sizeof(uint64_t); word < end;) {
+    const uint64_t next_page = (word / kPageWords + 1) * kPageWords;
+    const std::atomic_ref at(words[word]);
+    if (at.load(std::memory_order_relaxed) == 0) {
+      ++word;
+      continue;
+    }
+    at.fetch_or(0, std::memory_order_relaxed);
+    word = next_page;
+  }
+}
+
+Status HostFile::sync(uint64_t offset_bytes, uint64_t length_bytes) {
+  return kept_if_failed(mapping_.sync(offset_bytes, length_bytes));
+}
+
 Status HostFile::sync_all() {
   if (::fdatasync(fd_.get()) == 0) return Status::ok();
-  return failed("it was not made durable");
+  return kept_if_failed(failed("it was not made durable"));
+}
+
+// The kernel takes the pages for clean, and may give them up for what the disk holds.
+// Where we may lock that much memory it does not, as long as we live.
+Status HostFile::kept_if_failed(Status status) noexcept {
+  if (!status.is_ok() && mapping_.data() != nullptr) {
+    (void)::mlock2(mapping_.data(), mapping_.length_bytes(), MLOCK_ONFAULT);
+  }
+  return status;
 }
 
 void HostFile::unlock() noexcept {

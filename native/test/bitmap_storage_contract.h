@@ -119,6 +119,18 @@ inline void content_outlives_its_holder(const World& world) {
   CHECK(file.value()->data()[5000] == std::byte{9});
 }
 
+inline void what_is_renewed_stays_as_it_is(const World& world) {
+  const StoredFile file = make_file(world, "renewed");
+  file->data()[4096] = std::byte{7};
+  file->data()[8191] = std::byte{8};
+  must(file->sync_all());
+  file->renew(0, 8192);
+  CHECK(file->data()[0] == std::byte{0});
+  CHECK(file->data()[4096] == std::byte{7});
+  CHECK(file->data()[8191] == std::byte{8});
+  must(file->sync(4096, 4096));
+}
+
 inline void a_renamed_file_takes_the_name_over(const World& world) {
   const StoredFile older = make_file(world, "name");
   older->data()[0] = std::byte{1};
@@ -164,6 +176,7 @@ inline void check_storage(const std::function<void(const std::function<void(cons
   SUBCASE("room that was released reads as zeroes") { in(room_that_was_released_reads_as_zeroes); }
   SUBCASE("one holder at a time") { in(one_holder_at_a_time); }
   SUBCASE("content outlives its holder") { in(content_outlives_its_holder); }
+  SUBCASE("what is renewed stays as it is") { in(what_is_renewed_stays_as_it_is); }
   SUBCASE("a renamed file takes the name over") { in(a_renamed_file_takes_the_name_over); }
   SUBCASE("a name that is not there") { in(a_name_that_is_not_there); }
   SUBCASE("the boot stays the same") { in(the_boot_stays_the_same); }

@@ -1,5 +1,12 @@
 // The storage under a bitmap: the contract, on files and on the simulated one, and
 // what the simulated one loses.
+#include <linux/magic.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+
+#include <fstream>
+#include <sstream>
+
 #include "bitmap_storage_contract.h"
 #include "bitmap_support.h"
 #include "simulated_storage.h"
@@ -23,6 +30,26 @@ std::byte byte_at(SimulatedStorage& storage, const std::string& name, uint64_t o
   return byte;
 }
 
+// Of this process's mappings of the file, what the kernel holds to be not written yet.
+// By inode: a file that was made without a name shows none.
+uint64_t dirty_bytes_of(const std::string& path) {
+  struct stat found {};
+  REQUIRE(::stat(path.c_str(), &found) == 0);
+  const std::string inode = " " + std::to_string(found.st_ino) + " ";
+  std::ifstream maps("/proc/self/smaps");
+  uint64_t dirty_kib = 0;
+  bool is_ours = false;
+  for (std::string line; std::getline(maps, line);) {
+    std::istringstream fields(line);
+    std::string name;
+    uint64_t kib = 0;
+    fields >> name >> kib;
+    if (name.find('-') != std::string::npos) is_ours = line.find(inode) != std::string::npos;
+    if (is_ours && (name == "Shared_Dirty:" || name == "Private_Dirty:")) dirty_kib += kib;
+  }
+  return dirty_kib * 1024;
+}
+
 }  // namespace
 
 TEST_CASE("files keep the contract of a bitmap's storage") {
@@ -31,6 +58,23 @@ TEST_CASE("files keep the contract of a bitmap's storage") {
     check(World{file_bitmap_storage(),
                 [&](const std::string& name) { return directory.file(name); }});
   });
+}
+
+TEST_CASE("what is renewed is dirty to the kernel, page by page, but zeroes are not") {
+  TempDirectory directory;
+  struct statfs system {};
+  REQUIRE(::statfs(directory.file(".").c_str(), &system) == 0);
+  if (system.f_type == TMPFS_MAGIC) return;  // writes nothing back: all of it is dirty
+  const World world{file_bitmap_storage(),
+                    [&](const std::string& name) { return directory.file(name); }};
+  const auto file = make_file(world, "b");
+  file->data()[4096] = std::byte{1};
+  file->data()[3 * 4096 + 4088] = std::byte{1};
+  CHECK(dirty_bytes_of(world.path("b")) == 2 * 4096);
+  require_ok(file->sync_all());
+  CHECK(dirty_bytes_of(world.path("b")) == 0);
+  file->renew(0, 8 * 4096);
+  CHECK(dirty_bytes_of(world.path("b")) == 2 * 4096);
 }
 
 TEST_CASE("the simulated storage keeps the contract of a bitmap's storage") {

@@ -73,8 +73,7 @@ std::string random_run(uint64_t seed, size_t length, uint64_t fault_one_in,
   CrashExplorer explorer(world_with(size_bytes, random() % 4, durability, random()), settings,
                          random());
   explorer.world().disk->set_trim_reads_zero(random() % 2 == 0);
-  explorer.world().storage->failed_syncs_drop =
-      random() % 2 == 0 && std::getenv("TIDEMARK_SIM_DROPS") != nullptr;
+  explorer.world().storage->failed_syncs_drop = random() % 2 == 0;
   for (size_t i = 0; i < length; ++i) {
     const uint64_t block_count = (size_bytes + kBlockBytes - 1) / kBlockBytes;
     if (!explorer.run(any_operation(random, block_count))) return explorer.finding();
@@ -327,43 +326,67 @@ TEST_CASE("mutation: a close whose marks are not durable before its log says so 
 
 namespace {
 
-// The merge's sync fails, and the kernel takes its pages for clean; the process ends, the
-// next one's disk becomes quiet, and the power goes.
-std::string failed_then_quiet(uint64_t seed, bool forgets_trouble) {
+struct FailedSync {
+  Kind of = Kind::kCheckpoint;
+  bool forgets_trouble = false;  // as if it had been killed before it could note it
+  bool forgets_renewal = false;
+  bool gives_pages_up = false;
+};
+
+// The kernel takes pages for clean whose sync fails; the process ends, the next one's
+// disk becomes quiet, and the power goes.
+std::string failed_then_quiet(uint64_t seed, const FailedSync& failed_sync) {
   CrashSettings settings;
   settings.torn_count = 8;
   bool has_failed = false;
   CrashExplorer explorer(
       world_with(kSmallDisk, 1, Durability::kPowerSafe, seed), settings, seed,
-      [&has_failed, forgets_trouble](const StorageStep& step, Kind kind) {
-        const bool is_merge = kind == Kind::kCheckpoint && step.op == StorageOp::kSync;
-        if (is_merge && !has_failed) {
+      [&has_failed, &failed_sync](const StorageStep& step, Kind kind) {
+        if (!has_failed && kind == failed_sync.of && step.op == StorageOp::kSync) {
           has_failed = true;
           return StepVerdict::kFails;
         }
         const bool is_log = step.op == StorageOp::kWrite && step.offset_bytes >= kLogAt;
-        return forgets_trouble && has_failed && kind == Kind::kCheckpoint && is_log
-                   ? StepVerdict::kPretends
-                   : StepVerdict::kWorks;
+        const bool is_note = has_failed && kind == failed_sync.of && is_log;
+        const bool is_forgotten = (failed_sync.forgets_trouble && is_note) ||
+                                  (failed_sync.forgets_renewal && step.op == StorageOp::kRenew);
+        return is_forgotten ? StepVerdict::kPretends : StepVerdict::kWorks;
       });
   explorer.world().storage->failed_syncs_drop = true;
   explorer.run({Kind::kWrite, 0});
-  explorer.run({Kind::kCheckpoint, 0});
+  for (int i = 0; i < 3 && !has_failed; ++i) explorer.run({failed_sync.of, 0});
+  explorer.world().storage->gives_dropped_up = failed_sync.gives_pages_up;
   explorer.crash_into(false);
   for (int i = 0; i < 3; ++i) explorer.run({Kind::kQuietDown});
   return explorer.finding();
 }
 
-}  // namespace
-
-TEST_CASE("mutation: a failed sync that the log does not note is found") {
+void check_found(const FailedSync& failed_sync) {
   bool is_found = false;
-  for (uint64_t seed = 1; seed <= 10; ++seed) {
-    CHECK(failed_then_quiet(seed, false) == "");
-    is_found =
-        is_found || failed_then_quiet(seed, true).find("marked nowhere") != std::string::npos;
+  for (uint64_t seed = 1; seed <= 10 && !is_found; ++seed) {
+    is_found = failed_then_quiet(seed, failed_sync).find("marked nowhere") != std::string::npos;
   }
   CHECK(is_found);
+}
+
+}  // namespace
+
+TEST_CASE("T5: a failed sync, the end of its process, and then the power's") {
+  for (const Kind kind : {Kind::kCheckpoint, Kind::kQuietDown}) {
+    for (uint64_t seed = 1; seed <= 10; ++seed) {
+      CHECK(failed_then_quiet(seed, {.of = kind}) == "");
+      CHECK(failed_then_quiet(seed, {.of = kind, .forgets_trouble = true}) == "");
+      CHECK(failed_then_quiet(seed, {.of = kind, .gives_pages_up = true}) == "");
+    }
+  }
+}
+
+TEST_CASE("mutation: a failed sync that the log does not note is found") {
+  check_found({.of = Kind::kQuietDown, .forgets_trouble = true, .gives_pages_up = true});
+}
+
+TEST_CASE("mutation: an open that takes for durable what a failed sync left is found") {
+  check_found({.forgets_trouble = true, .forgets_renewal = true});
 }
 
 TEST_CASE("a seed reproduces a run") {

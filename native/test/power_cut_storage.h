@@ -36,6 +36,9 @@ class ForgetfulFile final : public BitmapStorage::File {
   }
   Status map() override { return inner_->map(); }
   std::byte* data() const noexcept override { return inner_->data(); }
+  void renew(uint64_t offset_bytes, uint64_t length_bytes) noexcept override {
+    inner_->renew(offset_bytes, length_bytes);
+  }
   Status sync(uint64_t offset_bytes, uint64_t length_bytes) override {
     const Fault touched =
         offset_bytes == kIntentPageOffsetBytes ? Fault::kIntentSync : Fault::kMapSync;

@@ -92,7 +92,14 @@ class SimulatedPages {
          ++sector) {
       whole_sectors_.insert(sector);
     }
+    renew(offset_bytes, from.size());
     observe();
+  }
+  // What was written or stored is dirty, though it may be what was there.
+  void renew(uint64_t offset_bytes, uint64_t length_bytes) {
+    dropped_.erase(
+        dropped_.lower_bound(offset_bytes / kPageBytes),
+        dropped_.lower_bound((offset_bytes + length_bytes + kPageBytes - 1) / kPageBytes));
   }
   void zero(uint64_t offset_bytes, uint64_t length_bytes) {
     for (const uint64_t page : used_) {
@@ -124,6 +131,14 @@ class SimulatedPages {
       const bool is_covered =
           page * kPageBytes < offset_bytes + length_bytes && (page + 1) * kPageBytes > offset_bytes;
       if (is_covered) dropped_.insert(page);
+    }
+  }
+
+  void give_dropped_up() {
+    for (const uint64_t page : dropped_) {
+      const auto known = durable_.find(page);
+      const Page& left = known == durable_.end() ? zero_page() : *known->second;
+      std::memcpy(at(page), left.bytes.data(), kPageBytes);
     }
   }
 

@@ -34,6 +34,7 @@ enum class StorageOp : uint8_t {
   kRead,
   kWrite,
   kMap,
+  kRenew,
   kSync,
   kSyncAll,
   kRename,
@@ -67,6 +68,8 @@ class SimulatedStorage final : public BitmapStorage {
   int failure_errno = EIO;
   // After a sync that failed the pages count as clean: what some kernels do.
   bool failed_syncs_drop = false;
+  // And once their process has ended it gives them up for what the disk holds.
+  bool gives_dropped_up = false;
 
   Result<std::unique_ptr<File>> create(const std::string& path) override;
   Status publish(File& file) override;
@@ -204,6 +207,11 @@ class SimulatedStorage::OpenFile final : public BitmapStorage::File {
     return status;
   }
   std::byte* data() const noexcept override { return inode_->pages.data(); }
+  void renew(uint64_t offset_bytes, uint64_t length_bytes) noexcept override {
+    bool pretends = false;
+    (void)storage_.step(StorageOp::kRenew, path_, pretends, offset_bytes, length_bytes);
+    if (!pretends) inode_->pages.renew(offset_bytes, length_bytes);
+  }
   Status sync(uint64_t offset_bytes, uint64_t length_bytes) override {
     bool pretends = false;
     Status status = storage_.step(StorageOp::kSync, path_, pretends, offset_bytes, length_bytes);
@@ -313,12 +321,14 @@ inline std::unique_ptr<SimulatedStorage> SimulatedStorage::after_process_crash()
   after->only_written_until = only_written_until;
   after->timeless_word_at = timeless_word_at;
   after->failed_syncs_drop = failed_syncs_drop;
+  after->gives_dropped_up = gives_dropped_up;
   std::map<const Inode*, InodePtr> copies;
-  const auto copy = [&copies](const Names& names) {
+  const auto copy = [this, &copies](const Names& names) {
     Names copied;
     for (const auto& [name, inode] : names) {
       InodePtr& own = copies[inode.get()];
       if (own == nullptr) own = std::make_shared<Inode>(Inode{SimulatedPages(inode->pages), false});
+      if (gives_dropped_up) own->pages.give_dropped_up();
       own->pages.observe();
       copied[name] = own;
     }
@@ -337,6 +347,7 @@ inline std::unique_ptr<SimulatedStorage> SimulatedStorage::after_power_loss(Loss
   after->only_written_until = only_written_until;
   after->timeless_word_at = timeless_word_at;
   after->failed_syncs_drop = failed_syncs_drop;
+  after->gives_dropped_up = gives_dropped_up;
   const Names* names = &durable_names_;
   if (loss == Loss::kTorn && !journal_.empty()) {
     const size_t choice = random() % (journal_.size() + 1);
