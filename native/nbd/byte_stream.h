@@ -18,6 +18,9 @@ class ByteStream {
   virtual ~ByteStream() = default;
 
   virtual ssize_t receive(const iovec* vectors, size_t count) noexcept = 0;
+  // So many bytes of one message are on their way (0: nobody knows). The poller need not
+  // say that fewer are here, until this is called again.
+  virtual void expect(size_t length_bytes) noexcept = 0;
   virtual ssize_t send(const iovec* vectors, size_t count) noexcept = 0;
 
   // It holds received bytes that the poller cannot know of: receive() again.

@@ -176,6 +176,7 @@ void Connection::settle(Progress progress) {
   const bool has_unsent = output_.queued_bytes() > 0 || (!is_broken_ && stream_->has_unsent());
   if (intake_ == Intake::kClosed && !is_busy() && !has_unsent) return close_when_delivered();
   input_.release_if_empty();
+  if (!is_broken_) stream_->expect(input_.payload_left_bytes());
   uint32_t events = 0;
   if (intake_ == Intake::kOpen && !is_stopped && !is_starting_tls()) events |= EPOLLIN;
   if (has_unsent) events |= EPOLLOUT;
@@ -200,6 +201,8 @@ void Connection::close_when_delivered() {
 uint32_t Connection::look_for_silence() noexcept {
   silent_looks_ = is_silent_ && !is_busy() && transmission_ ? silent_looks_ + 1 : 0;
   is_silent_ = true;
+  // Who sends slowly is not silent.
+  if (!is_broken_) stream_->expect(0);
   return silent_looks_;
 }
 

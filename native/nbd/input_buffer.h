@@ -40,6 +40,7 @@ class InputBuffer {
   // Directs the next `length_bytes` into `into`, those here already included.
   void begin_payload(std::byte* into, size_t length_bytes) noexcept;
   bool is_payload_pending() const noexcept { return payload_left_bytes_ > 0; }
+  size_t payload_left_bytes() const noexcept { return payload_left_bytes_; }
 
   // Gives the chunk back when nothing in it is unparsed or referred to.
   void release_if_empty() noexcept;

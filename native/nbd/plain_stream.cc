@@ -2,11 +2,17 @@
 
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <cerrno>
+
+#include "nbd/socket_options.h"
 
 namespace tidemark::nbd {
 
 namespace {
+
+constexpr size_t kGatheredBytes = 512 * 1024;
+constexpr size_t kWorthGatheringBytes = 64 * 1024;
 
 msghdr message_of(const iovec* vectors, size_t count) noexcept {
   msghdr message{};
@@ -16,6 +22,18 @@ msghdr message_of(const iovec* vectors, size_t count) noexcept {
 }
 
 }  // namespace
+
+PlainStream::PlainStream(int socket_fd) noexcept
+    : socket_fd_(socket_fd), is_tcp_(is_tcp_socket(socket_fd)) {}
+
+void PlainStream::expect(size_t length_bytes) noexcept {
+  if (!is_tcp_) return;
+  const size_t wanted =
+      length_bytes < kWorthGatheringBytes ? 1 : std::min(length_bytes, kGatheredBytes);
+  if (wanted == low_water_bytes_) return;
+  low_water_bytes_ = wanted;
+  set_low_water(socket_fd_, static_cast<int>(wanted));
+}
 
 ssize_t PlainStream::receive(const iovec* vectors, size_t count) noexcept {
   msghdr message = message_of(vectors, count);

@@ -41,11 +41,19 @@ void prepare_tcp_connection(int socket_fd) noexcept {
   set(socket_fd, SOL_SOCKET, SO_KEEPALIVE, 1);
 }
 
+bool is_tcp_socket(int socket_fd) noexcept {
+  int protocol = 0;
+  socklen_t length = sizeof protocol;
+  ::getsockopt(socket_fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &length);
+  return protocol == IPPROTO_TCP;
+}
+
+void set_low_water(int socket_fd, int length_bytes) noexcept {
+  set(socket_fd, SOL_SOCKET, SO_RCVLOWAT, length_bytes);
+}
+
 bool has_undelivered_bytes(int socket_fd) noexcept {
-  int domain = AF_UNIX;
-  socklen_t length = sizeof domain;
-  ::getsockopt(socket_fd, SOL_SOCKET, SO_DOMAIN, &domain, &length);
-  if (domain == AF_UNIX) return false;
+  if (!is_tcp_socket(socket_fd)) return false;
   int bytes = 0;
   return ::ioctl(socket_fd, SIOCOUTQ, &bytes) == 0 && bytes > 0;
 }

@@ -25,6 +25,8 @@ class TlsStream final : public ByteStream {
   ~TlsStream() override;
 
   ssize_t receive(const iovec* vectors, size_t count) noexcept override;
+  // Records are decrypted as they come.
+  void expect(size_t) noexcept override {}
   ssize_t send(const iovec* vectors, size_t count) noexcept override;
   bool has_received() const noexcept override { return !is_drained_; }
   bool has_unsent() const noexcept override { return !buffers_.outgoing.is_empty(); }

@@ -98,6 +98,24 @@ TEST_CASE("A client that reads none of its replies is silent, too") {
   check_alive(disk);
 }
 
+TEST_CASE("A client that sends a large payload slowly over TCP is not silent") {
+  constexpr size_t kPieceBytes = 64 * 1024;
+  ServedDisk disk;
+  disk.parameters.idle_limit = milliseconds(300);
+  serve_tcp(disk);
+  RawClient client = disk.go();
+  client.send(request(0, CMD_WRITE, 1, 0, 16 * kPieceBytes));
+  for (char piece = 'a'; piece < 'a' + 16; ++piece) {
+    std::this_thread::sleep_for(milliseconds(50));
+    client.send(std::string(kPieceBytes, piece));
+  }
+  CHECK(client.receive_reply(0).error == 0);
+  for (size_t piece = 0; piece < 16; ++piece) {
+    CHECK(client.call(0, CMD_READ, piece * kPieceBytes, kPieceBytes).payload ==
+          std::string(kPieceBytes, static_cast<char>('a' + piece)));
+  }
+}
+
 TEST_CASE("Without an idle limit a client may be silent") {
   ServedDisk disk;
   disk.parameters.handshake_limit = milliseconds(50);
