@@ -8,4 +8,6 @@ export interface DiskState {
   readonly sizeBytes: number;
   readonly granularityBytes: number;
   readonly targetIds: readonly string[];
+  /** Of those targets that are bitmaps of consumers outside Tidemark (docs/backups.md). */
+  readonly bitmapNames: readonly string[];
 }

@@ -178,6 +178,10 @@ export interface NativeCheckpoint {
   readonly captures: NativeCapture[];
 }
 
+export interface NativeDiskState extends Omit<DiskState, "bitmapNames"> {
+  readonly annex: string;
+}
+
 export type DiskStateStage =
   /** Its export did not come to its end: it cannot be imported. */
   "unsealed" | "exported" | "imported" | "taken back";
@@ -301,7 +305,13 @@ export interface NativeBinding {
     durability: Durability,
   ): Promise<NativeTrackedDevice>;
   /** Of a disk that nobody has open; the nil UUID stands for whichever disk it is. */
-  exportState(bitmapPath: string, diskId: string, statePath: string): Promise<DiskState>;
+  /** `annex`: at most 64 KiB, for who imports it. */
+  exportState(
+    bitmapPath: string,
+    diskId: string,
+    statePath: string,
+    annex: string,
+  ): Promise<NativeDiskState>;
   /** Answers bits of SUSPICION_CAUSES: why all of the disk is suspect. `backing` stays the caller's. */
   importState(
     statePath: string,
@@ -311,7 +321,7 @@ export interface NativeBinding {
   ): Promise<number>;
   /** Without a state (""), by force: all of the disk is suspect. */
   takeBackState(bitmapPath: string, statePath: string): Promise<void>;
-  describeState(statePath: string): Promise<DiskState & { readonly stage: DiskStateStage }>;
+  describeState(statePath: string): Promise<NativeDiskState & { readonly stage: DiskStateStage }>;
   /** Takes the device over; the one it answers writes only while the record says that we may. */
   ownDevice(
     backing: NativeDevice,

@@ -30,6 +30,10 @@ export class BitmapNames {
     return new BitmapNames(path, await readNames(path));
   }
 
+  get names(): readonly string[] {
+    return [...this.#byId.values()];
+  }
+
   nameOf(targetId: string): string | null {
     return this.#byId.get(targetId) ?? null;
   }
@@ -39,13 +43,19 @@ export class BitmapNames {
     await this.#save((names) => [...names.filter((each) => each !== name), name]);
   }
 
+  async addAll(more: readonly string[]): Promise<void> {
+    const added = more.filter(isName);
+    if (added.length === 0) return;
+    await this.#save((names) => [...names.filter((each) => !added.includes(each)), ...added]);
+  }
+
   async remove(name: string): Promise<void> {
     await this.#save((names) => names.filter((each) => targetIdOf(each) !== targetIdOf(name)));
   }
 
   async #save(change: (names: readonly string[]) => readonly string[]): Promise<void> {
     const saving = this.#saving.then(async () => {
-      const names = change([...this.#byId.values()]);
+      const names = change(this.names);
       await writeNames(this.#path, { version: 1, names });
       this.#byId = byId(names);
     });

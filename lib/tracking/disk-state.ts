@@ -2,9 +2,12 @@ import type { DiskState } from "../model/disk-state.js";
 import { TidemarkError } from "../model/errors.js";
 import { type SuspicionCause, suspicionCausesOf } from "../model/suspicion.js";
 import { ANY_DISK } from "./any-disk.js";
-import { binding, type DiskStateStage } from "./binding.js";
+import { binding, type DiskStateStage, type NativeDiskState } from "./binding.js";
+import { BitmapNames } from "./bitmap-names.js";
 import { backingOf, type DiskBacking, openBacking, placeOf } from "./disk-backing.js";
 import { opened, rethrown } from "./native-call.js";
+import { bitmapNamesOf, stateAnnex } from "./state-annex.js";
+import { targetIdOf } from "./target-id.js";
 
 export interface ExportStateOptions {
   readonly bitmapPath: string;
@@ -38,7 +41,11 @@ export interface TakeBackStateOptions {
  */
 export async function exportDiskState(options: ExportStateOptions): Promise<DiskState> {
   const { bitmapPath, statePath, diskId = ANY_DISK } = options;
-  return opened(bitmapPath, () => binding.exportState(bitmapPath, diskId, statePath));
+  const { names } = await BitmapNames.open(bitmapPath);
+  const state = await opened(bitmapPath, () =>
+    binding.exportState(bitmapPath, diskId, statePath, stateAnnex(names)),
+  );
+  return withNames(state);
 }
 
 /**
@@ -57,11 +64,13 @@ export async function importDiskState(options: ImportStateOptions): Promise<Susp
     );
   }
   const { statePath, diskId = ANY_DISK } = options;
+  const { bitmapNames } = await describeDiskState(statePath);
   const device = await opened(placeOf(backing), () => openBacking(backing));
   try {
     const causes = await opened(statePath, () =>
       binding.importState(statePath, bitmapPath, diskId, device),
     );
+    await (await BitmapNames.open(bitmapPath)).addAll(bitmapNames);
     return suspicionCausesOf(causes);
   } finally {
     await device.close();
@@ -77,5 +86,12 @@ export async function takeBackDiskState(options: TakeBackStateOptions): Promise<
 export async function describeDiskState(
   statePath: string,
 ): Promise<DiskState & { readonly stage: DiskStateStage }> {
-  return opened(statePath, () => binding.describeState(statePath));
+  const state = await opened(statePath, () => binding.describeState(statePath));
+  return { ...withNames(state), stage: state.stage };
+}
+
+/** Without those whose bitmap was removed. */
+function withNames({ annex, ...state }: NativeDiskState): DiskState {
+  const isThere = (name: string) => state.targetIds.includes(targetIdOf(name));
+  return { ...state, bitmapNames: bitmapNamesOf(annex).filter(isThere) };
 }

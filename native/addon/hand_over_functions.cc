@@ -22,6 +22,7 @@ Napi::Value to_js_state(Napi::Env env, const StateFile::Content& content) {
   object.Set("sizeBytes", static_cast<double>(content.bitmap.disk_size_bytes));
   object.Set("granularityBytes", content.bitmap.granularity_bytes);
   object.Set("targetIds", targets);
+  object.Set("annex", content.annex);
   return object;
 }
 
@@ -35,7 +36,8 @@ Napi::Value export_state_js(const Napi::CallbackInfo& info) {
   return AsyncTask<StateFile::Content>::run(
       info.Env(),
       [bitmap = string_argument(info, 0), disk = uuid_argument(info, 1),
-       state = string_argument(info, 2)] { return export_state(bitmap, disk, state); },
+       state = string_argument(info, 2),
+       annex = string_argument(info, 3)] { return export_state(bitmap, disk, state, annex); },
       [](Napi::Env env, StateFile::Content& content) { return to_js_state(env, content); });
 }
 

@@ -71,7 +71,8 @@ Status check_exportable(const BitmapFile& file, const Uuid& disk) {
 }  // namespace
 
 Result<StateFile::Content> export_state(const std::string& bitmap_path, const Uuid& disk,
-                                        const std::string& state_path, BitmapStorage& storage) {
+                                        const std::string& state_path, const std::string& annex,
+                                        BitmapStorage& storage) {
   Result<BitmapFile> opened = BitmapFile::open(storage, bitmap_path);
   if (!opened.is_ok()) return opened.status();
   BitmapFile& file = opened.value();
@@ -81,7 +82,7 @@ Result<StateFile::Content> export_state(const std::string& bitmap_path, const Uu
   header.hand_over = Uuid::random();
   ++header.owner_epoch;
   const StateFile::Content content{header.hand_over, header.owner_epoch,
-                                   static_cast<uint32_t>(file.live_index()), header};
+                                   static_cast<uint32_t>(file.live_index()), header, annex};
   Result<StateFile> state = StateFile::write(
       state_path, content, [&](const auto& take) { return for_each_used_page(file, take); });
   if (!state.is_ok()) return state.status();

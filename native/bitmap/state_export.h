@@ -21,8 +21,10 @@ namespace tidemark {
 // Of a disk that nobody has open, and whose bitmap was closed cleanly. The nil UUID
 // stands for whichever disk the bitmap is of. Errors as DirtyBitmap::open(), and
 // kInvalidArgument (not clean), kHandedOver (to another state), kAlreadyExists (a file).
+// `annex`: at most StateFile::kMaxAnnexBytes, for who imports it.
 Result<StateFile::Content> export_state(const std::string& bitmap_path, const Uuid& disk,
                                         const std::string& state_path,
+                                        const std::string& annex = {},
                                         BitmapStorage& storage = file_bitmap_storage());
 
 // What export_state() gave, if nobody imported it: the state cannot be imported any more,

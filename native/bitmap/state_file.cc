@@ -36,6 +36,8 @@ enum Field : size_t {
   kPageCountAt = 40,
   kLiveIndexAt = 48,
   kPagesChecksumAt = 52,
+  kAnnexBytesAt = 56,
+  kAnnexChecksumAt = 60,
 };
 
 enum ClaimField : size_t { kKindAt = 8, kClaimantAt = 16 };
@@ -127,6 +129,7 @@ Result<StateFile> StateFile::write(const std::string& path, const Content& conte
     const uint64_t at = kPagesOffset + state.page_count_++ * kRecordBytes;
     return write_all(state.fd_.get(), path, at, record);
   });
+  if (status.is_ok()) status = state.write_annex();
   if (!status.is_ok()) return status;
   if (status = write_all(state.fd_.get(), path, kClaimOffset, SealedSector{}); !status.is_ok()) {
     return status;
@@ -140,6 +143,17 @@ Result<StateFile> StateFile::write(const std::string& path, const Content& conte
   return made;
 }
 
+Status StateFile::write_annex() {
+  const auto annex = std::as_bytes(std::span(content_.annex));
+  if (annex.size() > kMaxAnnexBytes) {
+    return {ErrorCode::kInvalidArgument,
+            "Cannot write the disk state " + path_ + ": because what goes with it is too long."};
+  }
+  annex_bytes_ = annex.size();
+  annex_checksum_ = crc32c(annex.data(), annex.size());
+  return write_all(fd_.get(), path_, kPagesOffset + page_count_ * kRecordBytes, annex);
+}
+
 Status StateFile::write_header(bool is_sealed) {
   SealedSector sector{};
   std::byte* at = sector.data();
@@ -151,6 +165,8 @@ Status StateFile::write_header(bool is_sealed) {
   store_le<uint64_t>(at + kPageCountAt, page_count_);
   store_le<uint32_t>(at + kLiveIndexAt, content_.live_index);
   store_le<uint32_t>(at + kPagesChecksumAt, pages_checksum_);
+  store_le<uint32_t>(at + kAnnexBytesAt, static_cast<uint32_t>(annex_bytes_));
+  store_le<uint32_t>(at + kAnnexChecksumAt, annex_checksum_);
   seal_sector(sector);
   return write_all(fd_.get(), path_, 0, sector);
 }
@@ -204,6 +220,8 @@ Status StateFile::load() {
   page_count_ = load_le<uint64_t>(at + kPageCountAt);
   content_.live_index = load_le<uint32_t>(at + kLiveIndexAt);
   pages_checksum_ = load_le<uint32_t>(at + kPagesChecksumAt);
+  annex_bytes_ = load_le<uint32_t>(at + kAnnexBytesAt);
+  annex_checksum_ = load_le<uint32_t>(at + kAnnexChecksumAt);
   if (content_.live_index >= kLiveMaps) {
     return unusable(path_, ErrorCode::kCorrupt, "its live index is neither 0 nor 1");
   }
@@ -220,7 +238,18 @@ Status StateFile::load() {
                     "of the bitmap in it: " + header.status().message());
   }
   content_.bitmap = header.value();
-  return for_each_page([](uint64_t, Page) { return Status::ok(); });
+  Status status = for_each_page([](uint64_t, Page) { return Status::ok(); });
+  return status.is_ok() ? load_annex() : status;
+}
+
+// The file is known to hold it: for_each_page() looked at its length.
+Status StateFile::load_annex() {
+  content_.annex.resize(annex_bytes_);
+  const auto into = std::as_writable_bytes(std::span(content_.annex));
+  Status status = read_all(fd_.get(), path_, kPagesOffset + page_count_ * kRecordBytes, into);
+  if (!status.is_ok()) return status;
+  if (crc32c(into.data(), into.size()) == annex_checksum_) return Status::ok();
+  return unusable(path_, ErrorCode::kCorrupt, "what was added to it does not hold");
 }
 
 // A claim that cannot be read may have been one.
@@ -245,10 +274,10 @@ Status StateFile::for_each_page(
   struct stat found {};
   if (::fstat(fd_.get(), &found) != 0) return failed(path_, "look at");
   const uint64_t page_limit = layout.file_bytes() / kBitmapPageBytes;
-  if (page_count_ > page_limit) {
+  if (page_count_ > page_limit || annex_bytes_ > kMaxAnnexBytes) {
     return unusable(path_, ErrorCode::kCorrupt, "its header holds impossible numbers");
   }
-  const uint64_t stated_bytes = kPagesOffset + page_count_ * kRecordBytes;
+  const uint64_t stated_bytes = kPagesOffset + page_count_ * kRecordBytes + annex_bytes_;
   const auto size_bytes = static_cast<uint64_t>(found.st_size);
   if (size_bytes != stated_bytes) {
     return unusable(path_, size_bytes < stated_bytes ? ErrorCode::kTruncated : ErrorCode::kCorrupt,

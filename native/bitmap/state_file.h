@@ -3,7 +3,8 @@
 //
 // Representation: a header sector, a claim sector, the bitmap's own header sector, then
 // one record for each page of the bitmap file that is not all zero: its index, its 4096
-// bytes, their checksum. As long as its maps are full, which is little for most disks.
+// bytes, their checksum; last an annex. As long as its maps are full, which is little for
+// most disks.
 //
 // A state is written, then sealed, and can be claimed once: by the import that takes it
 // or by its writer taking it back. Both marks are single sectors, written whole and made
@@ -38,7 +39,9 @@ class StateFile {
     uint64_t epoch = 0;
     uint32_t live_index = 0;
     BitmapHeader bitmap;
+    std::string annex;  // what the holder wants the next one to know, for those above
   };
+  static constexpr uint64_t kMaxAnnexBytes = 64 << 10;
 
   // A new file, unsealed, durable, its name too. One that is there is replaced if nobody
   // can import it, because it never was sealed; else kAlreadyExists.
@@ -63,7 +66,9 @@ class StateFile {
   StateFile(std::string path, UniqueFd fd) : path_(std::move(path)), fd_(std::move(fd)) {}
   static Result<StateFile> locked(const std::string& path, int flags);
   Status load();
+  Status load_annex();
   Status load_claim(const SealedSector& sector);
+  Status write_annex();
   Status write_header(bool is_sealed);
 
   std::string path_;
@@ -71,6 +76,8 @@ class StateFile {
   Content content_;
   uint64_t page_count_ = 0;
   uint32_t pages_checksum_ = 0;  // over the records' checksums
+  uint64_t annex_bytes_ = 0;
+  uint32_t annex_checksum_ = 0;
   bool is_sealed_ = false;
   StateClaim claim_ = StateClaim::kNone;
   Uuid claimant_;

@@ -92,7 +92,9 @@ struct Scene {
     require_ok(bitmap.close());
   }
 
-  Status give() const { return export_state(bitmap_a, kDisk, state).status(); }
+  Status give(const std::string& annex = {}) const {
+    return export_state(bitmap_a, kDisk, state, annex).status();
+  }
   void copy_image() const { std::filesystem::copy_file(image_a, image_b); }
   Result<SuspicionCauses> take(const std::string& from, const std::string& bitmap,
                                const std::string& image, const Uuid& disk = kDisk) const {
@@ -252,16 +254,27 @@ TEST_CASE("T16: a copy whose sampled content differs makes everything suspect") 
   }
 }
 
+TEST_CASE("what is added to a state goes with it, up to its limit") {
+  const Scene scene;
+  const std::string annex(StateFile::kMaxAnnexBytes, 'n');
+  CHECK(scene.give(annex + 'n').code() == ErrorCode::kInvalidArgument);
+  require_ok(scene.give(annex));
+  const auto state = StateFile::open(scene.state);
+  require_ok(state.status());
+  CHECK(state.value().content().annex == annex);
+}
+
 TEST_CASE("T14: a state with any flipped bit, or cut anywhere, makes no bitmap") {
   const Scene scene;
-  require_ok(scene.give());
+  require_ok(scene.give(std::string(400, 'n')));
   scene.copy_image();
   const uint64_t length = std::filesystem::file_size(scene.state);
   const std::string damaged = scene.directory.file("damaged");
   std::mt19937_64 random(5);
   for (int i = 0; i < 120; ++i) {
-    // Half of them in what is not a page's content.
-    const uint64_t at = i % 2 == 0 ? random() % 1536 : random() % length;
+    // Most of them in what is not a page's content: at the begin, and at the end.
+    const uint64_t places[] = {random() % 1536, random() % length, length - 1 - random() % 400};
+    const uint64_t at = places[i % 3];
     std::filesystem::remove(damaged);
     std::filesystem::copy_file(scene.state, damaged);
     flip_bit(damaged, at, static_cast<unsigned>(random() % 8));

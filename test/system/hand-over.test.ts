@@ -123,6 +123,30 @@ void t.test(
   },
 );
 
+void t.test("named bitmaps go with the state, and are listed where it is imported", async (t) => {
+  const { a, b } = await makeHosts(await scratchDirectory(t));
+  {
+    await using disk = await TrackedDisk.open({ path: a });
+    await disk.addBitmap("nightly", "nothing");
+    await disk.addBitmap("wöchentlich", "nothing");
+    await disk.addBitmap("gone", "nothing");
+    await disk.removeBitmap("gone");
+    await disk.write(BLOCK, Buffer.alloc(BLOCK, 7));
+    const { bitmapNames } = await disk.handOver(`${a}.state`);
+    t.same(bitmapNames, ["nightly", "wöchentlich"]);
+  }
+  const shown = await tidemark("disk", "show-state", `${a}.state`);
+  t.match(shown.stdout, "named bitmaps: nightly, wöchentlich");
+  await copyFile(a, b);
+  await importDiskState({ path: b, statePath: `${a}.state` });
+  await using disk = await TrackedDisk.open({ path: b });
+  t.same(
+    disk.bitmaps().map(({ name, changedBytes }) => ({ name, changedBytes })),
+    ["nightly", "wöchentlich"].map((name) => ({ name, changedBytes: BLOCK })),
+  );
+  await disk.removeBitmap("nightly");
+});
+
 void t.test("an export that nobody imported is taken back, and tracking goes on", async (t) => {
   const { a, b, replica } = await makeHosts(await scratchDirectory(t));
   const guest = new Guest();

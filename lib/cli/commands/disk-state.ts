@@ -94,5 +94,5 @@ function showCommand(local: LocalCommands): Command {
 function describe(state: DiskState): string {
   const size = formatBytes(state.sizeBytes);
   const block = formatBytes(state.granularityBytes);
-  return `disk ${state.diskId}, ${size}, ${block} a block; epoch ${state.epoch}; targets: ${state.targetIds.join(", ") || "none"}\n`;
+  return `disk ${state.diskId}, ${size}, ${block} a block; epoch ${state.epoch}; targets: ${state.targetIds.join(", ") || "none"}; named bitmaps: ${state.bitmapNames.join(", ") || "none"}\n`;
 }
