@@ -199,7 +199,7 @@ Result<StateFile> StateFile::open(const std::string& path) {
   return opened;
 }
 
-Status StateFile::load() {
+Status StateFile::load_header() {
   SealedSector sector;
   if (Status status = read_all(fd_.get(), path_, 0, sector); !status.is_ok()) return status;
   const std::byte* at = sector.data();
@@ -225,6 +225,12 @@ Status StateFile::load() {
   if (content_.live_index >= kLiveMaps) {
     return unusable(path_, ErrorCode::kCorrupt, "its live index is neither 0 nor 1");
   }
+  return Status::ok();
+}
+
+Status StateFile::load() {
+  if (Status status = load_header(); !status.is_ok()) return status;
+  SealedSector sector;
   if (Status status = read_all(fd_.get(), path_, kClaimOffset, sector); !status.is_ok()) {
     return status;
   }

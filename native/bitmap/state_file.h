@@ -66,6 +66,7 @@ class StateFile {
   StateFile(std::string path, UniqueFd fd) : path_(std::move(path)), fd_(std::move(fd)) {}
   static Result<StateFile> locked(const std::string& path, int flags);
   Status load();
+  Status load_header();
   Status load_annex();
   Status load_claim(const SealedSector& sector);
   Status write_annex();
