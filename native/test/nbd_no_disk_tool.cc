@@ -168,7 +168,7 @@ UniqueFd listen_on(const std::string& place) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc != 2) {
+  if (argc != 2 || argv[1][0] == '-') {
     std::fputs("usage: nbd_no_disk_tool SOCKET_PATH | TCP_PORT\n", stderr);
     return 2;
   }
