@@ -9,7 +9,8 @@
 //  - A flush covers every write-class request that completed before it was
 //    submitted; with kIoFua the request itself is durable at its completion.
 //  - size_bytes() may grow while requests are in flight, and shrinks only where its
-//    owner asked for that (ShrinkableDevice); what resize() added reads as zeroes where the storage can promise that (a file).
+//    owner asked for that (ShrinkableDevice); what resize() added reads as zeroes
+//    where the storage can promise that (a file).
 //  - Requests never fail for a reason that passes by itself (EINTR, EAGAIN).
 //  - Destruction waits for nothing: the owner has seen every completion before.
 #pragma once
