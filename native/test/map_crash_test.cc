@@ -65,7 +65,7 @@ uint64_t explore(const MapScene& scene, size_t max_states, const Sabotage& sabot
 }
 
 // The first states are the interesting ones: each is a few operations away.
-size_t state_limit() { return std::getenv("TIDEMARK_SOAK") != nullptr ? 100'000 : 200; }
+size_t state_limit() { return std::getenv("TIDEMARK_SOAK") != nullptr ? 3'000 : 200; }
 
 MapOperation any_operation(Random& random, const MapScene& scene) {
   const uint64_t target = random() % 3;
