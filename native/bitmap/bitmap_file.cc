@@ -118,7 +118,7 @@ class IntentPageInFile final : public IntentStorage {
   }
   Status sync() override {
     if (!file_.is_locked()) return {ErrorCode::kClosed, "the bitmap is closed"};
-    Status status = file_.sync(kIntentPageOffsetBytes, kIntentPageBytes);
+    Status status = file_.sync_log(kIntentPageOffsetBytes, kIntentPageBytes);
     if (!status.is_ok()) sync_has_failed_ = true;
     return status;
   }

@@ -14,7 +14,7 @@
 // is renew()ed in between, the later sync covers.
 //
 // Called by one thread at a time, but for stores through the mapping, and for write()
-// and sync() of the intent log's page: they come from a thread of its own, beside
+// and sync_log() of the intent log's page: they come from a thread of its own, beside
 // everything else but unlock(). A storage outlives its files.
 #pragma once
 
@@ -60,6 +60,10 @@ class BitmapStorage {
     // The pages that hold [offset, offset + length) of the mapping.
     virtual Status sync(uint64_t offset_bytes, uint64_t length_bytes) = 0;
     virtual Status sync_all() = 0;
+    // As sync(), of the first kLogSyncBytes of the file. Who calls the others learns of
+    // every failure, and so does who calls this: none takes the other's news away.
+    virtual Status sync_log(uint64_t offset_bytes, uint64_t length_bytes) = 0;
+    static constexpr uint64_t kLogSyncBytes = 8192;
 
     virtual bool is_locked() const noexcept = 0;
     // Nothing but data() may be used afterwards.

@@ -74,6 +74,9 @@ class HostFile final : public BitmapStorage::File {
   void renew(uint64_t offset_bytes, uint64_t length_bytes) noexcept override;
   Status sync(uint64_t offset_bytes, uint64_t length_bytes) override;
   Status sync_all() override;
+  Status sync_log(uint64_t offset_bytes, uint64_t length_bytes) override {
+    return kept_if_failed(log_mapping_.sync(offset_bytes, length_bytes));
+  }
   bool is_locked() const noexcept override { return fd_.is_open(); }
   void unlock() noexcept override;
 
@@ -82,6 +85,8 @@ class HostFile final : public BitmapStorage::File {
 
   UniqueFd fd_;
   MappedFile mapping_;
+  // By an open file of its own: the kernel tells each of those of a failed write-back once.
+  MappedFile log_mapping_;
   std::string unpublished_path_;
   bool has_early_name_ = false;
 };
@@ -148,6 +153,12 @@ Status HostFile::map() {
   Result<MappedFile> mapping = MappedFile::map(fd_.get(), length_bytes.value());
   if (!mapping.is_ok()) return mapping.status();
   mapping_ = std::move(mapping).value();
+  const std::string again = "/proc/self/fd/" + std::to_string(fd_.get());
+  const UniqueFd second(::open(again.c_str(), O_RDWR | O_CLOEXEC));
+  if (!second.is_open()) return failed("it was not opened a second time");
+  mapping = MappedFile::map(second.get(), kLogSyncBytes);
+  if (!mapping.is_ok()) return mapping.status();
+  log_mapping_ = std::move(mapping).value();
   return Status::ok();
 }
 

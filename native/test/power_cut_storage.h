@@ -40,11 +40,14 @@ class ForgetfulFile final : public BitmapStorage::File {
     inner_->renew(offset_bytes, length_bytes);
   }
   Status sync(uint64_t offset_bytes, uint64_t length_bytes) override {
-    const Fault touched =
-        offset_bytes == kIntentPageOffsetBytes ? Fault::kIntentSync : Fault::kMapSync;
-    return touched == fault_.load() ? Status::ok() : inner_->sync(offset_bytes, length_bytes);
+    const bool is_left_out = fault_.load() == Fault::kMapSync;
+    return is_left_out ? Status::ok() : inner_->sync(offset_bytes, length_bytes);
   }
   Status sync_all() override { return inner_->sync_all(); }
+  Status sync_log(uint64_t offset_bytes, uint64_t length_bytes) override {
+    const bool is_left_out = fault_.load() == Fault::kIntentSync;
+    return is_left_out ? Status::ok() : inner_->sync_log(offset_bytes, length_bytes);
+  }
   bool is_locked() const noexcept override { return inner_->is_locked(); }
   void unlock() noexcept override { inner_->unlock(); }
 

@@ -222,6 +222,9 @@ class SimulatedStorage::OpenFile final : public BitmapStorage::File {
     Status status = storage_.step(StorageOp::kSyncAll, path_, pretends);
     return sync_after(std::move(status), pretends, 0, inode_->pages.size_bytes());
   }
+  Status sync_log(uint64_t offset_bytes, uint64_t length_bytes) override {
+    return sync(offset_bytes, length_bytes);
+  }
   bool is_locked() const noexcept override { return has_lock_; }
   void unlock() noexcept override {
     if (has_lock_) inode_->is_locked = false;
