@@ -319,6 +319,12 @@ TEST_CASE(
       std::filesystem::remove(scene.state);
     }
     CHECK_FALSE((a_owns && std::filesystem::exists(scene.bitmap_b)));
+    if (std::filesystem::exists(scene.bitmap_b)) {
+      CHECK(take_back_state(scene.bitmap_a, scene.state).code() == ErrorCode::kHandedOver);
+      const std::string third = scene.directory.file("c.tidemark");
+      CHECK(scene.take(scene.state, third, scene.image_b).status().code() ==
+            ErrorCode::kHandedOver);
+    }
     if (in_export) require_ok(scene.give());
     if (!std::filesystem::exists(scene.bitmap_b)) {
       const auto causes = scene.take();
