@@ -304,8 +304,10 @@ export interface NativeBinding {
     create: boolean,
     durability: Durability,
   ): Promise<NativeTrackedDevice>;
-  /** Of a disk that nobody has open; the nil UUID stands for whichever disk it is. */
-  /** `annex`: at most 64 KiB, for who imports it. */
+  /**
+   * Of a disk that nobody has open; the nil UUID stands for whichever disk it is.
+   * `annex`: at most 64 KiB, for who imports it.
+   */
   exportState(
     bitmapPath: string,
     diskId: string,

@@ -38,9 +38,15 @@ export class BitmapNames {
     return this.#byId.get(targetId) ?? null;
   }
 
-  /** Durable when it resolves. */
-  async add(name: string): Promise<void> {
-    await this.#save((names) => [...names.filter((each) => each !== name), name]);
+  /** Durable before `make` makes what bears it; gone again when that fails. */
+  async add(name: string, make: () => Promise<void>): Promise<void> {
+    await this.addAll([name]);
+    try {
+      await make();
+    } catch (thrown) {
+      await this.remove(name);
+      throw thrown;
+    }
   }
 
   async addAll(more: readonly string[]): Promise<void> {

@@ -224,8 +224,7 @@ export class TrackedDisk implements AsyncDisposable {
         { hint: "Go on with it, or remove it first." },
       );
     }
-    await this.#bitmapNames.add(name);
-    await this.addTarget(name, start);
+    await this.#bitmapNames.add(name, () => this.addTarget(name, start));
   }
 
   /** IN_USE while a backup of it is open. */

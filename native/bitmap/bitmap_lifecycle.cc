@@ -89,7 +89,7 @@ Status DirtyBitmap::Impl::recover() {
   return Status::ok();
 }
 
-// What is moved or believed at an open; with a clean end nothing is, on the same boot.
+// Whether the open moves or believes bits that a sync of an earlier holder may have lost.
 bool DirtyBitmap::Impl::acts_on_what_was_left() noexcept {
   return !opened_clean || file.header().boot != file.storage().boot() ||
          known_page(file).is_distrusted() || !closed().is_empty();

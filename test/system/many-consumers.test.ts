@@ -4,7 +4,7 @@
  * keeps an image that only what it was told has changed is copied into; the oracle is
  * the list of writes of each block, with when they began and when they were answered.
  */
-import { open } from "node:fs/promises";
+import { open, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import t from "tap";
@@ -171,6 +171,7 @@ void t.test("sixteen consumers with intervals of their own each see every change
   const consumers = Array.from({ length: CONSUMERS }, (_none, index) => new Consumer(index, 0));
   for (const consumer of consumers) await consumer.add(disk);
   await t.rejects(disk.addBitmap("one too many"), { code: "LIMIT_REACHED" });
+  t.notMatch(await readFile(`${path}.tidemark.names`, "utf8"), "one too many");
   guest.start(disk);
   const random = new SeededRandom(99);
   const faults: string[] = [];
