@@ -314,13 +314,16 @@ export interface NativeBinding {
     statePath: string,
     annex: string,
   ): Promise<NativeDiskState>;
-  /** Answers bits of SUSPICION_CAUSES: why all of the disk is suspect. `backing` stays the caller's. */
+  /**
+   * `foundCauses`: bits of SUSPICION_CAUSES, why all of the disk is suspect. `backing`
+   * stays the caller's.
+   */
   importState(
     statePath: string,
     bitmapPath: string,
     diskId: string,
     backing: NativeDevice,
-  ): Promise<number>;
+  ): Promise<NativeDiskState & { readonly foundCauses: number }>;
   /** Without a state (""), by force: all of the disk is suspect. */
   takeBackState(bitmapPath: string, statePath: string): Promise<void>;
   describeState(statePath: string): Promise<NativeDiskState & { readonly stage: DiskStateStage }>;

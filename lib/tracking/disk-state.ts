@@ -64,14 +64,15 @@ export async function importDiskState(options: ImportStateOptions): Promise<Susp
     );
   }
   const { statePath, diskId = ANY_DISK } = options;
-  const { bitmapNames } = await describeDiskState(statePath);
   const device = await opened(placeOf(backing), () => openBacking(backing));
   try {
-    const causes = await opened(statePath, () =>
+    const imported = await opened(statePath, () =>
       binding.importState(statePath, bitmapPath, diskId, device),
     );
-    await (await BitmapNames.open(bitmapPath)).addAll(bitmapNames);
-    return suspicionCausesOf(causes);
+    const names = await BitmapNames.open(bitmapPath);
+    // The disk is ours by now: without their names bitmaps work, they are only not listed.
+    await names.addAll(withNames(imported).bitmapNames).catch(() => undefined);
+    return suspicionCausesOf(imported.foundCauses);
   } finally {
     await device.close();
   }

@@ -45,16 +45,17 @@ Napi::Value import_state_js(const Napi::CallbackInfo& info) {
   const StateImport import{string_argument(info, 0), string_argument(info, 1),
                            uuid_argument(info, 2)};
   auto backing = device_argument(info, 3).share_device(info.Env());
-  return AsyncTask<uint32_t>::run(
+  return AsyncTask<ImportedState>::run(
       info.Env(),
-      [import, backing]() mutable -> Result<uint32_t> {
-        const Result<SuspicionCauses> causes = import_state(import, *backing);
+      [import, backing]() mutable {
+        Result<ImportedState> imported = import_state(import, *backing);
         backing.reset();
-        if (!causes.is_ok()) return causes.status();
-        return uint32_t{causes.value()};
+        return imported;
       },
-      [](Napi::Env env, uint32_t& causes) -> Napi::Value {
-        return Napi::Number::New(env, causes);
+      [](Napi::Env env, ImportedState& imported) -> Napi::Value {
+        Napi::Value object = to_js_state(env, imported.content);
+        object.As<Napi::Object>().Set("foundCauses", uint32_t{imported.causes});
+        return object;
       });
 }
 

@@ -99,7 +99,9 @@ struct Scene {
   Result<SuspicionCauses> take(const std::string& from, const std::string& bitmap,
                                const std::string& image, const Uuid& disk = kDisk) const {
     auto device = open_image(image);
-    return import_state({from, bitmap, disk}, *device);
+    const auto imported = import_state({from, bitmap, disk}, *device);
+    if (!imported.is_ok()) return imported.status();
+    return imported.value().causes;
   }
   Result<SuspicionCauses> take() const { return take(state, bitmap_b, image_b); }
 

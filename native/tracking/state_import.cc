@@ -145,8 +145,8 @@ Result<SuspicionCauses> import_anew(const StateImport& import, StateFile& state,
 
 }  // namespace
 
-Result<SuspicionCauses> import_state(const StateImport& import, BlockDevice& backing,
-                                     BitmapStorage& storage) {
+Result<ImportedState> import_state(const StateImport& import, BlockDevice& backing,
+                                   BitmapStorage& storage) {
   Result<StateFile> opened = StateFile::open(import.state_path);
   if (!opened.is_ok()) return opened.status();
   StateFile& state = opened.value();
@@ -159,8 +159,11 @@ Result<SuspicionCauses> import_state(const StateImport& import, BlockDevice& bac
   } else if (former.status().code() != ErrorCode::kNotFound) {
     return former.status();
   }
-  if (state.claim() == StateClaim::kNone) return import_anew(import, state, backing, storage);
-  return finish(import, state, storage);
+  const Result<SuspicionCauses> causes = state.claim() == StateClaim::kNone
+                                             ? import_anew(import, state, backing, storage)
+                                             : finish(import, state, storage);
+  if (!causes.is_ok()) return causes.status();
+  return ImportedState{causes.value(), state.content()};
 }
 
 }  // namespace tidemark

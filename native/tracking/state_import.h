@@ -10,6 +10,7 @@
 #include <string>
 
 #include "bitmap/bitmap_storage.h"
+#include "bitmap/state_file.h"
 #include "bitmap/suspicion.h"
 #include "common/status.h"
 #include "common/uuid.h"
@@ -23,6 +24,11 @@ struct StateImport {
   Uuid disk;  // nil: whichever disk the state is of
 };
 
+struct ImportedState {
+  SuspicionCauses causes;  // why all of the disk is suspect; 0: it is not
+  StateFile::Content content;
+};
+
 // `backing` is where the disk's content is now: the same storage, or a copy of it. That
 // it is another file is allowed by the import; what differs in size or in the sampled
 // content is answered as causes, and all of the disk is suspect then.
@@ -30,7 +36,7 @@ struct StateImport {
 // kTruncated (also: never sealed), kCorrupt, kVersion, kForeign (another disk, or its size),
 // kHandedOver (imported or taken back), kStale (older than the bitmap that is there),
 // kAlreadyExists (a bitmap that owns the disk is there), kInUse.
-Result<SuspicionCauses> import_state(const StateImport& import, BlockDevice& backing,
-                                     BitmapStorage& storage = file_bitmap_storage());
+Result<ImportedState> import_state(const StateImport& import, BlockDevice& backing,
+                                   BitmapStorage& storage = file_bitmap_storage());
 
 }  // namespace tidemark
