@@ -12,7 +12,7 @@ Without options: bitmap, device, nbd, durability, cuts and cycle, in about a qua
 
   --quick              everything, tiny: that it runs, not how fast (about a minute)
   --workload a,b       only these (bitmap, device, nbd, nbd-tcp, nbd-batch, nbd-cold, nbd-direct,
-                       pairs, durability, cuts, cycle, tracking)
+                       pairs, durability, cuts, cycle, merge, failover, service, tracking)
   --rounds N           samples of each row (default 5; 1 with --quick)
   --seconds N          how long one NBD sample takes (default 2)
   --size SIZE          of the scratch file, such as 512m or 4g (default 512m)

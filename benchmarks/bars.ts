@@ -13,12 +13,16 @@ const bar = z
     metric: z.string(),
     /** The value is divided by the best of these subjects. */
     beside: z.array(z.string()).min(1).optional(),
+    /** The value is divided by the worst of these subjects. */
+    besideWorst: z.array(z.string()).min(1).optional(),
     atLeast: z.number().optional(),
     atMost: z.number().optional(),
   })
   .refine((value) => value.atLeast !== undefined || value.atMost !== undefined, {
     message: "a bar needs atLeast or atMost",
   });
+
+const OPPOSITE = { higher: "lower", lower: "higher" } as const;
 
 export type Bar = z.infer<typeof bar>;
 
@@ -47,11 +51,13 @@ export function checkBar(
   );
   const own = row?.metrics[value.metric]?.median;
   if (own === undefined) return notMet(value, "its row was not measured");
-  if (value.beside === undefined) return judge(value, own, "");
+  const peers = value.beside ?? value.besideWorst;
+  if (peers === undefined) return judge(value, own, "");
   const better = metricOf(value.workload, value.metric)?.better ?? "higher";
-  const best = bestOf(rowsOfWorkload, value.case, value.beside, value.metric, better);
-  if (best === null) return notMet(value, `none of ${value.beside.join(", ")} was measured`);
-  return judge(value, own / best.value, `x of ${best.subject}`);
+  const sought = value.beside === undefined ? OPPOSITE[better] : better;
+  const peer = bestOf(rowsOfWorkload, value.case, peers, value.metric, sought);
+  if (peer === null) return notMet(value, `none of ${peers.join(", ")} was measured`);
+  return judge(value, own / peer.value, `x of ${peer.subject}`);
 }
 
 function judge(value: Bar, measured: number, unit: string): BarResult {

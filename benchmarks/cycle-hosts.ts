@@ -5,6 +5,7 @@ import { apiSocketPath } from "#lib/cli/context.js";
 import { NbdClient } from "#lib/daemon/demo/nbd-client.js";
 import { HostPaths, writeConfiguration } from "#lib/daemon/host-configuration.js";
 import { ApiClient } from "#lib/management/api-client.js";
+import type { RouteBodyInput } from "#lib/management/routes.js";
 import type { CycleReport, ReplicationEvent } from "#lib/model/relationship.js";
 import { createCa, issueCertificate } from "#lib/security/pki.js";
 import { BenchError } from "./bench-error.js";
@@ -63,6 +64,7 @@ export class ReplicatedDisk {
     diskPath: string,
     sizeBytes: number,
     signal: AbortSignal,
+    settings: Pick<RouteBodyInput<"vmEnable">, "skipUnchanged"> = {},
   ): Promise<ReplicatedDisk> {
     await (await open(diskPath, "wx")).close();
     await truncate(diskPath, sizeBytes);
@@ -74,6 +76,7 @@ export class ReplicatedDisk {
       disks: [{ path: diskPath }],
       replicaUrl: `https://${peerAddress ?? ""}`,
       intervalMs: 1000,
+      ...settings,
     });
     const disk = new ReplicatedDisk(primary, vm.disks[0]?.uri ?? "", events);
     const { value } = await first;

@@ -18,9 +18,13 @@ import { cuts } from "./workloads/cuts.js";
 import { cycle } from "./workloads/cycle.js";
 import { device } from "./workloads/device.js";
 import { durability } from "./workloads/durability.js";
+import { failover } from "./workloads/failover.js";
+import { merge } from "./workloads/merge.js";
 import { nbd, nbdBatch, nbdCold, nbdDirect, nbdTcp } from "./workloads/nbd.js";
 import { pairs } from "./workloads/pairs.js";
+import { service } from "./workloads/service.js";
 import { tracking } from "./workloads/tracking.js";
+import { unchanged } from "./workloads/unchanged.js";
 
 const WORKLOADS: readonly Workload[] = [
   bitmap,
@@ -34,9 +38,15 @@ const WORKLOADS: readonly Workload[] = [
   durability,
   cuts,
   cycle,
+  unchanged,
+  service,
+  merge,
+  failover,
   tracking,
 ];
-const DEFAULT_WORKLOADS = [bitmap, device, nbd, durability, cuts, cycle].map(({ name }) => name);
+const DEFAULT_WORKLOADS = [bitmap, device, nbd, durability, cuts, cycle, merge].map(
+  ({ name }) => name,
+);
 const BARS = new URL("bars.json", import.meta.url);
 const LATEST = fileURLToPath(new URL("results/latest.json", import.meta.url));
 

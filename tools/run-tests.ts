@@ -24,6 +24,7 @@ interface Step {
 const isQuick = process.argv.includes("--quick");
 const filter = process.argv.slice(2).find((argument) => !argument.startsWith("--"));
 const NATIVE_BUILD = "build-native";
+const SLOW_FILE_SECONDS = 20;
 
 /** TAP of any depth: counts the tests of each file, not their single assertions. */
 function countTap(output: string): Counts {
@@ -39,6 +40,15 @@ function countTap(output: string): Counts {
     else counts.failed += 1;
   }
   return counts;
+}
+
+/** Of a step's test files: where the time goes that a whole run has to keep to. */
+function slowestFiles(output: string): string {
+  const files = [...output.matchAll(/^(?:not )?ok \d+ - (\S+\.test\.ts) # time=([\d.]+)ms/gm)]
+    .map(([, file = "", time]) => ({ file, seconds: Number(time) / 1000 }))
+    .filter(({ seconds }) => seconds >= SLOW_FILE_SECONDS)
+    .sort((a, b) => b.seconds - a.seconds);
+  return files.map(({ file, seconds }) => `${file} ${seconds.toFixed(0)} s`).join(", ");
 }
 
 function countDoctest(output: string): Counts {
@@ -185,6 +195,8 @@ for (const step of steps()) {
   console.log(
     `${verdict.padEnd(6)} ${step.name}: ${counts.passed} passed, ${counts.failed} failed (${seconds} s)`,
   );
+  const slowest = slowestFiles(output);
+  if (slowest !== "") console.log(`       ${slowest}`);
   if (counts.failed > 0) console.log(failuresOf(output));
 }
 

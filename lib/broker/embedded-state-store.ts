@@ -1,11 +1,18 @@
-import Database from "better-sqlite3";
+import type Database from "better-sqlite3";
 import { TidemarkError } from "../model/errors.js";
 import type { StateDocument, StateStore } from "../model/state-store.js";
-import { storeError } from "./sqlite-errors.js";
+import { SqliteFile, type SqliteLayout } from "./sqlite-file.js";
 
-/** "TMst": tells a state store from any other SQLite file. */
-const APPLICATION_ID = 0x544d7374;
-const SCHEMA_VERSION = 1;
+const LAYOUT: SqliteLayout = {
+  name: "state store",
+  /** "TMst". */
+  applicationId: 0x544d7374,
+  version: 1,
+  schema: `CREATE TABLE document (
+     key TEXT PRIMARY KEY NOT NULL, value TEXT NOT NULL, version INTEGER NOT NULL
+   ) WITHOUT ROWID, STRICT;`,
+  synchronous: "FULL",
+};
 
 interface Row {
   readonly key: string;
@@ -14,52 +21,38 @@ interface Row {
 }
 
 /**
- * The state store of a single host: one table in one SQLite file.
- *
- * The file is locked for as long as the store is open (SQLite's exclusive
- * locking mode), so two services cannot share it; the kernel frees the lock
- * with the process. WAL with synchronous=FULL: a put that resolved survives
- * power loss. The calls under the promises are synchronous: documents are a few
+ * The state store of a single host: one table in one SQLite file. A put that resolved
+ * survives power loss. The calls under the promises are synchronous: documents are a few
  * KiB and are written a few times a cycle.
  */
 export class EmbeddedStateStore implements StateStore {
-  readonly #path: string;
-  readonly #database: Database.Database;
+  readonly #file: SqliteFile;
 
-  private constructor(path: string, database: Database.Database) {
-    this.#path = path;
-    this.#database = database;
+  private constructor(file: SqliteFile) {
+    this.#file = file;
   }
 
   /** Creates the file when it is missing. IN_USE, CORRUPT, FOREIGN, VERSION_UNKNOWN. */
   static open(path: string): EmbeddedStateStore {
-    let database: Database.Database | undefined;
-    try {
-      database = new Database(path, { timeout: 0 });
-      prepare(database, path);
-      return new EmbeddedStateStore(path, database);
-    } catch (thrown) {
-      database?.close();
-      throw storeError("open", path, thrown);
-    }
+    return new EmbeddedStateStore(SqliteFile.open(path, LAYOUT));
   }
 
   async get(key: string): Promise<StateDocument | null> {
-    return this.#run("read", (database) => {
+    return this.#file.read((database) => {
       const row = readRow(database, key);
-      return row === undefined ? null : toDocument(row, this.#path);
+      return row === undefined ? null : toDocument(row, this.#file.path);
     });
   }
 
   async list(prefix: string): Promise<readonly StateDocument[]> {
-    return this.#run("read", (database) =>
+    return this.#file.read((database) =>
       database
         .prepare<[string, string, string], Row>(
           `SELECT key, value, version FROM document
            WHERE key >= ? AND substr(key, 1, length(?)) = ? ORDER BY key`,
         )
         .all(prefix, prefix, prefix)
-        .map((row) => toDocument(row, this.#path)),
+        .map((row) => toDocument(row, this.#file.path)),
     );
   }
 
@@ -71,99 +64,28 @@ export class EmbeddedStateStore implements StateStore {
         `Cannot store ${JSON.stringify(key)}: because its value has no JSON form.`,
       );
     }
-    return this.#run("write", (database) =>
+    return this.#file.write((database) => {
+      const version = (expectRow(database, key, expectedVersion)?.version ?? 0) + 1;
       database
-        .transaction(() => {
-          const version = (expectRow(database, key, expectedVersion)?.version ?? 0) + 1;
-          database
-            .prepare("INSERT OR REPLACE INTO document (key, value, version) VALUES (?, ?, ?)")
-            .run(key, text, version);
-          return version;
-        })
-        .immediate(),
-    );
+        .prepare("INSERT OR REPLACE INTO document (key, value, version) VALUES (?, ?, ?)")
+        .run(key, text, version);
+      return version;
+    });
   }
 
   async delete(key: string, expectedVersion?: number): Promise<void> {
-    this.#run("write", (database) =>
-      database
-        .transaction(() => {
-          expectRow(database, key, expectedVersion);
-          database.prepare("DELETE FROM document WHERE key = ?").run(key);
-        })
-        .immediate(),
-    );
+    this.#file.write((database) => {
+      expectRow(database, key, expectedVersion);
+      database.prepare("DELETE FROM document WHERE key = ?").run(key);
+    });
   }
 
   async close(): Promise<void> {
-    this.#database.close();
+    this.#file.close();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
-  }
-
-  #run<T>(verb: string, work: (database: Database.Database) => T): T {
-    if (!this.#database.open) {
-      throw new TidemarkError(
-        "CLOSED",
-        `Cannot ${verb} the state store: because it has been closed.`,
-      );
-    }
-    try {
-      return work(this.#database);
-    } catch (thrown) {
-      throw storeError(verb, this.#path, thrown);
-    }
-  }
-}
-
-/** Takes the lock, then checks or makes the schema. */
-function prepare(database: Database.Database, path: string): void {
-  database.pragma("locking_mode = EXCLUSIVE");
-  database.exec("BEGIN EXCLUSIVE; COMMIT;");
-  // Counts schema changes: 0 only before the transaction below has committed.
-  const isNew = database.pragma("schema_version", { simple: true }) === 0;
-  if (!isNew) refuseForeign(database, path);
-  database.pragma("journal_mode = WAL");
-  database.pragma("synchronous = FULL");
-  if (isNew) {
-    database.exec(
-      `BEGIN;
-       CREATE TABLE document (
-         key TEXT PRIMARY KEY NOT NULL, value TEXT NOT NULL, version INTEGER NOT NULL
-       ) WITHOUT ROWID, STRICT;
-       PRAGMA application_id = ${APPLICATION_ID};
-       PRAGMA user_version = ${SCHEMA_VERSION};
-       COMMIT;`,
-    );
-  }
-}
-
-function refuseForeign(database: Database.Database, path: string): void {
-  const applicationId = database.pragma("application_id", { simple: true });
-  if (applicationId !== APPLICATION_ID) {
-    throw new TidemarkError(
-      "FOREIGN",
-      `Cannot open ${path}: because it is a SQLite file but no Tidemark state store.`,
-      { hint: "Name another file, or move this one away." },
-    );
-  }
-  const version = database.pragma("user_version", { simple: true });
-  if (version !== SCHEMA_VERSION) {
-    throw new TidemarkError(
-      "VERSION_UNKNOWN",
-      `Cannot open ${path}: because its format is version ${String(version)} and this build knows ${SCHEMA_VERSION}.`,
-      { hint: "Run the Tidemark version that wrote it, or a newer one." },
-    );
-  }
-  const verdict = database.pragma("quick_check(1)", { simple: true });
-  if (verdict !== "ok") {
-    throw new TidemarkError(
-      "CORRUPT",
-      `Cannot open ${path}: because it is damaged: ${String(verdict)}.`,
-      { hint: "Restore it from a backup, or move it away and enable the VMs again." },
-    );
   }
 }
 

@@ -9,7 +9,7 @@ const MEANINGS: readonly [prefix: string, code: ErrorCode, reason: string, hint:
     "End that process, or use another directory.",
   ],
   ["SQLITE_LOCKED", "IN_USE", "it is locked", "End the process that holds it."],
-  ["SQLITE_NOTADB", "CORRUPT", "it is not a state store", "Restore it from a backup."],
+  ["SQLITE_NOTADB", "CORRUPT", "it is no SQLite file", "Restore it from a backup."],
   ["SQLITE_CORRUPT", "CORRUPT", "it is damaged", "Restore it from a backup."],
   ["SQLITE_FULL", "NO_SPACE", "the file system is full", "Free some space there."],
   ["SQLITE_READONLY", "READ_ONLY", "it may not be written", "Check its permissions."],

@@ -3,6 +3,7 @@ import { join } from "node:path";
 import type { Command } from "commander";
 import { ApiClient } from "../management/api-client.js";
 import { TidemarkError } from "../model/errors.js";
+import { shellWord } from "./output.js";
 
 /** Where a host keeps everything, unless --dir says otherwise. */
 export function defaultHostDirectory(): string {
@@ -19,6 +20,12 @@ export interface GlobalOptions {
 export function globalOptions(command: Command): GlobalOptions {
   const options: { dir?: string; json?: boolean } = command.optsWithGlobals();
   return { dir: options.dir ?? defaultHostDirectory(), json: options.json ?? false };
+}
+
+/** How the same host is called again, in what is printed to be copied. */
+export function tidemarkHere(command: Command): string {
+  const { dir } = globalOptions(command);
+  return dir === defaultHostDirectory() ? "tidemark" : `tidemark --dir ${shellWord(dir)}`;
 }
 
 export function apiSocketPath(hostDirectory: string): string {

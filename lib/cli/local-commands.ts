@@ -121,5 +121,7 @@ export interface DemoOptions {
   readonly once: boolean;
   readonly directory: string | null;
   readonly keep: boolean;
+  /** Of the VM's disks in all. */
+  readonly sizeBytes: number;
   readonly json: boolean;
 }

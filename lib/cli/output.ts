@@ -1,4 +1,3 @@
-import Table from "cli-table3";
 import { type TidemarkError, toTidemarkError } from "../model/errors.js";
 
 const MIB = 1 << 20;
@@ -22,6 +21,10 @@ export function formatBytes(bytes: number): string {
 export function formatDuration(durationMs: number): string {
   if (durationMs < 1000) return `${Math.round(durationMs)} ms`;
   if (durationMs < 60_000) return `${(durationMs / 1000).toFixed(1)} s`;
+  if (durationMs >= 3_600_000) {
+    const minutes = Math.round(durationMs / 60_000);
+    return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+  }
   return `${Math.floor(durationMs / 60_000)} min ${Math.round((durationMs % 60_000) / 1000)} s`;
 }
 
@@ -32,52 +35,46 @@ export function formatTime(timeMs: number): string {
     .replace(/\.\d+Z$/, "Z");
 }
 
+/** "1 cycle", "2 cycles". */
+export function counted(count: number, what: string): string {
+  return `${count} ${what}${count === 1 ? "" : "s"}`;
+}
+
 /** As one word of a shell's command. */
 export function shellWord(text: string): string {
   return /^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", String.raw`'\''`)}'`;
 }
+
+const COLUMN_GAP = "  ";
 
 /** Plain columns; numbers are right-aligned. */
 export function printTable(
   head: readonly string[],
   rows: readonly (readonly (string | number)[])[],
 ): void {
-  const isNumeric = (column: number) =>
-    rows.length > 0 &&
-    rows.every(
-      (row) => typeof row[column] === "number" || /^[\d.,-]+( \w+)?$/.test(String(row[column])),
-    );
-  const table = new Table({
-    head: [...head],
-    colAligns: head.map((_name, column) => (isNumeric(column) ? "right" : "left")),
-    style: { head: [], border: [], compact: true, "padding-left": 0, "padding-right": 2 },
-    chars: {
-      top: "",
-      "top-mid": "",
-      "top-left": "",
-      "top-right": "",
-      bottom: "",
-      "bottom-mid": "",
-      "bottom-left": "",
-      "bottom-right": "",
-      left: "",
-      "left-mid": "",
-      mid: "",
-      "mid-mid": "",
-      right: "",
-      "right-mid": "",
-      middle: "",
-    },
+  const lines = [head, ...rows.map((row) => row.map(String))];
+  const widths = head.map((_name, column) =>
+    Math.max(...lines.map((line) => (line[column] ?? "").length)),
+  );
+  const isNumeric = head.map((_name, column) => {
+    const cells = rows.map((row) => String(row[column])).filter((cell) => cell !== "-");
+    return cells.length > 0 && cells.every((cell) => /^[\d.,-]+( \w+)?$/.test(cell));
   });
-  table.push(...rows.map((row) => row.map((cell) => ({ content: String(cell) }))));
-  process.stdout.write(`${table.toString().replace(/ +$/gm, "")}\n`);
+  for (const line of lines) {
+    const cells = line.map((cell, column) =>
+      isNumeric[column] === true
+        ? cell.padStart(widths[column] ?? 0)
+        : cell.padEnd(widths[column] ?? 0),
+    );
+    process.stdout.write(`${cells.join(COLUMN_GAP).trimEnd()}\n`);
+  }
 }
 
 export function printJson(value: unknown): void {
   process.stdout.write(`${JSON.stringify(value, null, 2)}\n`);
 }
 
-export function describeError(error: TidemarkError): string {
+export function describeError(error: Pick<TidemarkError, "message" | "hint">): string {
   const hint = error.hint === undefined ? "" : ` ${error.hint}`;
   return `${error.message}${hint}`;
 }

@@ -8,10 +8,23 @@ export function vmRow(vm: VmStatus): string[] {
   return [
     vm.name,
     vm.role,
-    relationship?.state ?? (replica?.head === null ? "waiting" : "replica"),
-    relationship?.health ?? "-",
+    relationship?.state ?? stateOf(vm),
+    relationship?.health ?? (vm.role === "primary" ? "warning" : replicaHealth(replica)),
     relationship === null || relationship.lagMs === null ? "-" : formatDuration(relationship.lagMs),
     relationship === null ? "-" : formatBytes(relationship.pendingBytes),
     replica === null ? "-" : String(replica.pointCount),
   ];
+}
+
+function stateOf({ replica, role }: VmStatus): string {
+  if (role === "primary") return "not replicated";
+  return replica?.head === null ? "waiting" : "replica";
+}
+
+/** What rotted, as far as it was found. */
+function replicaHealth(replica: VmStatus["replica"]): string {
+  const verification = replica?.verification ?? null;
+  if (verification === null || verification.last === null) return "-";
+  if (verification.isHeadDamaged) return "critical";
+  return verification.damagedPoints.length > 0 ? "warning" : "normal";
 }

@@ -1,8 +1,12 @@
 import { mkdir, readFile, writeFile } from "node:fs/promises";
-import { isAbsolute, join, resolve } from "node:path";
+import { join, resolve } from "node:path";
 import { z } from "zod";
 import { DURABILITIES } from "../model/durability.js";
+import { quotaBytes, retentionPolicy } from "../management/retention-schemas.js";
 import { TidemarkError, toTidemarkError } from "../model/errors.js";
+import { DEFAULT_RETENTION } from "../replica/retention-policy.js";
+
+const defaultRetention = { ...DEFAULT_RETENTION, tiers: [...DEFAULT_RETENTION.tiers] };
 
 const configuration = z.strictObject({
   version: z.literal(1),
@@ -13,10 +17,33 @@ const configuration = z.strictObject({
     /** 0: any that is free. */
     port: z.number().int().min(0).max(65_535),
   }),
-  /** Where replicas are kept; null: this host accepts none. Relative to the host's directory. */
+  /**
+   * Where replicas are kept, relative to the host's directory; null: in "replica", and
+   * this host accepts none until its administrator turns that on.
+   */
   replicaRoot: z.string().min(1).nullable(),
-  /** Points of a VM that a replica keeps before it merges the oldest. */
-  retainPoints: z.number().int().min(1).max(100_000).default(1000),
+  /** How old the last verification of a replica may become; 0: it is verified by order only. */
+  scrubIntervalMs: z
+    .number()
+    .int()
+    .min(0)
+    .default(7 * 86_400_000),
+  /** What a verification reads from the storage at most. */
+  scrubBytesPerSecond: z
+    .number()
+    .int()
+    .min(1)
+    .default(64 << 20),
+  /** Which recovery points a replica keeps. */
+  retention: retentionPolicy.default(defaultRetention),
+  /** Of a VM's replica; null: none. Over it, more is thinned. */
+  quotaBytes: quotaBytes.default(null),
+  /** Of the replicas' file system: with less free, more is thinned, of all VMs. */
+  freeSpaceFloorBytes: z
+    .number()
+    .int()
+    .nonnegative()
+    .default(2 ** 30),
   /** What the marks of this host's disks survive; with "process-safe" not power loss. */
   durability: z.enum(DURABILITIES).default("power-safe"),
   capture: z
@@ -47,6 +74,9 @@ export class HostPaths {
   get stateDatabase(): string {
     return join(this.directory, "state.db");
   }
+  get statisticsDatabase(): string {
+    return join(this.directory, "statistics.db");
+  }
   get apiSocket(): string {
     return join(this.directory, "api.sock");
   }
@@ -56,14 +86,20 @@ export class HostPaths {
   get scratch(): string {
     return join(this.directory, "scratch");
   }
+  get failovers(): string {
+    return join(this.directory, "failovers");
+  }
   get spill(): string {
     return join(this.directory, "spill");
+  }
+  get mediaKeys(): string {
+    return join(this.directory, "media-keys");
   }
   get bitmaps(): string {
     return join(this.directory, "bitmaps");
   }
-  replicaRoot(configured: string): string {
-    return isAbsolute(configured) ? configured : join(this.directory, configured);
+  replicaRoot(configured: string | null): string {
+    return resolve(this.directory, configured ?? "replica");
   }
 }
 
@@ -105,9 +141,17 @@ export async function readConfiguration(paths: HostPaths): Promise<HostConfigura
   return parseConfiguration(text, paths.configuration);
 }
 
+/** `retainPoints` was written by every host before there were tiers; its default says nothing. */
+function withoutFormerSettings(value: unknown): unknown {
+  if (typeof value !== "object" || value === null || !("retainPoints" in value)) return value;
+  const { retainPoints, ...settings } = value;
+  if (retainPoints === 1000 || "retention" in settings) return settings;
+  return { ...settings, retention: { ...DEFAULT_RETENTION, maxPoints: retainPoints } };
+}
+
 function parseConfiguration(text: string, path: string): HostConfiguration {
   try {
-    const parsed = configuration.safeParse(JSON.parse(text));
+    const parsed = configuration.safeParse(withoutFormerSettings(JSON.parse(text)));
     if (parsed.success) return parsed.data;
     const [issue] = parsed.error.issues;
     throw new Error(`${issue?.path.join(".") ?? ""}: ${issue?.message ?? "is invalid"}`);

@@ -1,12 +1,16 @@
 import { EmbeddedStateStore } from "../broker/embedded-state-store.js";
 import { ApiServer } from "../management/api-server.js";
+import { toTidemarkError } from "../model/errors.js";
 import type { StateStore } from "../model/state-store.js";
 import { PointExports } from "../replica/point-exports.js";
 import { ReplicaStore } from "../replica/replica-store.js";
 import { openSegmentSink } from "../replica/segment-sink.js";
+import { DEFAULT_TEST_FAILOVERS } from "../replica/test-failovers.js";
+import { DEFAULT_MONITORING } from "../replication/monitoring-window.js";
 import { ReplicationEngine } from "../replication/replication-engine.js";
+import { StatisticsRecorder } from "../replication/statistics-recorder.js";
 import { systemClock } from "../replication/system-clock.js";
-import { hostFiles } from "../security/pki.js";
+import { hostFiles } from "../security/host-files.js";
 import { loadTlsIdentity, type TlsIdentity } from "../security/tls-identity.js";
 import { binding } from "../tracking/binding.js";
 import { TrackedVm } from "../tracking/tracked-vm.js";
@@ -14,13 +18,24 @@ import { probeIoEngine } from "../tracking/probe-io-engine.js";
 import { HttpsReplicaEndpoint } from "../transport/https-replica-client.js";
 import { LanePool } from "../transport/lane-pool.js";
 import { PeerServer } from "../transport/peer-server.js";
+import { Failovers } from "./failovers.js";
+import { FirstCopies } from "./first-copies.js";
+import { FormerVms } from "./former-vms.js";
 import { type HostConfiguration, HostPaths, readConfiguration } from "./host-configuration.js";
+import { greetPeers } from "./greet-peers.js";
+import { HostTransfers } from "./host-transfers.js";
 import type { HostParts } from "./host-parts.js";
-import { LocalHostService } from "./local-host-service.js";
+import { HostSettings } from "./host-settings.js";
+import { localHostService } from "./local-host-service.js";
+import { Maintenance } from "./maintenance.js";
+import { openReplicaCare, type ReplicaCare, type ReplicaCareOptions } from "./open-replica-care.js";
+import { openStatistics } from "./open-statistics.js";
+import { Peers } from "./peers.js";
 import { PrimaryVms } from "./primary-vms.js";
-import { Retention } from "./retention.js";
+import { excludedDisksOf } from "./served-vm.js";
 
-const RETENTION_CHECK_INTERVAL_MS = 10_000;
+/** More than are ever under way: the host's transfer settings limit them. */
+const SEGMENTS_PER_LANE = 64;
 
 export type HostLog = (message: string) => void;
 
@@ -44,10 +59,10 @@ export class Host implements AsyncDisposable {
     const paths = new HostPaths(directory);
     const configuration = await readConfiguration(paths);
     const identity = await loadTlsIdentity(hostFiles(paths.pki));
-    const starting = new HostStart(paths, configuration, identity, log);
+    const starting = new HostStart(paths, configuration, identity, version, log);
     try {
       const parts = await starting.run();
-      const api = await ApiServer.start(new LocalHostService(parts, version), paths.apiSocket);
+      const api = await ApiServer.start(localHostService(parts), paths.apiSocket);
       starting.closers.push(() => api.close());
       return new Host(paths, parts, starting.closers);
     } catch (thrown) {
@@ -74,44 +89,94 @@ async function closeAll(closers: (() => Promise<void>)[]): Promise<void> {
   if (failures.length > 0) throw failures[0];
 }
 
+interface EngineParts {
+  readonly firstCopies: FirstCopies;
+  readonly lanes: LanePool;
+  readonly transfers: HostTransfers;
+  readonly statistics: StatisticsRecorder;
+}
+
 class HostStart {
   readonly closers: (() => Promise<void>)[] = [];
   readonly #paths: HostPaths;
   readonly #configuration: HostConfiguration;
   readonly #identity: TlsIdentity;
+  readonly #version: string;
   readonly #log: HostLog;
 
   constructor(
     paths: HostPaths,
     configuration: HostConfiguration,
     identity: TlsIdentity,
+    version: string,
     log: HostLog,
   ) {
     this.#paths = paths;
     this.#configuration = configuration;
     this.#identity = identity;
+    this.#version = version;
     this.#log = log;
   }
 
   async run(): Promise<HostParts> {
     const ioEngine = await probeIoEngine();
     const store = this.#keep(EmbeddedStateStore.open(this.#paths.stateDatabase));
+    const settings = await this.#openSettings(store);
     const replicaStore = await this.#openReplicaStore();
-    const pointExports = replicaStore === null ? null : await this.#openExports(replicaStore);
-    if (replicaStore !== null) this.#startRetention(replicaStore);
-    const peerServer = replicaStore === null ? null : await this.#startPeerServer(replicaStore);
-    const vms = await this.#startVms(store);
-    const engine = await this.#startEngine(store, vms);
+    const pointExports = await this.#openExports(replicaStore);
+    const peerServer = await this.#startPeerServer(replicaStore, settings);
+    const parts = { vms: () => vms, engine: () => engine };
+    const failovers = this.#keep(this.#newFailovers(replicaStore, parts));
+    const vms = await this.#startVms(store, failovers);
+    await failovers.start();
+    const lanes = this.#startLanes();
+    const statistics = await this.#startStatistics(vms, settings);
+    const care = await this.#openCare(replicaStore, { pointExports, statistics, settings });
+    const transfers = await HostTransfers.open(store, systemClock);
+    const firstCopies = this.#openFirstCopies(replicaStore);
+    const engineParts = { statistics, transfers, lanes, firstCopies };
+    const engine = await this.#startEngine(store, vms, engineParts);
+    replicaStore.standBeside(new FormerVms(vms, engine));
     return {
+      firstCopies,
+      failovers,
       configuration: this.#configuration,
+      settings,
+      replicaRoot: this.#replicaRoot,
+      version: this.#version,
       startedAtMs: Date.now(),
       ioEngine,
       vms,
       engine,
+      statistics,
+      maintenance: await Maintenance.open(store, engine, this.#log),
+      transfers,
       replicaStore,
       pointExports,
+      ...care,
+      peers: new Peers(() => this.#identity.material, lanes),
       peerServer,
     };
+  }
+
+  #openCare(
+    store: ReplicaStore,
+    parts: Pick<ReplicaCareOptions, "pointExports" | "statistics" | "settings">,
+  ): Promise<ReplicaCare> {
+    return openReplicaCare({
+      ...parts,
+      store,
+      configuration: this.#configuration,
+      replicaRoot: this.#replicaRoot,
+      socketDirectory: this.#paths.nbdSockets,
+      log: this.#log,
+      keep: (opened) => this.#keep(opened),
+    });
+  }
+
+  #startLanes(): LanePool {
+    const workerUrl = new URL("./lane-worker.js", import.meta.url);
+    return this.#keep(new LanePool({ workerUrl, segmentsPerLane: SEGMENTS_PER_LANE }));
   }
 
   #keep<T extends { close(): Promise<void> }>(opened: T): T {
@@ -119,10 +184,20 @@ class HostStart {
     return opened;
   }
 
-  async #openReplicaStore(): Promise<ReplicaStore | null> {
-    const { replicaRoot } = this.#configuration;
-    if (replicaRoot === null) return null;
-    const root = this.#paths.replicaRoot(replicaRoot);
+  get #replicaRoot(): string {
+    return this.#paths.replicaRoot(this.#configuration.replicaRoot);
+  }
+
+  #openSettings(store: StateStore): Promise<HostSettings> {
+    return HostSettings.open(store, {
+      acceptsReplicas: this.#configuration.replicaRoot !== null,
+      monitoring: DEFAULT_MONITORING,
+      testFailovers: DEFAULT_TEST_FAILOVERS,
+    });
+  }
+
+  async #openReplicaStore(): Promise<ReplicaStore> {
+    const root = this.#replicaRoot;
     return this.#keep(
       await ReplicaStore.open({ root, native: binding, openSink: openSegmentSink }),
     );
@@ -134,33 +209,59 @@ class HostStart {
         store,
         socketDirectory: this.#paths.nbdSockets,
         scratchDirectory: this.#paths.scratch,
+        freeSpaceFloorBytes: this.#configuration.freeSpaceFloorBytes,
         onWarning: this.#log,
       }),
     );
   }
 
-  /** After the exports: what they serve must be known before anything is merged. */
-  #startRetention(store: ReplicaStore): void {
-    const { retainPoints } = this.#configuration;
-    const checkIntervalMs = RETENTION_CHECK_INTERVAL_MS;
-    this.#keep(new Retention({ store, retainPoints, checkIntervalMs, onWarning: this.#log }));
-  }
-
-  async #startPeerServer(store: ReplicaStore): Promise<PeerServer> {
-    const { host, port } = this.#configuration.peers;
-    const server = await PeerServer.start({
+  /** A host that accepts nothing listens too, to say so; it does not insist on its port. */
+  async #startPeerServer(store: ReplicaStore, settings: HostSettings): Promise<PeerServer | null> {
+    const { hostName, peers } = this.#configuration;
+    const { host, port } = peers;
+    const { acceptsReplicas } = settings.values;
+    const [version, replicaRoot] = [this.#version, this.#replicaRoot];
+    const starting = PeerServer.start({
+      ...greetPeers({ hostName, version, settings, store, replicaRoot }),
       workerUrl: new URL("./ingest-worker.js", import.meta.url),
       host,
       port,
       openSocket: (address, at) => binding.reusePortSocket(address, at),
       tls: this.#identity.material,
-      replicaFor: () => store,
+      ...(acceptsReplicas ? {} : { workerCount: 1 }),
       onWarning: this.#log,
     });
-    return this.#keep(server);
+    const server = await starting.catch((thrown: unknown) => {
+      if (acceptsReplicas) throw thrown;
+      this.#log(`Peers that ask are not answered: ${toTidemarkError(thrown).message}`);
+      return null;
+    });
+    return server === null ? null : this.#keep(server);
   }
 
-  async #startVms(store: StateStore): Promise<PrimaryVms> {
+  /** Before what it works on: what is under way there ends first. */
+  #openFirstCopies(store: ReplicaStore): FirstCopies {
+    const keyDirectory = this.#paths.mediaKeys;
+    const privatePem = () => this.#identity.material.keyPem;
+    return this.#keep(new FirstCopies({ keyDirectory, store, privatePem }));
+  }
+
+  /** `parts` are asked for when all is started. */
+  #newFailovers(
+    store: ReplicaStore,
+    parts: { readonly vms: () => PrimaryVms; readonly engine: () => ReplicationEngine },
+  ): Failovers {
+    return new Failovers({
+      store,
+      directory: this.#paths.failovers,
+      vms: parts.vms,
+      isReplicated: (vmId) => parts.engine().has(vmId),
+      onWarning: this.#log,
+    });
+  }
+
+  async #startVms(store: StateStore, failovers: Failovers): Promise<PrimaryVms> {
+    await failovers.load();
     const vms = this.#keep(
       new PrimaryVms({
         store,
@@ -170,34 +271,53 @@ class HostStart {
         durability: this.#configuration.durability,
         capture: this.#configuration.capture,
         onNotice: this.#log,
+        openPromoted: (vm, disk) => failovers.openDisk(vm, disk),
       }),
     );
     await vms.start();
     return vms;
   }
 
-  async #startEngine(store: StateStore, vms: PrimaryVms): Promise<ReplicationEngine> {
-    const lanes = this.#keep(
-      new LanePool({ workerUrl: new URL("./lane-worker.js", import.meta.url) }),
-    );
+  /** Closed after the engine, whose last events count too. */
+  async #startStatistics(vms: PrimaryVms, settings: HostSettings): Promise<StatisticsRecorder> {
+    const path = this.#paths.statisticsDatabase;
+    const store = this.#keep(await openStatistics(path, this.#log));
+    const vmIds = vms.definitions().map(({ vmId }) => vmId);
+    const monitoring = () => settings.values.monitoring;
+    const options = { store, clock: systemClock, monitoring, onWarning: this.#log };
+    return this.#keep(await StatisticsRecorder.open(options, vmIds));
+  }
+
+  async #startEngine(
+    store: StateStore,
+    vms: PrimaryVms,
+    { lanes, transfers, statistics, firstCopies }: EngineParts,
+  ): Promise<ReplicationEngine> {
     const engine = new ReplicationEngine({
       store,
       clock: systemClock,
+      transfers: () => transfers.settings,
       cutTogether: (members) => TrackedVm.checkpointTogether(members),
       openVm: async (vmId) => {
-        const { definition, tracker } = await vms.served(vmId);
-        return { name: definition.name, tracker };
+        const served = await vms.served(vmId);
+        const { definition, tracker } = served;
+        return { name: definition.name, tracker, excludedDisks: () => excludedDisksOf(served) };
       },
+      setServed: (vmId, isServed) => vms.setServed(vmId, isServed),
+      openMedium: (record) => firstCopies.openMedium(record),
       openReplica: (settings) =>
         new HttpsReplicaEndpoint({
-          replicaUrl: settings.replicaUrl,
+          replicaUrl: settings().replicaUrl,
+          proxyUrl: settings().proxyUrl ?? null,
           tls: () => this.#identity.material,
-          lanes,
-          compressionLevel: settings.compressionLevel,
+          lanes: transfers.paced(lanes, settings),
+          compression: () => settings().compression,
         }),
     });
+    engine.subscribe((event) => statistics.listen(event));
     this.#keep(engine);
     await engine.start();
+    await firstCopies.forgetKeysBut(engine.mediaBeingWritten());
     return engine;
   }
 }

@@ -8,7 +8,6 @@ import type {
   TrackOptions,
   TrackState,
 } from "../cli/local-commands.js";
-import { HostPaths, writeConfiguration } from "./host-configuration.js";
 import { VERSION } from "./version.js";
 
 /**
@@ -17,6 +16,7 @@ import { VERSION } from "./version.js";
  */
 export const localCommands: LocalCommands = {
   async initHost(options: InitHostOptions): Promise<HostFiles> {
+    const { HostPaths, writeConfiguration } = await import("./host-configuration.js");
     const paths = new HostPaths(options.directory);
     await writeConfiguration(paths, {
       version: 1,
@@ -31,9 +31,9 @@ export const localCommands: LocalCommands = {
     const { Host } = await import("./host.js");
     const log = (message: string) => process.stderr.write(`tidemark: ${message}\n`);
     await using host = await Host.start(directory, VERSION, log);
-    const { configuration, peerServer } = host.parts;
+    const { configuration, peerServer, settings } = host.parts;
     const peers =
-      peerServer === null
+      peerServer === null || !settings.values.acceptsReplicas
         ? "no replicas accepted"
         : `peers at ${configuration.peers.host}:${peerServer.port}`;
     onReady(`Host ${configuration.hostName} is ready: API at ${host.paths.apiSocket}, ${peers}.`);

@@ -5,7 +5,8 @@ import { localCommands } from "./local-commands.js";
 import { VERSION } from "./version.js";
 
 try {
-  await buildProgram(localCommands, VERSION).parseAsync();
+  const program = await buildProgram(localCommands, VERSION);
+  await program.parseAsync();
 } catch (thrown) {
   reportFailure(thrown, process.argv.includes("--json"));
 }

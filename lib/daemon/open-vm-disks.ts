@@ -3,7 +3,9 @@ import { access, rename } from "node:fs/promises";
 import { join } from "node:path";
 import { TidemarkError, toTidemarkError } from "../model/errors.js";
 import { isNbdUri } from "../tracking/disk-backing.js";
+import type { Lineage } from "../model/lineage.js";
 import type { Durability } from "../model/durability.js";
+import type { NativeDevice } from "../tracking/binding.js";
 import { TrackedDisk } from "../tracking/tracked-disk.js";
 
 export interface VmDiskDefinition {
@@ -11,6 +13,8 @@ export interface VmDiskDefinition {
   readonly name: string;
   readonly path: string;
   readonly bitmapPath: string;
+  /** Served, and not replicated. */
+  readonly isExcluded?: boolean;
 }
 
 export interface VmDefinition {
@@ -18,15 +22,35 @@ export interface VmDefinition {
   readonly name: string;
   readonly targetId: string;
   readonly disks: readonly VmDiskDefinition[];
+  /** Guests are kept from its disks: it goes on elsewhere, or is about to. */
+  readonly isWithheld?: boolean;
+  /** It was failed over to this host: its disks are those of a recovery point, and what is written over it. */
+  readonly isPromoted?: boolean;
+  /** Of one that was failed over to this host for good. */
+  readonly lineage?: Lineage;
 }
 
-/** All disks of a known VM, or none. `onNotice` hears one sentence about each bitmap that had to be replaced. */
+export interface OpenVmDisksOptions {
+  readonly durability: Durability;
+  /** Hears one sentence about each bitmap that had to be replaced. */
+  readonly onNotice: (message: string) => void;
+  /** Of a VM that was failed over to this host. */
+  readonly openPromoted: (vm: VmDefinition, disk: VmDiskDefinition) => Promise<NativeDevice>;
+}
+
+/** All disks of a known VM, or none. */
 export async function openVmDisks(
   vm: VmDefinition,
-  durability: Durability,
-  onNotice: (message: string) => void,
+  { durability, onNotice, openPromoted }: OpenVmDisksOptions,
 ): Promise<TrackedDisk[]> {
-  return openAll(vm.disks, (disk) => reopenDisk({ ...disk, durability }, onNotice));
+  if (vm.isPromoted !== true) {
+    return openAll(vm.disks, (disk) => reopenDisk({ ...disk, durability }, onNotice));
+  }
+  return openAll(vm.disks, async (disk) => {
+    const { path, bitmapPath, diskId } = disk;
+    const device = await openPromoted(vm, disk);
+    return TrackedDisk.track(device, { path, bitmapPath, diskId, durability });
+  });
 }
 
 /** Opens one after another; when one fails, the ones before it are closed again. */

@@ -1,33 +1,41 @@
 import { randomUUID } from "node:crypto";
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
-import { TidemarkError } from "../model/errors.js";
+import { TidemarkError, toTidemarkError } from "../model/errors.js";
+import type { Lineage } from "../model/lineage.js";
 import type { StateStore } from "../model/state-store.js";
-import type { VmEnableRequest } from "../management/schemas.js";
+import type { DiskSpecification, VmEnableRequest } from "../management/schemas.js";
 import { NbdServer } from "../tracking/nbd-server.js";
-import { closeServer } from "../tracking/close-server.js";
 import type { Durability } from "../model/durability.js";
 import type { TrackedDisk } from "../tracking/tracked-disk.js";
 import type { ResizeOptions } from "../tracking/tracked-disk-options.js";
 import { type CaptureBudget, TrackedVm } from "../tracking/tracked-vm.js";
 import { MapSequences } from "./map-sequences.js";
+import { requireSocketPath } from "./require-socket-path.js";
+import { addExports, closeServed, removeExports, type ServedVm } from "./served-vm.js";
 import { VmBitmaps } from "./vm-bitmaps.js";
+import {
+  definitionOf,
+  diskName,
+  dropTarget,
+  findDisk,
+  freeDiskName,
+  refuseRemoval,
+  requireDistinct,
+  requireReplicated,
+  requireServed,
+} from "./vm-disk-rules.js";
 import { watchDurability } from "./watch-durability.js";
-import { openAll, openNewDisk, openVmDisks, type VmDefinition } from "./open-vm-disks.js";
+import { refuseSharedDisks } from "./refuse-shared-disks.js";
+import {
+  openAll,
+  openNewDisk,
+  openVmDisks,
+  type OpenVmDisksOptions,
+  type VmDefinition,
+} from "./open-vm-disks.js";
 
 const VM_PREFIX = "vms/";
-const MAX_SOCKET_PATH_BYTES = 107;
-
-/** A VM of this host as primary, its disks open and served. */
-export interface ServedVm {
-  readonly definition: VmDefinition;
-  readonly disks: readonly TrackedDisk[];
-  readonly server: NbdServer;
-  readonly tracker: TrackedVm;
-  readonly bitmaps: VmBitmaps;
-  readonly watch: Disposable;
-  readonly mapWatch: AsyncDisposable;
-}
 
 export interface PrimaryVmsOptions {
   readonly store: StateStore;
@@ -38,6 +46,7 @@ export interface PrimaryVmsOptions {
   readonly durability: Durability;
   readonly capture: { readonly memoryBytes: number; readonly spillBytes: number };
   readonly onNotice: (message: string) => void;
+  readonly openPromoted: OpenVmDisksOptions["openPromoted"];
 }
 
 /** The VMs that this host is the primary of: their definitions, disks and NBD exports. */
@@ -85,17 +94,16 @@ export class PrimaryVms {
     return serving;
   }
 
+  /** Throws why add() would refuse it; its disks are not opened for that. */
+  async requireAddable({ name, disks }: Pick<VmEnableRequest, "name" | "disks">): Promise<void> {
+    this.requireFree(name);
+    const paths = disks.map(({ path }) => path);
+    await refuseSharedDisks(name, paths, this.definitions());
+  }
+
   /** Opens, serves and durably notes a new VM. */
-  async add(request: VmEnableRequest): Promise<ServedVm> {
-    if (this.find(request.name) !== null) {
-      throw new TidemarkError(
-        "ALREADY_EXISTS",
-        `Cannot enable ${request.name}: because this host has a VM of that name.`,
-        {
-          hint: "Remove its replication first, or choose another name.",
-        },
-      );
-    }
+  async add(request: Pick<VmEnableRequest, "name" | "disks">): Promise<ServedVm> {
+    await this.requireAddable(request);
     const disks = await openAll(request.disks, ({ path }) =>
       openNewDisk(path, this.#options.bitmapDirectory, this.#options.durability),
     );
@@ -103,16 +111,15 @@ export class PrimaryVms {
       vmId: randomUUID(),
       targetId: randomUUID(),
       name: request.name,
-      disks: disks.map((disk, index) => ({
-        diskId: disk.diskId,
-        name: request.disks[index]?.name ?? diskName(index),
-        path: disk.path,
-        bitmapPath: disk.bitmapPath,
-      })),
+      disks: disks.map((disk, index) => {
+        const wanted = request.disks[index];
+        return definitionOf(disk, wanted?.name ?? diskName(index), wanted ?? {});
+      }),
     };
     let served: ServedVm | null = null;
     try {
       requireDistinct(definition);
+      requireReplicated(definition, definition.disks[0]?.name ?? "");
       served = await this.#serve(definition, disks);
       await this.#options.store.put(VM_PREFIX + definition.vmId, definition, 0);
     } catch (thrown) {
@@ -146,6 +153,136 @@ export class PrimaryVms {
     if (reconnectClients === true) served.server.reconnectClients(disks[index]?.name);
   }
 
+  /** Opens and serves another disk of the VM, and durably notes it. */
+  async addDisk(vmId: string, request: DiskSpecification): Promise<void> {
+    const served = await this.served(vmId);
+    const { definition } = served;
+    requireServed(definition);
+    await refuseSharedDisks(definition.name, [request.path], this.definitions());
+    const { bitmapDirectory, durability } = this.#options;
+    const disk = await openNewDisk(request.path, bitmapDirectory, durability);
+    const name = request.name ?? freeDiskName(definition);
+    const changed = {
+      ...definition,
+      disks: [...definition.disks, definitionOf(disk, name, request)],
+    };
+    try {
+      requireDistinct(changed);
+      await dropTarget(disk, definition.targetId);
+      served.server.addExport(name, disk.native, { description: `${definition.name}/${name}` });
+      await this.#note(changed).catch(async (thrown: unknown) => {
+        await served.server.removeExport(name);
+        throw thrown;
+      });
+    } catch (thrown) {
+      await disk.close();
+      throw thrown;
+    }
+    await this.#become(served, changed, [...served.disks, disk]);
+  }
+
+  /** Ends the disk's export; its file and its bitmap stay. IN_USE while somebody has it open. */
+  async removeDisk(
+    vmId: string,
+    nameOrId: string,
+    { force }: { readonly force: boolean },
+  ): Promise<void> {
+    const definition = this.#definition(vmId);
+    const removed = findDisk(definition, nameOrId);
+    const changed = { ...definition, disks: definition.disks.filter((one) => one !== removed) };
+    requireReplicated(changed, removed.name);
+    // A disk that cannot be opened any more must not keep itself from being removed.
+    const served = await this.served(vmId).catch(() => null);
+    if (served !== null) refuseRemoval(served, removed.name, force);
+    await this.#note(changed);
+    if (served === null) return;
+    const index = definition.disks.indexOf(removed);
+    const remaining = served.disks.filter((_, at) => at !== index);
+    await this.#become(served, changed, remaining);
+    await this.#release(served, removed.name, served.disks[index]);
+  }
+
+  /** An excluded disk is served and not replicated. */
+  async excludeDisk(vmId: string, nameOrId: string, isExcluded: boolean): Promise<void> {
+    const definition = this.#definition(vmId);
+    const disk = findDisk(definition, nameOrId);
+    if ((disk.isExcluded ?? false) === isExcluded) return;
+    const index = definition.disks.indexOf(disk);
+    const changed = { ...definition, disks: definition.disks.with(index, { ...disk, isExcluded }) };
+    requireReplicated(changed, disk.name);
+    const served = await this.served(vmId);
+    const opened = served.disks[index];
+    if (!isExcluded && opened !== undefined) await dropTarget(opened, definition.targetId);
+    await this.#note(changed);
+    await this.#become(served, changed, served.disks);
+    if (isExcluded && opened !== undefined) await dropTarget(opened, definition.targetId);
+  }
+
+  /** A VM that was failed over to this host, with `prepare` before anybody writes to it. Idempotent. */
+  async adopt(
+    definition: VmDefinition,
+    prepare: (disk: TrackedDisk) => Promise<void>,
+  ): Promise<void> {
+    const { vmId, name } = definition;
+    if (this.#definitions.has(vmId)) return;
+    this.requireFree(name);
+    const disks = await openVmDisks(definition, this.#options);
+    try {
+      for (const disk of disks) await prepare(disk);
+      await this.#note(definition);
+      this.#served.set(vmId, Promise.resolve(await this.#serve(definition, disks)));
+    } catch (thrown) {
+      for (const disk of disks) await disk.close();
+      throw thrown;
+    }
+  }
+
+  /** Throws why no VM of that name can be served. */
+  requireFree(name: string): void {
+    requireSocketPath(this.#socketPath(name));
+    if (this.find(name) === null) return;
+    throw new TidemarkError(
+      "ALREADY_EXISTS",
+      `Cannot serve ${name}: because this host has a VM of that name.`,
+      { hint: "Remove its replication first, or choose another name." },
+    );
+  }
+
+  /** Lets guests reach the VM's disks, or keeps them from it; durable and done when it resolves. Idempotent. */
+  async setServed(vmId: string, isServed: boolean): Promise<void> {
+    const definition = this.#definition(vmId);
+    if ((definition.isWithheld ?? false) === isServed) {
+      await this.#note({ ...definition, isWithheld: !isServed });
+    }
+    // Disks that cannot be opened reach nobody.
+    const served = await this.served(vmId).catch(() => null);
+    if (served === null) return;
+    if (isServed) addExports(served);
+    else await removeExports(served);
+    await this.#become(served, this.#definition(vmId), served.disks);
+  }
+
+  /** What the VM was failed over to is plain disks by now: they are opened as such from the next start on. */
+  async settleDisks(
+    vmId: string,
+    paths: ReadonlyMap<string, string>,
+    lineage: Lineage,
+  ): Promise<void> {
+    const { isPromoted: _, ...definition } = this.#definition(vmId);
+    const disks = definition.disks.map((disk) => ({
+      ...disk,
+      path: paths.get(disk.diskId) ?? disk.path,
+    }));
+    await this.#note({ ...definition, disks, lineage });
+  }
+
+  /** Closes the VM's disks until somebody asks for them again; its definition stays. */
+  async letGo(vmId: string): Promise<void> {
+    const served = await this.#served.get(vmId)?.catch(() => undefined);
+    this.#served.delete(vmId);
+    if (served !== undefined) await closeServed(served);
+  }
+
   /** Forgets the VM and ends its exports; its disks and bitmaps stay. */
   async remove(vmId: string): Promise<void> {
     const served = await this.#served.get(vmId);
@@ -165,11 +302,8 @@ export class PrimaryVms {
   }
 
   async #openKnown(vmId: string): Promise<ServedVm> {
-    const definition = this.#definitions.get(vmId);
-    if (definition === undefined) {
-      throw new TidemarkError("NOT_FOUND", `Cannot find VM ${vmId} on this host.`);
-    }
-    const disks = await openVmDisks(definition, this.#options.durability, this.#options.onNotice);
+    const definition = this.#definition(vmId);
+    const disks = await openVmDisks(definition, this.#options);
     try {
       for (const disk of disks) await this.#maps.check(disk);
       return await this.#serve(definition, disks);
@@ -180,68 +314,87 @@ export class PrimaryVms {
   }
 
   async #serve(definition: VmDefinition, disks: readonly TrackedDisk[]): Promise<ServedVm> {
-    const socketPath = join(this.#options.socketDirectory, `${definition.name}.sock`);
+    const socketPath = this.#socketPath(definition.name);
     requireSocketPath(socketPath);
     const server = await NbdServer.start({ socketPath, acceptsAtOnce: false });
     try {
-      for (const [index, disk] of disks.entries()) {
-        const { name } = definition.disks[index] ?? { name: diskName(index) };
-        server.addExport(name, disk.native, { description: `${definition.name}/${name}` });
-      }
+      if (definition.isWithheld !== true) addExports({ definition, disks, server });
       server.accept();
     } catch (thrown) {
       await server.close();
       throw thrown;
     }
-    const names = definition.disks.map((disk) => disk.name);
     const budget = this.#captureBudget(definition);
-    const tracker = new TrackedVm(disks, names, budget);
     const bitmaps = new VmBitmaps(definition, disks, server, budget);
-    const watch = watchDurability(disks, this.#options.onNotice);
-    const mapWatch = this.#maps.watch(disks);
-    return { definition, disks, server, tracker, bitmaps, watch, mapWatch };
+    return this.#watched({ definition, disks, server, bitmaps });
+  }
+
+  #watched(parts: Pick<ServedVm, "definition" | "disks" | "server" | "bitmaps">): ServedVm {
+    const { definition, disks } = parts;
+    const isReplicated = (_: unknown, index: number) =>
+      definition.disks[index]?.isExcluded !== true;
+    const names = definition.disks.filter(isReplicated).map((disk) => disk.name);
+    const budget = this.#captureBudget(definition);
+    return {
+      ...parts,
+      tracker: new TrackedVm(disks.filter(isReplicated), names, budget),
+      watch: watchDurability(disks, this.#options.onNotice),
+      mapWatch: this.#maps.watch(disks),
+    };
+  }
+
+  #definition(vmId: string): VmDefinition {
+    const definition = this.#definitions.get(vmId);
+    if (definition !== undefined) return definition;
+    throw new TidemarkError("NOT_FOUND", `Cannot find VM ${vmId} on this host.`);
+  }
+
+  /** Durable when it resolves: what follows may be repeated, or is done by the next start. */
+  async #note(changed: VmDefinition): Promise<void> {
+    const key = VM_PREFIX + changed.vmId;
+    const document = await this.#options.store.get(key);
+    await this.#options.store.put(key, changed, document?.version ?? 0);
+    this.#definitions.set(changed.vmId, changed);
+  }
+
+  /** The VM has these disks from now on, all of them open; its exports are the caller's matter. */
+  async #become(
+    served: ServedVm,
+    definition: VmDefinition,
+    disks: readonly TrackedDisk[],
+  ): Promise<void> {
+    const { server, bitmaps, watch, mapWatch } = served;
+    watch[Symbol.dispose]();
+    await mapWatch[Symbol.asyncDispose]();
+    bitmaps.changeDisks(definition, disks);
+    const changed = this.#watched({ definition, disks, server, bitmaps });
+    this.#served.set(definition.vmId, Promise.resolve(changed));
+  }
+
+  /** It is the VM's no more, whatever fails here. */
+  async #release(
+    { server, definition }: ServedVm,
+    name: string,
+    disk: TrackedDisk | undefined,
+  ): Promise<void> {
+    try {
+      await server.removeExport(name);
+      if (disk === undefined) return;
+      await dropTarget(disk, definition.targetId);
+      await disk.close();
+      await this.#maps.forget(disk.diskId);
+    } catch (thrown) {
+      const { message } = toTidemarkError(thrown);
+      this.#options.onNotice(`Disk ${name} of ${definition.name} is not let go of yet: ${message}`);
+    }
+  }
+
+  #socketPath(vmName: string): string {
+    return join(this.#options.socketDirectory, `${vmName}.sock`);
   }
 
   #captureBudget(definition: VmDefinition): CaptureBudget {
     const { capture, spillDirectory } = this.#options;
     return { ...capture, spillPath: join(spillDirectory, definition.vmId) };
   }
-}
-
-async function closeServed(served: ServedVm): Promise<void> {
-  const { disks, server, bitmaps, watch, mapWatch } = served;
-  watch[Symbol.dispose]();
-  await mapWatch[Symbol.asyncDispose]();
-  await bitmaps.close();
-  await closeServer(
-    server,
-    disks.map((disk) => disk.native),
-  );
-  for (const disk of disks) await disk.close();
-}
-
-/** vda to vdz, then vd26 and on. */
-function diskName(index: number): string {
-  return index < 26 ? `vd${String.fromCharCode(97 + index)}` : `vd${index}`;
-}
-
-function requireDistinct(definition: VmDefinition): void {
-  const names = new Set(definition.disks.map((disk) => disk.name));
-  const ids = new Set(definition.disks.map((disk) => disk.diskId));
-  if (names.size === definition.disks.length && ids.size === definition.disks.length) return;
-  throw new TidemarkError(
-    "INVALID_ARGUMENT",
-    `Cannot enable ${definition.name}: because two of its disks are the same or have one name.`,
-  );
-}
-
-function requireSocketPath(path: string): void {
-  if (Buffer.byteLength(path) <= MAX_SOCKET_PATH_BYTES) return;
-  throw new TidemarkError(
-    "INVALID_ARGUMENT",
-    `Cannot serve at ${path}: because a Unix socket's path has at most ${MAX_SOCKET_PATH_BYTES} bytes.`,
-    {
-      hint: "Give the host a directory with a shorter path.",
-    },
-  );
 }

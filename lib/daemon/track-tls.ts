@@ -1,4 +1,4 @@
-import { hostFiles } from "../security/pki.js";
+import { hostFiles } from "../security/host-files.js";
 import { loadTlsIdentity } from "../security/tls-identity.js";
 import type { NbdServer, NbdTlsOptions } from "../tracking/nbd-server.js";
 

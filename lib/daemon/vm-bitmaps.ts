@@ -17,8 +17,8 @@ const LAST_DRAIN_LIMIT_MS = 800;
 
 /** The bitmaps that consumers outside Tidemark have on a VM's disks, and their open backups. */
 export class VmBitmaps {
-  readonly #definition: VmDefinition;
-  readonly #disks: readonly TrackedDisk[];
+  #definition: VmDefinition;
+  #disks: readonly TrackedDisk[];
   readonly #server: NbdServer;
   readonly #budget: CaptureBudget;
   readonly #backups = new Map<string, Backup>();
@@ -33,6 +33,16 @@ export class VmBitmaps {
     this.#disks = disks;
     this.#server = server;
     this.#budget = budget;
+  }
+
+  get hasOpenBackup(): boolean {
+    return this.#backups.size > 0;
+  }
+
+  /** Backups that are open stay of the disks that they are of: only new ones may come meanwhile, at the end. */
+  changeDisks(definition: VmDefinition, disks: readonly TrackedDisk[]): void {
+    this.#definition = definition;
+    this.#disks = disks;
   }
 
   list(): BitmapBody[] {

@@ -2,16 +2,12 @@ import { request as httpRequest, type IncomingMessage } from "node:http";
 import { isErrorCode, TidemarkError } from "../model/errors.js";
 import type { ReplicationEvent } from "../model/relationship.js";
 import type { RouteParameters } from "./host-service.js";
-import {
-  EVENTS_PATH,
-  ROUTES,
-  type RouteBodyInput,
-  type RouteName,
-  type RouteReply,
-} from "./routes.js";
-import { problem } from "./schemas.js";
+import type { RouteBodyInput, RouteName, RouteReply } from "./routes.js";
 
-/** The typed client of a host's management API; what the CLI uses. */
+/**
+ * The typed client of a host's management API; what the CLI uses. The schemas are
+ * loaded by the first call: a command's help does not wait for them.
+ */
 export class ApiClient {
   readonly #socketPath: string;
 
@@ -26,15 +22,17 @@ export class ApiClient {
     parameters: RouteParameters = {},
     signal?: AbortSignal,
   ): Promise<RouteReply<Name>> {
-    const { method, path, reply } = ROUTES[name];
-    const response = await this.#send(method, fillPath(path, parameters), body, signal);
+    const { method, path, reply } = (await import("./routes.js")).ROUTES[name];
+    const query = method === "GET" ? queryOf(body) : "";
+    const response = await this.#send(method, fillPath(path, parameters) + query, body, signal);
     const answer: unknown = JSON.parse(await textOf(response));
-    if ((response.statusCode ?? 500) >= 400) throw toError(answer);
+    if ((response.statusCode ?? 500) >= 400) throw await toError(answer);
     return reply.parse(answer) as RouteReply<Name>;
   }
 
   /** Until the signal aborts or the host stops. */
   async *events(signal?: AbortSignal): AsyncGenerator<ReplicationEvent> {
+    const { EVENTS_PATH } = await import("./routes.js");
     const response = await this.#send("GET", EVENTS_PATH, undefined, signal);
     let rest = "";
     try {
@@ -79,9 +77,16 @@ export class ApiClient {
 }
 
 function fillPath(path: string, parameters: RouteParameters): string {
-  return path.replace(/:(vm|disk|bitmap|group|export)/g, (_match, name: keyof RouteParameters) =>
+  return path.replace(/:([a-z]+)/g, (_match, name: keyof RouteParameters) =>
     encodeURIComponent(parameters[name] ?? ""),
   );
+}
+
+/** What is undefined is left out, as in a body. */
+function queryOf(body: object): string {
+  const given = Object.entries(body).filter(([, value]) => value !== undefined);
+  if (given.length === 0) return "";
+  return `?${new URLSearchParams(given.map(([name, value]): [string, string] => [name, String(value)])).toString()}`;
 }
 
 async function textOf(response: IncomingMessage): Promise<string> {
@@ -90,7 +95,8 @@ async function textOf(response: IncomingMessage): Promise<string> {
   return text;
 }
 
-function toError(answer: unknown): TidemarkError {
+async function toError(answer: unknown): Promise<TidemarkError> {
+  const { problem } = await import("./schemas.js");
   const parsed = problem.safeParse(answer);
   if (!parsed.success) return new TidemarkError("INTERNAL", "Cannot understand the host's answer.");
   const { code, message, hint, retryable } = parsed.data;

@@ -5,8 +5,8 @@ import Fastify, { type FastifyInstance, type FastifyReply } from "fastify";
 import type { ZodError, z } from "zod";
 import { type ErrorCode, TidemarkError, toTidemarkError } from "../model/errors.js";
 import type { HostService, RouteParameters } from "./host-service.js";
+import { problemOf } from "./problem-of.js";
 import { EVENTS_PATH, ROUTES, type RouteName } from "./routes.js";
-import type { Problem } from "./schemas.js";
 
 const HTTP_STATUS: Partial<Record<ErrorCode, number>> = {
   INVALID_ARGUMENT: 400,
@@ -81,7 +81,8 @@ function registerRoute<Name extends RouteName>(
     method,
     url: path,
     handler: async (request, reply) => {
-      const parsed = (body as z.ZodType).safeParse(request.body ?? {});
+      const given = method === "GET" ? request.query : request.body;
+      const parsed = (body as z.ZodType).safeParse(given ?? {});
       if (!parsed.success) throw invalidBody(parsed.error);
       return reply.send(await handle(parsed.data, request.params as RouteParameters));
     },
@@ -109,13 +110,7 @@ function fromFastify(thrown: unknown): TidemarkError {
 }
 
 function sendProblem(reply: FastifyReply, error: TidemarkError): FastifyReply {
-  const body: Problem = {
-    code: error.code,
-    message: error.message,
-    hint: error.hint ?? null,
-    retryable: error.retryable,
-  };
-  return reply.status(HTTP_STATUS[error.code] ?? 500).send(body);
+  return reply.status(HTTP_STATUS[error.code] ?? 500).send(problemOf(error));
 }
 
 function sendEvents(

@@ -9,10 +9,14 @@ export interface RouteParameters {
   /** Id or name. */
   readonly group?: string;
   readonly bitmap?: string;
+  /** Id or number. */
+  readonly point?: string;
   readonly export?: string;
+  readonly copy?: string;
 }
 
-type Handlers = {
+/** A function for each route. */
+export type Handlers = {
   readonly [Name in RouteName]: (
     body: RouteBody<Name>,
     parameters: RouteParameters,

@@ -1,138 +1,44 @@
 /**
- * The management API: the one table of its routes. The server registers them,
- * the client and with it the CLI are typed from them.
+ * The management API: the one table of its routes, by topic in routes/. The
+ * server registers them, the client and with it the CLI are typed from them.
  */
 import type { z } from "zod";
-import * as bitmaps from "./bitmap-schemas.js";
-import * as schema from "./schemas.js";
-
-export interface Route<Body extends z.ZodType, Reply extends z.ZodType> {
-  readonly method: "GET" | "POST" | "DELETE";
-  /** ":vm" takes a VM's id or name, ":disk" that of one of its disks, ":group" a group's, ":bitmap" a name. */
-  readonly path: string;
-  readonly body: Body;
-  readonly reply: Reply;
-  readonly summary: string;
-}
-
-function route<Body extends z.ZodType, Reply extends z.ZodType>(
-  method: Route<Body, Reply>["method"],
-  path: string,
-  body: Body,
-  reply: Reply,
-  summary: string,
-): Route<Body, Reply> {
-  return { method, path: `/api/v1${path}`, body, reply, summary };
-}
-
-const { nothing } = schema;
+import { BITMAP_ROUTES } from "./routes/bitmap-routes.js";
+import { BULK_ROUTES } from "./routes/bulk-routes.js";
+import { COPY_ROUTES } from "./routes/copy-routes.js";
+import { CONFIGURATION_ROUTES } from "./routes/configuration-routes.js";
+import { DISK_ROUTES } from "./routes/disk-routes.js";
+import { FAILOVER_ROUTES } from "./routes/failover-routes.js";
+import { FIRST_COPY_ROUTES } from "./routes/first-copy-routes.js";
+import { GROUP_ROUTES } from "./routes/group-routes.js";
+import { HOST_ROUTES } from "./routes/host-routes.js";
+import { PEER_ROUTES } from "./routes/peer-routes.js";
+import { POINT_ROUTES } from "./routes/point-routes.js";
+import { RELATIONSHIP_ROUTES } from "./routes/relationship-routes.js";
+import { STATISTICS_ROUTES } from "./routes/statistics-routes.js";
+import { TEST_FAILOVER_ROUTES } from "./routes/test-failover-routes.js";
+import { VERIFICATION_ROUTES } from "./routes/verification-routes.js";
+import { RETENTION_ROUTES } from "./routes/retention-routes.js";
+import { VM_ROUTES } from "./routes/vm-routes.js";
 
 export const ROUTES = {
-  hostStatus: route("GET", "/host", nothing, schema.hostStatus, "The host and its VMs"),
-  vmList: route("GET", "/vms", nothing, schema.vmStatus.array(), "All VMs"),
-  vmEnable: route(
-    "POST",
-    "/vms",
-    schema.vmEnableRequest,
-    schema.vmStatus,
-    "Enable replication of a VM",
-  ),
-  vmStatus: route("GET", "/vms/:vm", nothing, schema.vmStatus, "One VM"),
-  vmSuspend: route("POST", "/vms/:vm/suspend", nothing, schema.vmStatus, "Suspend its replication"),
-  vmResume: route("POST", "/vms/:vm/resume", nothing, schema.vmStatus, "Resume its replication"),
-  vmRemove: route("DELETE", "/vms/:vm", nothing, nothing, "Remove its replication"),
-  vmGroup: route(
-    "POST",
-    "/vms/:vm/group",
-    schema.vmGroupRequest,
-    schema.vmStatus,
-    "Join or leave a consistency group",
-  ),
-  groupList: route(
-    "GET",
-    "/groups",
-    nothing,
-    schema.groupStatus.array(),
-    "The consistency groups that are cut here",
-  ),
-  groupPointList: route(
-    "GET",
-    "/groups/:group/points",
-    nothing,
-    schema.groupRecoveryPoint.array(),
-    "A group's cuts, and the recovery points that belong to each",
-  ),
-  diskResize: route(
-    "POST",
-    "/vms/:vm/disks/:disk/resize",
-    schema.diskResizeRequest,
-    schema.vmStatus,
-    "Grow a disk",
-  ),
-  bitmapList: route(
-    "GET",
-    "/vms/:vm/bitmaps",
-    nothing,
-    bitmaps.bitmap.array(),
-    "The bitmaps that backup tools have on its disks",
-  ),
-  bitmapAdd: route(
-    "POST",
-    "/vms/:vm/bitmaps",
-    bitmaps.bitmapAddRequest,
-    bitmaps.bitmap,
-    "Add a bitmap to its disks",
-  ),
-  bitmapRemove: route("DELETE", "/vms/:vm/bitmaps/:bitmap", nothing, nothing, "Remove a bitmap"),
-  backupBegin: route(
-    "POST",
-    "/vms/:vm/bitmaps/:bitmap/backup",
-    bitmaps.backupBeginRequest,
-    bitmaps.backup,
-    "Freeze its disks at one instant, to be read with the bitmap's changes",
-  ),
-  backupCommit: route(
-    "POST",
-    "/vms/:vm/bitmaps/:bitmap/backup/commit",
-    nothing,
-    nothing,
-    "End the backup: its changes are forgotten",
-  ),
-  backupAbandon: route(
-    "DELETE",
-    "/vms/:vm/bitmaps/:bitmap/backup",
-    nothing,
-    nothing,
-    "End the backup: its changes count again",
-  ),
-  pointList: route(
-    "GET",
-    "/vms/:vm/points",
-    nothing,
-    schema.recoveryPoint.array(),
-    "Its recovery points",
-  ),
-  testFailover: route(
-    "POST",
-    "/vms/:vm/test-failovers",
-    schema.failoverRequest,
-    schema.pointExport,
-    "Open a recovery point for a test",
-  ),
-  failover: route(
-    "POST",
-    "/vms/:vm/failovers",
-    schema.failoverRequest,
-    schema.pointExport,
-    "Open a recovery point for use",
-  ),
-  exportClose: route(
-    "DELETE",
-    "/exports/:export",
-    nothing,
-    nothing,
-    "End a test failover or cancel a failover",
-  ),
+  ...HOST_ROUTES,
+  ...VM_ROUTES,
+  ...RELATIONSHIP_ROUTES,
+  ...DISK_ROUTES,
+  ...GROUP_ROUTES,
+  ...BITMAP_ROUTES,
+  ...POINT_ROUTES,
+  ...FAILOVER_ROUTES,
+  ...TEST_FAILOVER_ROUTES,
+  ...FIRST_COPY_ROUTES,
+  ...PEER_ROUTES,
+  ...BULK_ROUTES,
+  ...STATISTICS_ROUTES,
+  ...COPY_ROUTES,
+  ...VERIFICATION_ROUTES,
+  ...CONFIGURATION_ROUTES,
+  ...RETENTION_ROUTES,
 } as const;
 
 export type RouteName = keyof typeof ROUTES;

@@ -1,7 +1,19 @@
 /** What travels over the management API, as zod schemas; the types are inferred from them. */
 import { z } from "zod";
+import { comparisonReport, verificationStatus } from "./verification-schemas.js";
+import { RELATIONSHIP_STATES } from "../model/relationship.js";
 import { SUSPICION_CAUSES } from "../model/suspicion.js";
+import { promotion } from "./failover-schemas.js";
+import { firstCopyAtEnable, firstCopyStatus } from "./first-copy-schemas.js";
+import * as transfers from "./transfer-schemas.js";
 
+/** Of VMs, disks and groups. */
+const plainName = z
+  .string()
+  .regex(
+    /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/,
+    "a name has letters, digits and . _ - only, begins with a letter or digit, and has at most 64 of them",
+  );
 const uuid = z.uuid();
 const bytes = z.number().int().nonnegative();
 const milliseconds = z.number().nonnegative();
@@ -9,27 +21,44 @@ const milliseconds = z.number().nonnegative();
 export const diskSpecification = z.strictObject({
   path: z.string().min(1).max(4096),
   /** Default: vda, vdb, ... in order. */
-  name: z
-    .string()
-    .regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/)
-    .optional(),
+  name: plainName.optional(),
+  /** It is served, and not replicated. */
+  isExcluded: z.boolean().optional(),
 });
 
-const groupName = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/);
-
 export const vmEnableRequest = z.strictObject({
-  name: z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/),
+  name: plainName,
   disks: z.array(diskSpecification).min(1).max(64),
-  replicaUrl: z.url({ protocol: /^https$/ }),
-  intervalMs: z.number().int().min(1000).max(86_400_000).default(5000),
-  compressionLevel: z.number().int().min(1).max(19).default(1),
+  replicaUrl: transfers.replicaUrl,
+  proxyUrl: transfers.proxyUrl.optional(),
+  intervalMs: transfers.intervalMs.default(5000),
+  /** Sooner than the interval, as soon as something has changed. */
+  isContinuous: z.boolean().default(false),
+  compression: transfers.compression.default(1),
+  priority: transfers.priority.default("normal"),
+  throttle: transfers.throttle.nullable().default(null),
+  resync: transfers.resyncPolicy.default({ mode: "automatic" }),
+  /** Blocks that are rewritten with what the replica holds do not travel. */
+  skipUnchanged: z.boolean().default(false),
+  /** Default: now. */
+  initialStartAtMs: transfers.initialStartAtMs.optional(),
   /** The consistency group that the VM is cut with; its VMs have one interval. */
-  group: groupName.optional(),
+  group: plainName.optional(),
+  /** Default: over the network. */
+  firstCopy: firstCopyAtEnable.optional(),
+});
+
+/** To the host that had the VM before. */
+export const reverseRequest = vmEnableRequest.omit({
+  name: true,
+  disks: true,
+  initialStartAtMs: true,
+  firstCopy: true,
 });
 
 export const vmGroupRequest = z.strictObject({
   /** Null: it leaves the one it is in. */
-  group: groupName.nullable(),
+  group: plainName.nullable(),
 });
 
 export const failoverRequest = z.strictObject({
@@ -106,14 +135,18 @@ export const exportedDisk = z.object({
   name: z.string(),
   sizeBytes: bytes,
   uri: z.string(),
+  /** Not replicated: an empty disk of its size. */
+  isPlaceholder: z.boolean(),
 });
 
 export const pointExport = z.object({
   exportId: uuid,
   vmId: uuid,
   point: recoveryPoint,
-  kind: z.enum(["test-failover", "failover"]),
+  kind: z.enum(["test-failover", "read-only"]),
   disks: z.array(exportedDisk),
+  /** Disks that the VM has now and did not have at the point. */
+  absentDisks: z.array(z.object({ diskId: uuid, name: z.string() })).readonly(),
 });
 
 export const healingReport = z.object({
@@ -130,7 +163,10 @@ export const cycleReport = z.object({
   startedAtMs: milliseconds,
   durationMs: milliseconds,
   changedBytes: bytes,
+  diskChangedBytes: z.record(z.string(), bytes).optional(),
   sentBytes: bytes,
+  /** Of what changed: what did not travel because the replica was known to hold it. */
+  unchangedBytes: bytes,
   pauseNs: z.number(),
   requestsInFlight: z.number().int(),
   lagMs: milliseconds,
@@ -152,10 +188,16 @@ export const relationshipStatus = z.object({
     targetId: uuid,
     replicaUrl: z.string(),
     intervalMs: z.number(),
-    compressionLevel: z.number(),
+    proxyUrl: z.string().optional(),
+    isContinuous: z.boolean(),
+    compression: transfers.compression,
+    priority: transfers.priority,
+    throttle: transfers.throttle.nullable(),
+    resync: transfers.resyncPolicy,
+    skipUnchanged: z.boolean(),
     group: z.string().optional(),
   }),
-  state: z.enum(["ready", "initial-replication", "replicating", "suspended", "error"]),
+  state: z.enum(RELATIONSHIP_STATES),
   health: z.enum(["normal", "warning", "critical"]),
   healthReasons: z.array(z.string()),
   headPointId: uuid.nullable(),
@@ -165,27 +207,50 @@ export const relationshipStatus = z.object({
   suspectBytes: bytes,
   suspicionCauses: z.array(z.enum(SUSPICION_CAUSES)).readonly(),
   lastHealing: healingReport.nullable(),
+  comparison: comparisonReport.nullable(),
   lagMs: z.number().nullable(),
   lastCycle: cycleReport.nullable(),
   lastError: relationshipError.nullable(),
   pauses: pauseSummary,
-  initialProgress: z.object({ sentBytes: bytes, totalBytes: bytes }).nullable(),
+  firstCopy: firstCopyStatus.nullable(),
+  waitsUntilMs: milliseconds.nullable(),
+  initialProgress: z
+    .object({
+      sentBytes: bytes,
+      totalBytes: bytes,
+      bytesPerSecond: z.number().nonnegative().nullable(),
+      remainingMs: milliseconds.nullable(),
+    })
+    .nullable(),
 });
 
 export const vmStatus = z.object({
   vmId: uuid,
   name: z.string(),
   role: z.enum(["primary", "replica"]),
-  disks: z.array(exportedDisk.extend({ uri: z.string().nullable(), path: z.string().nullable() })),
+  disks: z.array(
+    exportedDisk.omit({ isPlaceholder: true }).extend({
+      uri: z.string().nullable(),
+      path: z.string().nullable(),
+      /** Not replicated; recovery points have an empty disk of its size. */
+      isExcluded: z.boolean(),
+    }),
+  ),
   /** On the primary. */
   relationship: relationshipStatus.nullable(),
+  /** On the primary, where it is the host of the replica that was failed over to. */
+  promotion: promotion.nullable(),
   /** On the replica. */
   replica: z
     .object({
       head: recoveryPoint.nullable(),
       pointCount: z.number().int(),
       storedBytes: bytes,
+      /** What its administrator should see to. */
+      warnings: z.array(z.string()),
       exports: z.array(pointExport),
+      /** Null while nothing of it can be read. */
+      verification: verificationStatus.nullable(),
     })
     .nullable(),
 });
@@ -195,8 +260,12 @@ export const hostStatus = z.object({
   version: z.string(),
   processId: z.number().int(),
   startedAtMs: milliseconds,
+  /** Null: it does not listen for peers. */
   peerAddress: z.string().nullable(),
-  replicaRoot: z.string().nullable(),
+  acceptsReplicas: z.boolean(),
+  replicaRoot: z.string(),
+  /** Null: it is not in maintenance. */
+  maintenanceSinceMs: milliseconds.nullable(),
   ioEngine: z.string(),
   vms: z.array(vmStatus),
 });
@@ -208,9 +277,9 @@ export const problem = z.object({
   retryable: z.boolean(),
 });
 
-export const nothing = z.object({});
-
+export type DiskSpecification = z.infer<typeof diskSpecification>;
 export type VmEnableRequest = z.infer<typeof vmEnableRequest>;
+export type ReverseRequest = z.infer<typeof reverseRequest>;
 export type FailoverRequest = z.infer<typeof failoverRequest>;
 export type DiskResizeRequest = z.infer<typeof diskResizeRequest>;
 export type VmGroupRequest = z.infer<typeof vmGroupRequest>;

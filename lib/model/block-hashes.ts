@@ -26,6 +26,8 @@ export interface BlockHashRequest {
   readonly generation: Generation;
   readonly pointId: string;
   readonly diskIndex: number;
+  /** Says which disk it is whatever the order; hosts of the version before do not send it. */
+  readonly diskId?: string | undefined;
   /** Each extent is cut into blocks of this size from its begin; its last one may be shorter. */
   readonly blockBytes: number;
   readonly extents: ExtentList;
@@ -101,6 +103,11 @@ export function blankPastEnd(
     at += HASH_BYTES;
   });
   return hashes;
+}
+
+/** Of a disk that the point does not have. */
+export function hashesOfNothing({ extents, blockBytes }: BlockHashRequest): Uint8Array {
+  return new Uint8Array(hashCountOf(extents, blockBytes) * HASH_BYTES);
 }
 
 /** Compares coarse blocks first, and what differs of them in the bitmap's own. */

@@ -35,6 +35,8 @@ export interface DeltaHeader {
   readonly stagingSessionId: string | null;
   readonly cut: Cut;
   readonly disks: readonly DiskGeometry[];
+  /** Those of the VM that are not replicated; absent: none. */
+  readonly excludedDisks?: readonly DiskGeometry[] | undefined;
   readonly segmentCount: number;
 }
 
@@ -65,7 +67,7 @@ export interface SegmentSource {
 /** What a replica answers when a segment is durable there. */
 export interface SegmentReceipt {
   readonly segmentIndex: number;
-  /** SHA-256 of the uncompressed record bytes, hex. */
+  /** SHA-256 of the uncompressed record bytes or of their XXH3, hex (segment-digest.ts). */
   readonly sha256: string;
   /** Bytes of block content that were not zero. */
   readonly dataBytes: number;
@@ -76,8 +78,11 @@ export interface SegmentReceipt {
 
 /** Thrown-away state of a reader of segments: receives the record bytes of one segment. */
 export interface SegmentSink {
-  /** In order; rejects CORRUPT, TRUNCATED, INVALID_ARGUMENT, NO_SPACE. */
-  write(recordBytes: Uint8Array): Promise<void>;
+  /**
+   * In order; CORRUPT, TRUNCATED, INVALID_ARGUMENT, NO_SPACE, thrown or rejected. The bytes
+   * are the caller's again when it returns or, if it answers a promise, when that resolves.
+   */
+  write(recordBytes: Uint8Array): Promise<void> | undefined;
   /** After the END record: makes the segment durable. */
   finish(): Promise<Omit<SegmentReceipt, "wireBytes">>;
   /** The segment did not arrive whole; its space is given up. */

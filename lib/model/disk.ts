@@ -9,11 +9,14 @@ export interface DiskGeometry {
   readonly granularityBytes: number;
 }
 
-/** A VM as the replica keeps it. The order of `disks` is that of `diskIndex` in deltas. */
+/** A VM as the replica keeps it. */
 export interface ReplicatedVm {
   readonly vmId: string;
   readonly name: string;
+  /** The order is that of `diskIndex` in the deltas that name the same disks. */
   readonly disks: readonly DiskGeometry[];
+  /** Disks that the VM has and that are not replicated: a recovery point has empty ones in their place. */
+  readonly excludedDisks?: readonly DiskGeometry[] | undefined;
 }
 
 /** Names the lineage of a VM's replicated state; raised by every promotion. */

@@ -16,7 +16,12 @@ export type FailpointName =
   | "in-doubt"
   | "commit"
   | "compared"
-  | "clear";
+  | "clear"
+  | "media.put"
+  | "media.commit"
+  | "media.manifest"
+  | "import.segment"
+  | "import.commit";
 
 export function failpoint(name: FailpointName): void {
   if (name !== armedName) return;

@@ -26,3 +26,10 @@ export function moveAll(from: BlockMap, into: BlockMap): void {
 export function clearAll(map: BlockMap): void {
   for (const blocks of map) blocks.fill(0);
 }
+
+/** The content with zeroes behind it. */
+export function sized(sizeBytes: number, content: ArrayLike<number>): Uint8Array {
+  const whole = new Uint8Array(sizeBytes);
+  whole.set(content);
+  return whole;
+}

@@ -1,8 +1,9 @@
 import type { Cut, SegmentPlan, SegmentSource } from "./delta.js";
 import { TidemarkError } from "./errors.js";
-import { at, type BlockMap, clearAll, moveAll } from "./memory-block-map.js";
+import { at, clearAll, moveAll } from "./memory-block-map.js";
 import type { MemoryCapture } from "./memory-capture.js";
-import type { SuspicionCause } from "./suspicion.js";
+import type { MemoryContentFilter } from "./memory-known-content.js";
+import type { MemoryTarget } from "./memory-target.js";
 import type { TargetChanges } from "./vm-tracker.js";
 
 /** Makes the record bytes of a segment; `contents` has one entry for each extent of the plan. */
@@ -12,20 +13,10 @@ export type EncodeSegment = (
   contents: readonly Uint8Array[],
 ) => Uint8Array;
 
-export interface MemoryTarget {
-  readonly pending: BlockMap;
-  readonly inFlight: BlockMap;
-  readonly staged: BlockMap;
-  readonly suspect: BlockMap;
-  readonly causes: Set<SuspicionCause>;
-  /** Suspicions that were raised; a comparison that began before one proves nothing. */
-  suspicionCount: number;
-  changes: MemoryChanges | null;
-}
-
 interface ChangesContext {
   readonly encode: EncodeSegment;
   readonly contents: readonly Uint8Array[];
+  readonly filter: MemoryContentFilter | null;
   /** Since the cut. */
   readonly isSuspect: () => boolean;
   readonly end: (move: (target: MemoryTarget) => void) => void;
@@ -66,22 +57,25 @@ export class MemoryChanges implements TargetChanges {
     return this.capture?.brokenReason ?? null;
   }
 
-  async commit(): Promise<void> {
+  async commit(pointId?: string): Promise<void> {
+    const { filter } = this.#context;
     this.#end((target) => {
       clearAll(target.inFlight);
       clearAll(target.staged);
     });
+    if (pointId === undefined) filter?.forget();
+    else filter?.settle(pointId, this.segments);
   }
 
   async giveBack(): Promise<void> {
+    const isBroken = this.brokenReason() !== null;
     this.#end((target) => moveAll(target.inFlight, target.pending));
+    if (isBroken) this.#context.filter?.forget();
   }
 
   async stage(): Promise<void> {
-    if (this.capture !== null) {
-      throw new TidemarkError("CONFLICT", "Cannot stage a checkpoint: because only drains stage.");
-    }
     this.#end((target) => moveAll(target.inFlight, target.staged));
+    this.#context.filter?.forget();
   }
 
   invalidate(): void {
@@ -104,7 +98,8 @@ export class MemoryChanges implements TargetChanges {
         this.capture?.read(plan, offset, length) ?? content.slice(offset, offset + length),
       );
     }
-    yield this.#context.encode(deltaId, plan, contents);
+    const sent = this.#context.filter?.filter(plan, contents) ?? { plan, contents };
+    yield this.#context.encode(deltaId, sent.plan, sent.contents);
   }
 
   #end(move: (target: MemoryTarget) => void): void {

@@ -5,7 +5,7 @@
  * compare points with what was cut: a commit costs one copy of the VM. What a
  * real replica makes durable survives crash(); the rest does not.
  */
-import { createHash, randomUUID } from "node:crypto";
+import { randomUUID } from "node:crypto";
 import { isDeepStrictEqual } from "node:util";
 import {
   DELTA_FORMAT_VERSION,
@@ -18,11 +18,24 @@ import {
   type BlockHashRequest,
   checkHashRequest,
   hashContent,
+  hashesOfNothing,
 } from "./block-hashes.js";
-import type { Generation, ReplicatedVm } from "./disk.js";
-import { sameOrResized } from "./disk-growth.js";
+import type { DiskGeometry, Generation, ReplicatedVm } from "./disk.js";
+import { areSameCutDisks, cutDisksOf } from "./cut-disks.js";
+import { haveTwins, mayBecome, withDisks } from "./disk-changes.js";
 import { TidemarkError } from "./errors.js";
-import { groupOfExtendedPoint, groupOfNewPoint } from "./group-points.js";
+import {
+  firstEntry,
+  type Lineage,
+  type LineageEntry,
+  presentEntry,
+  sameGeneration,
+  succeed,
+  type Succession,
+} from "./lineage.js";
+import { groupOfExtendedPoint } from "./group-points.js";
+import { pointOfDelta } from "./point-of-delta.js";
+import { deltaDigest } from "./delta-digest.js";
 import {
   type DecodedSegment,
   type DecodeSegment,
@@ -35,10 +48,11 @@ import {
 import type {
   CommitRequest,
   RecoveryPoint,
-  ReplicaEndpoint,
   ReplicaVmStatus,
+  ReturnedDisks,
 } from "./replica-endpoint.js";
-import type { SegmentReceiver, SegmentRequest, SegmentSlot } from "./segment-receiver.js";
+import type { ImportTarget } from "./initial-media.js";
+import type { SegmentRequest, SegmentSlot } from "./segment-receiver.js";
 
 const RECORD_HEADER_BYTES = 24;
 const SEGMENT_HEADER_BYTES = 40;
@@ -46,6 +60,7 @@ const SEGMENT_HEADER_BYTES = 40;
 interface ArrivedSegment {
   readonly receipt: SegmentReceipt;
   readonly segment: DecodedSegment;
+  readonly diskId: string;
 }
 
 interface OpenDelta {
@@ -63,12 +78,23 @@ interface StagingSession {
 
 interface KeptPoint {
   point: RecoveryPoint;
-  readonly disks: readonly Uint8Array[];
+  /** As they were cut. */
+  readonly of: Pick<DeltaHeader, "disks" | "excludedDisks">;
+  /** By disk id. */
+  readonly contents: ReadonlyMap<string, Uint8Array>;
+}
+
+/** Disks that a host had as the VM's primary. */
+export interface FormerDisks {
+  readonly generation: Generation;
+  /** By disk id. */
+  readonly contents: ReadonlyMap<string, Uint8Array>;
+  readonly isUnchanged: boolean;
 }
 
 interface KeptVm {
   vm: ReplicatedVm;
-  generation: Generation;
+  lineage: Lineage;
   readonly points: KeptPoint[];
   session: StagingSession | null;
   open: OpenDelta | null;
@@ -78,27 +104,29 @@ interface KeptVm {
   readonly attempts: Map<string, number>;
 }
 
-export class MemoryReplica implements ReplicaEndpoint, SegmentReceiver {
+export class MemoryReplica implements ImportTarget {
   readonly #decode: DecodeSegment;
   readonly #vms = new Map<string, KeptVm>();
   readonly #slots = new Map<string, SegmentRequest>();
+  readonly #former = new Map<string, FormerDisks>();
 
   constructor(decode: DecodeSegment) {
     this.#decode = decode;
   }
 
   async enable(vm: ReplicatedVm, generation: Generation): Promise<ReplicaVmStatus> {
+    refuseTwins(vm);
     const kept = this.#vms.get(vm.vmId);
     if (kept === undefined) {
       const fresh = newVm(vm, generation);
       this.#vms.set(vm.vmId, fresh);
       return statusOf(fresh);
     }
-    if (kept.vm.name !== vm.name || !sameOrResized(kept.vm.disks, vm.disks)) {
+    if (kept.vm.name !== vm.name || !mayBecome(kept.vm.disks, vm.disks)) {
       throw refusal("CONFLICT", "enable replication", "the replica holds another VM of this id");
     }
     requireGeneration(kept, generation);
-    kept.vm = vm;
+    kept.vm = withDisks(kept.vm, vm);
     return statusOf(kept);
   }
 
@@ -117,7 +145,7 @@ export class MemoryReplica implements ReplicaEndpoint, SegmentReceiver {
     const kept = this.#vm(header.vmId);
     checkHeader(kept, header);
     checkAttempt(kept, header);
-    kept.vm = { ...kept.vm, disks: header.disks };
+    kept.vm = withDisks(kept.vm, header);
     kept.attempts.set(header.deltaId, header.attempt);
     if (kept.open?.header.deltaId === header.deltaId) {
       kept.open.header = header;
@@ -175,7 +203,8 @@ export class MemoryReplica implements ReplicaEndpoint, SegmentReceiver {
       segment.diskIndex < open.header.disks.length;
     if (!fits) throw refusal("CORRUPT", "keep a segment", "it is not the one that was announced");
     const before = open.arrived.get(request.segmentIndex);
-    if (before === undefined) open.arrived.set(request.segmentIndex, { receipt, segment });
+    const { diskId = "" } = open.header.disks[segment.diskIndex] ?? {};
+    if (before === undefined) open.arrived.set(request.segmentIndex, { receipt, segment, diskId });
     else if (before.receipt.sha256 !== receipt.sha256) {
       throw new TidemarkError(
         "CONFLICT",
@@ -197,11 +226,12 @@ export class MemoryReplica implements ReplicaEndpoint, SegmentReceiver {
     const { header, arrived } = requireOpen(kept, request.deltaId, request.attempt);
     checkHeader(kept, header);
     const segments = [...arrived.values()].sort(bySegmentIndex);
-    const digest = digestOf(segments.map(({ receipt }) => receipt));
+    const digest = deltaDigest(segments.map(({ receipt }) => receipt));
     if (segments.length !== header.segmentCount || digest !== request.digest) {
       throw refusal("CORRUPT", "commit the delta", "its segments are not those of the digest");
     }
     kept.open = null;
+    kept.vm = withDisks(kept.vm, header);
     if (header.kind === "staging") return intoSession(kept, header, segments);
     return intoPoint(kept, header, segments, digest);
   }
@@ -212,6 +242,41 @@ export class MemoryReplica implements ReplicaEndpoint, SegmentReceiver {
     if (kept.open?.header.deltaId === deltaId) kept.open = null;
   }
 
+  async deleteVm(vmId: string, generation: Generation): Promise<void> {
+    const kept = this.#vms.get(vmId);
+    if (kept === undefined) return;
+    requireGeneration(kept, generation);
+    this.#vms.delete(vmId);
+  }
+
+  async succeed(succession: Succession): Promise<ReplicaVmStatus> {
+    const kept = this.#vm(succession.vmId);
+    const lineage = succeed(kept.lineage, succession);
+    if (lineage === null) throw fenced(kept);
+    if (lineage === kept.lineage) return statusOf(kept);
+    this.requireFork(succession);
+    kept.lineage = lineage;
+    this.dropUnfinished(succession.vmId);
+    return statusOf(kept);
+  }
+
+  async takeReturned(vm: ReplicatedVm, lineage: Lineage): Promise<ReturnedDisks> {
+    const present = presentEntry(lineage);
+    const known = this.#vms.get(vm.vmId);
+    if (known !== undefined) {
+      requireGeneration(known, present.generation);
+      return { status: statusOf(known), isUnchanged: false };
+    }
+    const former = this.#former.get(vm.vmId);
+    if (former === undefined) throw refusal("NOT_FOUND", "take the VM back", "it was never here");
+    const kept = newVm(vm, present.generation);
+    kept.lineage = lineage;
+    kept.points.push(pointOfFormer(vm, former));
+    this.#vms.set(vm.vmId, kept);
+    this.#former.delete(vm.vmId);
+    return { status: statusOf(kept), isUnchanged: former.isUnchanged };
+  }
+
   async points(vmId: string): Promise<readonly RecoveryPoint[]> {
     return this.#vm(vmId).points.map((kept) => kept.point);
   }
@@ -220,23 +285,41 @@ export class MemoryReplica implements ReplicaEndpoint, SegmentReceiver {
     checkHashRequest(request);
     const kept = this.#vm(request.vmId);
     requireGeneration(kept, request.generation);
+    const isSession = kept.session?.sessionId === request.pointId;
     const head = kept.points.at(-1);
-    if (head?.point.pointId !== request.pointId) {
+    if (!isSession && head?.point.pointId !== request.pointId) {
       throw refusal("PARENT_MISMATCH", "hash blocks", "the point is not the replica's head");
     }
-    const content = head.disks[request.diskIndex];
-    if (content === undefined)
+    const diskId = request.diskId ?? kept.vm.disks[request.diskIndex]?.diskId;
+    if (diskId === undefined)
       throw refusal("INVALID_ARGUMENT", "hash blocks", "there is no such disk");
+    const contents = isSession
+      ? contentWith(kept, kept.vm.disks, kept.session?.segments ?? [])
+      : head?.contents;
+    const content = contents?.get(diskId);
+    if (content === undefined) return hashesOfNothing(request);
     const hashes = hashContent(content, request.extents, request.blockBytes);
     return blankPastEnd(hashes, request, content.byteLength);
   }
 
-  /** What a recovery point holds of a disk. */
-  contentOf(vmId: string, pointId: string, diskIndex: number): Uint8Array {
+  async stagedDeltaIds(vmId: string): Promise<readonly string[]> {
+    return [...(this.#vm(vmId).session?.deltaIds ?? [])];
+  }
+
+  /** What a recovery point holds of a disk: one of its own, by number, or any by its id. */
+  contentOf(vmId: string, pointId: string, disk: number | string): Uint8Array {
     const found = this.#vm(vmId).points.find(({ point }) => point.pointId === pointId);
-    const content = found?.disks[diskIndex];
+    const diskId = typeof disk === "string" ? disk : found?.of.disks[disk]?.diskId;
+    const content = found?.contents.get(diskId ?? "");
     if (content === undefined) throw refusal("NOT_FOUND", "read a point", "it is not there");
     return content;
+  }
+
+  /** The disks that a recovery point was cut of. */
+  disksOf(vmId: string, pointId: string): KeptPoint["of"] {
+    const found = this.#vm(vmId).points.find(({ point }) => point.pointId === pointId);
+    if (found === undefined) throw refusal("NOT_FOUND", "read a point", "it is not there");
+    return found.of;
   }
 
   /** As retention does: only this point and later ones are kept. */
@@ -247,11 +330,9 @@ export class MemoryReplica implements ReplicaEndpoint, SegmentReceiver {
   }
 
   /** The head with the staging session over it: what a closing point without changes would hold. */
-  stagedContentOf(vmId: string, diskIndex: number): Uint8Array {
+  stagedContentOf(vmId: string, disk: DiskGeometry): Uint8Array | undefined {
     const kept = this.#vm(vmId);
-    const content = contentWith(kept, kept.session?.segments ?? [])[diskIndex];
-    if (content === undefined) throw refusal("NOT_FOUND", "read staging", "there is no such disk");
-    return content;
+    return contentWith(kept, [disk], kept.session?.segments ?? []).get(disk.diskId);
   }
 
   /** As after a power loss: what was on its way is gone, what was acknowledged is there. */
@@ -262,6 +343,11 @@ export class MemoryReplica implements ReplicaEndpoint, SegmentReceiver {
     }
   }
 
+  /** This host was the VM's primary once, and its disks stand so. */
+  hadBefore(vmId: string, former: FormerDisks): void {
+    this.#former.set(vmId, former);
+  }
+
   /** A fault: the staging session is lost, as when an operator deletes it. */
   loseStaging(vmId: string): void {
     this.#vm(vmId).session = null;
@@ -270,7 +356,7 @@ export class MemoryReplica implements ReplicaEndpoint, SegmentReceiver {
   /** A promotion: requests of other generations are FENCED from now on. */
   setGeneration(vmId: string, generation: Generation): void {
     const kept = this.#vm(vmId);
-    kept.generation = generation;
+    kept.lineage = [firstEntry(generation)];
     kept.open = null;
   }
 
@@ -278,6 +364,17 @@ export class MemoryReplica implements ReplicaEndpoint, SegmentReceiver {
   rollBack(vmId: string, pointCount: number): void {
     const kept = this.#vm(vmId);
     kept.points.splice(pointCount);
+    kept.open = null;
+    kept.session = null;
+  }
+
+  protected requireFork({ vmId, to }: Succession): void {
+    requireFork(this.#vm(vmId), to);
+  }
+
+  /** Of the generation that is over. */
+  protected dropUnfinished(vmId: string): void {
+    const kept = this.#vm(vmId);
     kept.open = null;
     kept.session = null;
   }
@@ -298,10 +395,26 @@ export class MemoryReplica implements ReplicaEndpoint, SegmentReceiver {
   }
 }
 
+function pointOfFormer(vm: ReplicatedVm, { generation, contents }: FormerDisks): KeptPoint {
+  const point: RecoveryPoint = {
+    pointId: randomUUID(),
+    sequence: 1,
+    parentPointId: null,
+    generation,
+    takenAtMs: 0,
+    validUntilMs: 0,
+    cutSequence: 1,
+    consistency: "crash",
+    digest: deltaDigest([]),
+    changedBytes: 0,
+  };
+  return { point, of: { disks: vm.disks }, contents };
+}
+
 function newVm(vm: ReplicatedVm, generation: Generation): KeptVm {
   return {
     vm: structuredClone(vm),
-    generation,
+    lineage: [firstEntry(generation)],
     points: [],
     session: null,
     open: null,
@@ -313,7 +426,8 @@ function newVm(vm: ReplicatedVm, generation: Generation): KeptVm {
 function statusOf(kept: KeptVm): ReplicaVmStatus {
   return {
     vm: kept.vm,
-    generation: kept.generation,
+    generation: presentEntry(kept.lineage).generation,
+    lineage: kept.lineage,
     head: kept.points.at(-1)?.point ?? null,
     pointCount: kept.points.length,
     stagingSessionId: kept.session?.sessionId ?? null,
@@ -330,9 +444,19 @@ function refusal(
 }
 
 function requireGeneration(kept: KeptVm, generation: Generation): void {
-  const { number, id } = kept.generation;
-  if (generation.number === number && generation.id === id) return;
-  throw refusal("FENCED", "write to the VM", `the replica is at generation ${number}`);
+  if (!sameGeneration(presentEntry(kept.lineage).generation, generation)) throw fenced(kept);
+}
+
+function fenced({ lineage }: KeptVm): TidemarkError {
+  const { number } = presentEntry(lineage).generation;
+  return refusal("FENCED", "write to the VM", `the replica is at generation ${number}`);
+}
+
+function requireFork({ points }: KeptVm, { forkPointId, cause }: LineageEntry): void {
+  const isHead = points.at(-1)?.point.pointId === forkPointId;
+  const isThere = forkPointId === null || points.some(({ point }) => point.pointId === forkPointId);
+  if (cause === "planned-failover" ? isHead : isThere) return;
+  throw refusal("PARENT_MISMATCH", "hand the VM over", "its point is not where it is to go on");
 }
 
 function requireOpen(kept: KeptVm, deltaId: string, attempt: number): OpenDelta {
@@ -343,13 +467,18 @@ function requireOpen(kept: KeptVm, deltaId: string, attempt: number): OpenDelta 
   throw refusal("NOT_FOUND", "use the delta", `attempt ${attempt} of it is not open`);
 }
 
+function refuseTwins(disks: Pick<ReplicatedVm, "disks" | "excludedDisks">): void {
+  if (haveTwins(disks)) throw refusal("INVALID_ARGUMENT", "take the disks", "two of them are one");
+}
+
 function checkHeader(kept: KeptVm, header: DeltaHeader): void {
+  refuseTwins(header);
   const version: number = header.formatVersion;
   if (version !== DELTA_FORMAT_VERSION) {
     throw refusal("VERSION_UNKNOWN", "take the delta", `its format is ${version}`);
   }
   requireGeneration(kept, header.generation);
-  if (!sameOrResized(kept.vm.disks, header.disks)) {
+  if (!mayBecome(kept.vm.disks, header.disks)) {
     throw refusal("CONFLICT", "take the delta", "it is for other disks");
   }
   if (header.kind === "staging" && header.stagingSessionId === null) {
@@ -374,12 +503,6 @@ function checkAttempt(kept: KeptVm, header: DeltaHeader): void {
 
 function bySegmentIndex(left: ArrivedSegment, right: ArrivedSegment): number {
   return left.receipt.segmentIndex - right.receipt.segmentIndex;
-}
-
-function digestOf(receipts: readonly SegmentReceipt[]): string {
-  const hash = createHash("sha256");
-  for (const receipt of receipts) hash.update(receipt.sha256, "hex");
-  return hash.digest("hex");
 }
 
 /** The answer to a commit that was answered before; undefined when it was not. */
@@ -408,10 +531,8 @@ function intoPoint(
 ): RecoveryPoint {
   const head = kept.points.at(-1);
   const isEmpty = segments.length === 0 && header.stagingSessionId === null;
-  const isResized = header.disks.some(
-    ({ sizeBytes }, index) => head?.disks[index]?.byteLength !== sizeBytes,
-  );
-  if (head !== undefined && isEmpty && !isResized) {
+  const isSameCut = head !== undefined && areSameCutDisks(cutDisksOf(head.of), cutDisksOf(header));
+  if (head !== undefined && isEmpty && isSameCut) {
     kept.extension = { deltaId: header.deltaId, digest };
     const validUntilMs = Math.max(head.point.validUntilMs, header.cut.takenAtMs);
     head.point = { ...head.point, validUntilMs, ...groupOfExtendedPoint(head.point, header.cut) };
@@ -419,31 +540,19 @@ function intoPoint(
   }
   const staged = header.stagingSessionId === null ? [] : (kept.session?.segments ?? []);
   const added = [...staged, ...segments];
-  const point = pointOf(header, (head?.point.sequence ?? 0) + 1, added, digest);
-  kept.points.push({ point, disks: contentWith(kept, added) });
-  kept.session = null;
-  return point;
-}
-
-function pointOf(
-  header: DeltaHeader,
-  sequence: number,
-  added: readonly ArrivedSegment[],
-  digest: string,
-): RecoveryPoint {
-  return {
-    pointId: header.deltaId,
-    sequence,
-    parentPointId: header.parentPointId,
-    generation: header.generation,
-    takenAtMs: header.cut.takenAtMs,
-    validUntilMs: header.cut.takenAtMs,
-    cutSequence: header.cut.sequence,
-    consistency: header.cut.consistency,
+  const point = pointOfDelta(header, {
+    sequence: (head?.point.sequence ?? 0) + 1,
     digest,
     changedBytes: added.reduce((sum, { receipt: r }) => sum + r.dataBytes + r.zeroBytes, 0),
-    ...groupOfNewPoint(header.cut),
-  };
+  });
+  const { disks, excludedDisks } = header;
+  kept.points.push({
+    point,
+    of: { disks, excludedDisks },
+    contents: contentWith(kept, disks, added),
+  });
+  kept.session = null;
+  return point;
 }
 
 function resized(content: Uint8Array, sizeBytes: number): Uint8Array {
@@ -452,17 +561,30 @@ function resized(content: Uint8Array, sizeBytes: number): Uint8Array {
   return copy;
 }
 
-function contentWith(kept: KeptVm, added: readonly ArrivedSegment[]): Uint8Array[] {
-  const head = kept.points.at(-1)?.disks;
-  const disks = kept.vm.disks.map((disk, diskIndex) =>
-    resized(head?.[diskIndex] ?? new Uint8Array(0), disk.sizeBytes),
+/** A disk that the head does not have begins with zeroes, whatever older points hold of it. */
+function contentWith(
+  kept: KeptVm,
+  disks: readonly DiskGeometry[],
+  added: readonly ArrivedSegment[],
+): Map<string, Uint8Array> {
+  const head = kept.points.at(-1)?.contents;
+  const contents = new Map(
+    disks.map(({ diskId, sizeBytes }) => [
+      diskId,
+      resized(head?.get(diskId) ?? new Uint8Array(0), sizeBytes),
+    ]),
   );
-  for (const { segment } of added) {
-    const disk = disks[segment.diskIndex] ?? new Uint8Array(0);
+  for (const { segment, diskId } of added) {
     for (const { offsetBytes, lengthBytes, content } of segment.extents) {
-      if (content === null) disk.fill(0, offsetBytes, offsetBytes + lengthBytes);
-      else disk.set(content, offsetBytes);
+      if (content === null) contents.get(diskId)?.fill(0, offsetBytes, offsetBytes + lengthBytes);
+      else overwrite(contents.get(diskId), content, offsetBytes);
     }
   }
-  return disks;
+  return contents;
+}
+
+/** What was staged of a larger disk ends with the disk. */
+function overwrite(disk: Uint8Array | undefined, content: Uint8Array, offsetBytes: number): void {
+  if (disk === undefined || offsetBytes >= disk.length) return;
+  disk.set(content.subarray(0, disk.length - offsetBytes), offsetBytes);
 }

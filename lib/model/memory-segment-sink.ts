@@ -73,7 +73,7 @@ class MemorySegmentSink implements SegmentSink {
     this.#setCount(0);
   }
 
-  async write(recordBytes: Uint8Array): Promise<void> {
+  write(recordBytes: Uint8Array): undefined {
     const end = COUNT_BYTES + this.#count + recordBytes.length;
     if (end > this.#place.bytes.byteLength) {
       throw new TidemarkError(

@@ -7,40 +7,47 @@
  * and scan cost O(blocks); meant for tests and small disks.
  */
 import { compareBlocks, type ExtentList, hashContent, lengthOf } from "./block-hashes.js";
-import type { Cut } from "./delta.js";
 import type { DiskGeometry } from "./disk.js";
+import { subtract, unionOf } from "./extent-list.js";
 import { TidemarkError } from "./errors.js";
-import { at, type BlockMap, clearAll, mergeAll, moveAll } from "./memory-block-map.js";
+import { at, type BlockMap, clearAll, mergeAll, moveAll, sized } from "./memory-block-map.js";
+import { eachBlockOf, extentsOf, markContent } from "./memory-blocks.js";
 import { MemoryCapture } from "./memory-capture.js";
-import { type EncodeSegment, MemoryChanges, type MemoryTarget } from "./memory-changes.js";
+import { MemoryChanges } from "./memory-changes.js";
+import { memoryCut } from "./memory-cut.js";
+import { MemoryContentFilter } from "./memory-known-content.js";
 import { planSegments } from "./memory-segment-plan.js";
+import {
+  blockCountOf,
+  mapsOf,
+  forgetSuspects,
+  type MemoryTarget,
+  newBlockMap,
+  newMemoryTarget,
+  progressOf,
+  takeInFlight,
+  unsuspectStaged,
+} from "./memory-target.js";
+import type { MemoryTrackerOptions } from "./memory-tracker-options.js";
 import type { SuspicionCause } from "./suspicion.js";
 import type {
   AddedTarget,
   AskHashes,
   CheckpointOptions,
   ComparisonPass,
+  ContentPass,
+  ContentRange,
   CutMember,
   TargetChanges,
   TargetProgress,
   VmTracker,
 } from "./vm-tracker.js";
 
-export interface MemoryTrackerOptions {
-  readonly disks: readonly DiskGeometry[];
-  readonly encode: EncodeSegment;
-  /** What the disks hold when tracking begins, unmarked. Default: zeroes. */
-  readonly contents?: readonly Uint8Array[];
-  readonly nowMs?: () => number;
-  /** A capture that has to copy more than this breaks. */
-  readonly captureBudgetBytes?: number;
-}
-
 const DEFAULT_SEGMENT_BYTES = 8 * 1024 * 1024;
 
 export class MemoryVmTracker implements VmTracker {
-  readonly disks: readonly DiskGeometry[];
   readonly #options: MemoryTrackerOptions;
+  #disks: readonly DiskGeometry[];
   readonly #contents: Uint8Array[];
   readonly #targets = new Map<string, MemoryTarget>();
   #live: BlockMap;
@@ -48,13 +55,45 @@ export class MemoryVmTracker implements VmTracker {
 
   constructor(options: MemoryTrackerOptions) {
     this.#options = options;
-    this.disks = options.disks;
-    this.#contents = options.disks.map((disk, diskIndex) => {
-      const content = new Uint8Array(disk.sizeBytes);
-      content.set(options.contents?.[diskIndex] ?? []);
-      return content;
-    });
-    this.#live = this.#newMap();
+    this.#disks = [...options.disks];
+    this.#contents = options.disks.map(({ sizeBytes }, diskIndex) =>
+      sized(sizeBytes, options.contents?.[diskIndex] ?? []),
+    );
+    this.#live = newBlockMap(this.disks);
+  }
+
+  get disks(): readonly DiskGeometry[] {
+    return this.#disks;
+  }
+
+  /** Another one of the VM, without any target. Not while a checkpoint is open. */
+  addDisk(disk: DiskGeometry, content: ArrayLike<number> = []): void {
+    this.#disks = [...this.#disks, disk];
+    this.#contents.push(sized(disk.sizeBytes, content));
+    for (const map of this.#maps()) map.push(new Uint8Array(blockCountOf(disk)));
+  }
+
+  /** The VM does not have it any more; answers what it holds. Not while a checkpoint is open. */
+  removeDisk(diskId: string): Uint8Array {
+    const diskIndex = this.#disks.findIndex((disk) => disk.diskId === diskId);
+    this.#disks = this.#disks.filter((disk) => disk.diskId !== diskId);
+    const [content = new Uint8Array()] = this.#contents.splice(diskIndex, 1);
+    for (const map of this.#maps()) map.splice(diskIndex, 1);
+    for (const { diskIds } of this.#targets.values()) diskIds.delete(diskId);
+    return content;
+  }
+
+  /** What it grows by counts as changed; what lay past a new end is gone. Not while a checkpoint is open. */
+  resizeDisk(diskIndex: number, sizeBytes: number): void {
+    const former = at(this.disks, diskIndex);
+    const blockCount = blockCountOf({ ...former, sizeBytes });
+    this.#disks = this.#disks.with(diskIndex, { ...former, sizeBytes });
+    this.#contents[diskIndex] = sized(sizeBytes, this.contentOf(diskIndex).subarray(0, sizeBytes));
+    for (const map of this.#maps()) {
+      map[diskIndex] = sized(blockCount, at(map, diskIndex).subarray(0, blockCount));
+    }
+    if (sizeBytes <= former.sizeBytes) return;
+    at(this.#live, diskIndex).fill(1, Math.floor(former.sizeBytes / former.granularityBytes));
   }
 
   /** A guest's write: marked before it takes place, frozen blocks copied aside first. */
@@ -82,22 +121,24 @@ export class MemoryVmTracker implements VmTracker {
   }
 
   async hasTarget(targetId: string): Promise<boolean> {
-    return this.#targets.has(targetId);
+    const target = this.#targets.get(targetId);
+    return target !== undefined && this.disks.every(({ diskId }) => target.diskIds.has(diskId));
   }
 
-  async addTarget(targetId: string, start: AddedTarget = "nothing"): Promise<void> {
-    if (this.#targets.has(targetId)) return;
-    this.#targets.set(targetId, {
-      pending: this.#newMap(),
-      inFlight: this.#newMap(),
-      staged: this.#newMap(),
-      suspect: this.#newMap(),
-      causes: new Set(),
-      suspicionCount: 0,
-      changes: null,
-    });
-    if (start === "suspect") {
-      this.disks.forEach((disk, index) => this.suspect(index, 0, disk.sizeBytes, "bitmap lost"));
+  async addTarget(
+    targetId: string,
+    start: AddedTarget = "nothing",
+    diskIds: readonly string[] = this.disks.map(({ diskId }) => diskId),
+  ): Promise<void> {
+    const target = this.#targets.get(targetId) ?? newMemoryTarget(this.disks);
+    this.#targets.set(targetId, target);
+    for (const [diskIndex, { diskId, sizeBytes }] of this.disks.entries()) {
+      if (!diskIds.includes(diskId) || target.diskIds.has(diskId)) continue;
+      target.diskIds.add(diskId);
+      target.known.forget(diskId);
+      for (const map of mapsOf(target)) at(map, diskIndex).fill(0);
+      if (start === "suspect") this.suspect(diskIndex, 0, sizeBytes, "bitmap lost");
+      if (start === "allocated") this.#markAllocated(target, diskIndex);
     }
   }
 
@@ -111,6 +152,7 @@ export class MemoryVmTracker implements VmTracker {
     const { granularityBytes } = at(this.disks, diskIndex);
     const last = Math.floor((offsetBytes + lengthBytes - 1) / granularityBytes);
     for (const target of this.#targets.values()) {
+      if (!target.diskIds.has(at(this.disks, diskIndex).diskId)) continue;
       target.suspicionCount += 1;
       target.causes.add(cause);
       at(target.suspect, diskIndex).fill(1, Math.floor(offsetBytes / granularityBytes), last + 1);
@@ -132,21 +174,19 @@ export class MemoryVmTracker implements VmTracker {
       throw new TidemarkError("CONFLICT", "Cannot compare: because a checkpoint is open.");
     }
     const { suspicionCount } = target;
-    this.#unsuspectStaged(target);
-    for (const [diskIndex, { granularityBytes }] of this.disks.entries()) {
-      const extents = this.#extentsOf(target.suspect, diskIndex, options.limitBytes);
+    forgetSuspects(target, this.disks);
+    unsuspectStaged(target);
+    for (const [diskIndex, disk] of this.disks.entries()) {
+      const suspect = at(target.suspect, diskIndex);
+      const pending = at(target.pending, diskIndex);
+      const extents = extentsOf(suspect, disk, options.limitBytes);
       if (extents.length === 0) continue;
-      const { equal, different } = await compareBlocks(
-        extents,
-        granularityBytes,
-        async (list, blockBytes) => hashContent(this.contentOf(diskIndex), list, blockBytes),
-        (list, blockBytes) => ask(diskIndex, list, blockBytes),
-      );
+      const { equal, different } = await this.#compare(diskIndex, extents, ask);
       options.signal?.throwIfAborted();
       const isOvertaken = target.suspicionCount !== suspicionCount;
       if (!isOvertaken) {
-        this.#move(different, diskIndex, target.suspect, target.pending);
-        this.#move(equal, diskIndex, target.suspect, null);
+        eachBlockOf(different, disk, (block) => (pending[block] = 1));
+        eachBlockOf([...equal, ...different], disk, (block) => (suspect[block] = 0));
         if (target.suspect.every((map) => map.every((mark) => mark === 0))) target.causes.clear();
       }
       const differingBytes = isOvertaken ? 0 : lengthOf(different);
@@ -155,21 +195,51 @@ export class MemoryVmTracker implements VmTracker {
     return { comparedBytes: 0, differingBytes: 0, isOvertaken: false };
   }
 
-  async removeTarget(targetId: string): Promise<void> {
-    this.#targets.get(targetId)?.changes?.invalidate();
+  async compareContent(
+    targetId: string,
+    diskIndex: number,
+    ask: AskHashes,
+    { fromBytes, limitBytes, signal }: ContentRange,
+  ): Promise<ContentPass> {
+    const disk = at(this.disks, diskIndex);
+    const { granularityBytes, sizeBytes } = disk;
+    const wholeBytes = Math.max(1, Math.floor(limitBytes / granularityBytes)) * granularityBytes;
+    const lengthBytes = Math.min(wholeBytes, sizeBytes - fromBytes);
+    const { different } = await this.#compare(diskIndex, [fromBytes, lengthBytes], ask);
+    signal?.throwIfAborted();
+    const target = this.#target(targetId);
+    const maps = [this.#live, ...mapsOf(target)];
+    const written = unionOf(...maps.map((map) => extentsOf(at(map, diskIndex), disk)));
+    const differing = subtract(different, written);
+    if (differing.length > 0) target.known.forget(disk.diskId);
+    const writtenBytes = lengthOf(different) - lengthOf(differing);
+    return { nextBytes: fromBytes + lengthBytes, lengthBytes, writtenBytes, differing };
+  }
+
+  async markPending(targetId: string, diskIndex: number, extents: ExtentList): Promise<void> {
+    const target = this.#target(targetId);
+    const pending = at(target.pending, diskIndex);
+    target.known.forget(at(this.disks, diskIndex).diskId);
+    eachBlockOf(extents, at(this.disks, diskIndex), (block) => (pending[block] = 1));
+  }
+
+  async removeTarget(
+    targetId: string,
+    diskIds: readonly string[] = this.disks.map(({ diskId }) => diskId),
+  ): Promise<void> {
+    const target = this.#targets.get(targetId);
+    for (const diskId of diskIds) {
+      target?.diskIds.delete(diskId);
+      target?.known.forget(diskId);
+    }
+    if (target === undefined || target.diskIds.size > 0) return;
+    target.changes?.invalidate();
     this.#targets.delete(targetId);
   }
 
   async markAllocated(targetId: string): Promise<number> {
-    const { pending } = this.#target(targetId);
-    let markedBytes = 0;
-    this.#eachBlock((diskIndex, block, offsetBytes, lengthBytes) => {
-      const content = this.contentOf(diskIndex).subarray(offsetBytes, offsetBytes + lengthBytes);
-      if (content.every((byte) => byte === 0)) return;
-      at(pending, diskIndex)[block] = 1;
-      markedBytes += lengthBytes;
-    });
-    return markedBytes;
+    const target = this.#wholeTarget(targetId);
+    return this.disks.reduce((sum, _, index) => sum + this.#markAllocated(target, index), 0);
   }
 
   async checkpoint(targetId: string, options: CheckpointOptions = {}): Promise<TargetChanges> {
@@ -181,29 +251,22 @@ export class MemoryVmTracker implements VmTracker {
   }
 
   async unstage(targetId: string): Promise<void> {
-    const target = this.#target(targetId);
+    const target = this.#wholeTarget(targetId);
+    target.known.forgetAll();
     moveAll(target.staged, target.pending);
   }
 
   async commitInFlight(targetId: string): Promise<void> {
-    const target = this.#target(targetId);
+    const target = this.#wholeTarget(targetId);
     target.changes?.invalidate();
     target.changes = null;
+    target.known.forgetAll();
     clearAll(target.inFlight);
     clearAll(target.staged);
   }
 
   async progress(targetId: string): Promise<TargetProgress> {
-    const { pending, inFlight, staged, suspect, causes } = this.#target(targetId);
-    const sums = { pendingBytes: 0, inFlightBytes: 0, stagedBytes: 0, suspectBytes: 0 };
-    this.#eachBlock((diskIndex, block, _, lengthBytes) => {
-      const ahead = at(pending, diskIndex)[block] || at(this.#live, diskIndex)[block];
-      if (ahead) sums.pendingBytes += lengthBytes;
-      if (at(inFlight, diskIndex)[block]) sums.inFlightBytes += lengthBytes;
-      if (at(staged, diskIndex)[block]) sums.stagedBytes += lengthBytes;
-      if (at(suspect, diskIndex)[block]) sums.suspectBytes += lengthBytes;
-    });
-    return { ...sums, suspicionCauses: [...causes] };
+    return progressOf(this.#target(targetId), this.#live, this.disks);
   }
 
   /** Where a block is marked for a target. */
@@ -226,20 +289,21 @@ export class MemoryVmTracker implements VmTracker {
       moveAll(target.inFlight, target.pending);
       mergeAll(this.#live, target.pending);
     }
-    this.#live = this.#newMap();
+    this.#live = newBlockMap(this.disks);
   }
 
   #cut(targetId: string, options: CheckpointOptions, frozen: boolean): TargetChanges {
     options.signal?.throwIfAborted();
-    const target = this.#target(targetId);
+    const target = this.#wholeTarget(targetId);
     if (target.changes !== null) {
       throw new TidemarkError("CONFLICT", "Cannot take a checkpoint: because one is under way.");
     }
+    forgetSuspects(target, this.disks);
     moveAll(target.suspect, target.pending);
     target.causes.clear();
     const { suspicionCount } = target;
     this.#flip();
-    this.#takeInFlight(target, frozen ? Number.POSITIVE_INFINITY : options.limitBytes);
+    takeInFlight(target, this.disks, frozen ? Number.POSITIVE_INFINITY : options.limitBytes);
     const capture = frozen
       ? new MemoryCapture(
           this.#contents,
@@ -254,86 +318,61 @@ export class MemoryVmTracker implements VmTracker {
       target.inFlight,
       options.segmentBytes ?? DEFAULT_SEGMENT_BYTES,
     );
-    target.changes = new MemoryChanges(this.#newCut(options), plans, capture, {
+    const cut = memoryCut(this.#cutSequence, (this.#options.nowMs ?? Date.now)(), options);
+    const changes = new MemoryChanges(cut, plans, capture, {
       encode: this.#options.encode,
       contents: this.#contents,
+      filter: this.#filter(target, options.unchangedSince),
       isSuspect: () => target.suspicionCount !== suspicionCount,
       end: (move) => {
         target.changes = null;
         move(target);
       },
     });
-    return target.changes;
-  }
-
-  #unsuspectStaged(target: MemoryTarget): void {
-    target.staged.forEach((blocks, diskIndex) => {
-      blocks.forEach((mark, block) => {
-        if (!mark || !at(target.suspect, diskIndex)[block]) return;
-        at(target.pending, diskIndex)[block] = 1;
-        at(target.suspect, diskIndex)[block] = 0;
-      });
-    });
-  }
-
-  #extentsOf(map: BlockMap, onlyDisk: number, limitBytes: number): ExtentList {
-    const extents: number[] = [];
-    this.#eachBlock((diskIndex, block, offsetBytes, lengthBytes) => {
-      if (diskIndex !== onlyDisk || !at(map, diskIndex)[block]) return;
-      if (lengthOf(extents) < limitBytes) extents.push(offsetBytes, lengthBytes);
-    });
-    return extents;
-  }
-
-  #move(extents: ExtentList, onlyDisk: number, from: BlockMap, into: BlockMap | null): void {
-    for (let index = 0; index + 1 < extents.length; index += 2) {
-      const [begin = 0, length = 0] = [extents[index], extents[index + 1]];
-      this.#eachBlock((diskIndex, block, offsetBytes) => {
-        if (diskIndex !== onlyDisk || offsetBytes < begin || offsetBytes >= begin + length) return;
-        if (into !== null) at(into, diskIndex)[block] = 1;
-        at(from, diskIndex)[block] = 0;
-      });
-    }
-  }
-
-  #newCut({ group }: CheckpointOptions): Cut {
-    return {
-      sequence: this.#cutSequence,
-      takenAtMs: (this.#options.nowMs ?? Date.now)(),
-      pauseNs: 1000,
-      requestsInFlight: 0,
-      consistency: "crash",
-      ...(group === undefined ? {} : { group }),
-    };
+    target.changes = changes;
+    return changes;
   }
 
   #flip(): void {
     for (const target of this.#targets.values()) mergeAll(this.#live, target.pending);
-    this.#live = this.#newMap();
+    this.#live = newBlockMap(this.disks);
   }
 
-  #takeInFlight(target: MemoryTarget, limitBytes = Number.POSITIVE_INFINITY): void {
-    let takenBytes = 0;
-    this.#eachBlock((diskIndex, block, _, lengthBytes) => {
-      if (!at(target.pending, diskIndex)[block] || takenBytes >= limitBytes) return;
-      at(target.pending, diskIndex)[block] = 0;
-      at(target.inFlight, diskIndex)[block] = 1;
-      takenBytes += lengthBytes;
-    });
+  #filter({ known }: MemoryTarget, since: string | null | undefined): MemoryContentFilter | null {
+    if (since !== undefined) return new MemoryContentFilter(known, this.disks, since);
+    known.forgetAll();
+    return null;
   }
 
-  #eachBlock(
-    visit: (diskIndex: number, block: number, offsetBytes: number, lengthBytes: number) => void,
-  ): void {
-    this.disks.forEach(({ sizeBytes, granularityBytes }, diskIndex) => {
-      for (let offset = 0, block = 0; offset < sizeBytes; offset += granularityBytes, block += 1) {
-        visit(diskIndex, block, offset, Math.min(granularityBytes, sizeBytes - offset));
-      }
-    });
+  /** Answers how much. */
+  #markAllocated({ pending }: MemoryTarget, diskIndex: number): number {
+    const disk = at(this.disks, diskIndex);
+    return markContent(at(pending, diskIndex), disk, this.contentOf(diskIndex));
   }
 
-  #newMap(): BlockMap {
-    return this.disks.map((d) => new Uint8Array(Math.ceil(d.sizeBytes / d.granularityBytes)));
+  #compare(diskIndex: number, extents: ExtentList, ask: AskHashes) {
+    return compareBlocks(
+      extents,
+      at(this.disks, diskIndex).granularityBytes,
+      async (list, blockBytes) => hashContent(this.contentOf(diskIndex), list, blockBytes),
+      (list, blockBytes) => ask(diskIndex, list, blockBytes),
+    );
+  }
+
+  /** Of all disks. */
+  #maps(): BlockMap[] {
+    return [this.#live, ...[...this.#targets.values()].flatMap(mapsOf)];
+  }
+
+  /** That each disk has. */
+  #wholeTarget(targetId: string): MemoryTarget {
+    const target = this.#target(targetId);
+    const lacking = this.disks.find(({ diskId }) => !target.diskIds.has(diskId));
+    if (lacking === undefined) return target;
+    throw new TidemarkError(
+      "NOT_FOUND",
+      `Cannot use target ${targetId}: because disk ${lacking.name} does not have it.`,
+    );
   }
 
   #target(targetId: string): MemoryTarget {

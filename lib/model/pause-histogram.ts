@@ -15,6 +15,13 @@ export interface PauseSummary {
   readonly buckets: readonly { readonly atMostNs: number; readonly count: number }[];
 }
 
+/** Where one stands, to go on from: [bucket, count, ...] of the buckets that hold something. */
+export interface HistogramState {
+  readonly buckets: readonly number[];
+  readonly totalNs: number;
+  readonly maxNs: number;
+}
+
 const SUB_BUCKETS = 8;
 const FIRST_POWER = 10;
 const LAST_POWER = 40;
@@ -25,6 +32,23 @@ export class PauseHistogram {
   #count = 0;
   #totalNs = 0;
   #maxNs = 0;
+
+  static of({ buckets, totalNs, maxNs }: HistogramState): PauseHistogram {
+    const histogram = new PauseHistogram();
+    for (let at = 0; at + 1 < buckets.length; at += 2) {
+      const [index = 0, count = 0] = [buckets[at], buckets[at + 1]];
+      histogram.#counts[index] = count;
+      histogram.#count += count;
+    }
+    histogram.#totalNs = totalNs;
+    histogram.#maxNs = maxNs;
+    return histogram;
+  }
+
+  state(): HistogramState {
+    const buckets = [...this.#counts.entries()].filter(([, count]) => count > 0).flat();
+    return { buckets, totalNs: this.#totalNs, maxNs: this.#maxNs };
+  }
 
   record(pauseNs: number): void {
     const index = bucketOf(pauseNs);

@@ -13,3 +13,13 @@ export interface TlsMaterial {
   /** The authorities whose certificates are accepted; the system's are not. */
   readonly authorityPem: string;
 }
+
+/** What a host says of itself to a peer that may become its primary. */
+export interface PeerDescription {
+  readonly hostName: string;
+  readonly softwareVersion: string;
+  /** Its administrator turned that on. */
+  readonly acceptsReplicas: boolean;
+  /** Where replicas are kept; null when it keeps none. */
+  readonly freeBytes: number | null;
+}

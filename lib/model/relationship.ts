@@ -1,41 +1,70 @@
 import type { Generation } from "./disk.js";
 import type { GroupCut } from "./group-cut.js";
+import type { Lineage, LineageEntry } from "./lineage.js";
 import type { PauseSummary } from "./pause-histogram.js";
+import {
+  type NewRelationshipSettings,
+  readSettings,
+  type RelationshipSettings,
+} from "./relationship-settings.js";
+import type { ComparisonReport } from "./replica-comparison.js";
 import type { SuspicionCause } from "./suspicion.js";
 
-export type RelationshipState =
-  | "ready"
-  | "initial-replication"
-  | "replicating"
-  | "suspended"
-  | "error";
+export const RELATIONSHIP_STATES = [
+  "ready",
+  "initial-replication",
+  "replicating",
+  "resynchronization-required",
+  "resynchronizing",
+  "handing-over",
+  "failed-over",
+  "suspended",
+  "error",
+] as const;
+export type RelationshipState = (typeof RELATIONSHIP_STATES)[number];
 
 export type Health = "normal" | "warning" | "critical";
-
-export interface RelationshipSettings {
-  readonly vmId: string;
-  /** UUID of this target in the VM's bitmaps. */
-  readonly targetId: string;
-  /** "https://host:port". */
-  readonly replicaUrl: string;
-  readonly intervalMs: number;
-  readonly compressionLevel: number;
-  /** The consistency group that the VM is cut with. */
-  readonly group?: string | undefined;
-}
 
 /** The note made durable before a commit is asked for. */
 export interface InDoubt {
   readonly deltaId: string;
   readonly attempt: number;
   readonly digest: string;
+  /** What it was cut of. */
+  readonly disks?: readonly CutDisk[] | undefined;
 }
+
+/** A disk of the VM at a cut. */
+export interface CutDisk {
+  readonly diskId: string;
+  readonly sizeBytes: number;
+  readonly isExcluded: boolean;
+}
+
+/** How the first copy gets to the replica, other than over the network. */
+export type FirstCopy =
+  | {
+      readonly by: "medium";
+      readonly mediaId: string;
+      /** The medium's folder on this host. */
+      readonly directory: string;
+      /** "written": it waits for being imported. */
+      readonly stage: "writing" | "written";
+    }
+  /** From an existing disk at the replica, of which only what differs travels. */
+  | { readonly by: "seed" }
+  /** The host that had the VM before becomes its replica, with its disks as they stand. */
+  | { readonly by: "return"; readonly lineage: Lineage };
 
 /** What must survive a restart; one document of the state store. */
 export interface RelationshipRecord {
   readonly settings: RelationshipSettings;
   readonly state: RelationshipState;
   readonly generation: Generation;
+  /** This host in the VM's lineage. Absent: by the generation that it was enabled with. */
+  readonly holderId?: string | undefined;
+  /** A planned failover: what the replica is asked to become. Its holder is this host to take it back. */
+  readonly handOver?: LineageEntry | undefined;
   /** The replica's head as last acknowledged. */
   readonly headPointId: string | null;
   readonly cutSequence: number;
@@ -43,6 +72,34 @@ export interface RelationshipRecord {
   readonly stagingSessionId: string | null;
   /** Everything allocated was marked pending for the first copy. */
   readonly allocationMarked: boolean;
+  /** The last comparison with the replica that came to its end. */
+  readonly lastComparison?: ComparisonReport | undefined;
+  /** Absent: over the network. */
+  readonly firstCopy?: FirstCopy | undefined;
+  /** When initial replication is to begin; null: when an administrator says so. */
+  readonly initialStartAtMs: number | null;
+  /** An administrator wants what is suspect compared, whatever the policy. */
+  readonly isResyncOrdered: boolean;
+  /** What the head was cut of; undefined: not known. */
+  readonly headDisks?: readonly CutDisk[] | undefined;
+  /**
+   * The disks whose marks for the target say all that it lacks. Undefined: all there were when
+   * this was noted by a version that knew no other.
+   */
+  readonly markedDiskIds?: readonly string[] | undefined;
+  /** Disks that left, and of which the replica's head or staging session may hold something. */
+  readonly departedDiskIds?: readonly string[] | undefined;
+}
+
+export function holderIdOf({ holderId, generation }: RelationshipRecord): string {
+  return holderId ?? generation.id;
+}
+
+/** As noted by this version or by the one before. */
+export function readRecord(noted: unknown): RelationshipRecord {
+  const record = noted as RelationshipRecord & { readonly settings: NewRelationshipSettings };
+  const added = { initialStartAtMs: 0, isResyncOrdered: false };
+  return { ...added, ...record, settings: readSettings(record.settings) };
 }
 
 /** What came of comparing suspect blocks with the replica. */
@@ -61,7 +118,11 @@ export interface CycleReport {
   readonly startedAtMs: number;
   readonly durationMs: number;
   readonly changedBytes: number;
+  /** By the disk's name; drained content counts with its pass. */
+  readonly diskChangedBytes?: Readonly<Record<string, number>> | undefined;
   readonly sentBytes: number;
+  /** Of what changed: what did not travel because the replica was known to hold it. */
+  readonly unchangedBytes: number;
   readonly pauseNs: number;
   readonly requestsInFlight: number;
   /** Age of the replica's state when the commit was acknowledged. */
@@ -80,6 +141,23 @@ export interface RelationshipError {
   readonly retryAtMs: number | null;
 }
 
+/** How the first copy is made, and what it waits for. */
+export interface FirstCopyStatus {
+  readonly by: "network" | FirstCopy["by"];
+  readonly waitsFor: "import" | "seed" | null;
+  /** The medium's folder on this host. */
+  readonly directory: string | null;
+}
+
+/** How much of how much is at the replica. */
+export interface InitialProgress {
+  readonly sentBytes: number;
+  readonly totalBytes: number;
+  /** Of the last half minute; null: nothing has moved yet. */
+  readonly bytesPerSecond: number | null;
+  readonly remainingMs: number | null;
+}
+
 export interface RelationshipStatus {
   readonly settings: RelationshipSettings;
   readonly state: RelationshipState;
@@ -94,13 +172,18 @@ export interface RelationshipStatus {
   readonly suspicionCauses: readonly SuspicionCause[];
   /** The last comparison since the start, finished or not. */
   readonly lastHealing: HealingReport | null;
+  /** With the replica, by order: the one under way, else the last. */
+  readonly comparison: ComparisonReport | null;
   readonly lagMs: number | null;
   readonly lastCycle: CycleReport | null;
   readonly lastError: RelationshipError | null;
   /** How long this VM's gates were closed, since the start of the service. */
   readonly pauses: PauseSummary;
-  /** During initial replication: how much of how much is at the replica. */
-  readonly initialProgress: { readonly sentBytes: number; readonly totalBytes: number } | null;
+  /** Until there is a recovery point. */
+  readonly firstCopy: FirstCopyStatus | null;
+  /** What the state waits for: the scheduled begin, the window. Null: nothing, or an administrator. */
+  readonly waitsUntilMs: number | null;
+  readonly initialProgress: InitialProgress | null;
 }
 
 /** A consistency group of this host, and its cuts since the start of the service. */
@@ -126,5 +209,10 @@ export type ReplicationEvent =
     }
   | { readonly type: "healing"; readonly vmId: string; readonly report: HealingReport }
   | { readonly type: "cycle"; readonly vmId: string; readonly report: CycleReport }
-  | { readonly type: "missed"; readonly vmId: string; readonly reason: string }
+  | {
+      readonly type: "missed";
+      readonly vmId: string;
+      readonly count: number;
+      readonly reason: string;
+    }
   | { readonly type: "error"; readonly vmId: string; readonly error: RelationshipError };

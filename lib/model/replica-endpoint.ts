@@ -1,7 +1,8 @@
 import type { DeltaHeader, SegmentReceipt, SegmentSource } from "./delta.js";
-import type { BlockHashRequest } from "./block-hashes.js";
+import type { BlockHashRequest, ExtentList } from "./block-hashes.js";
 import type { Generation, ReplicatedVm } from "./disk.js";
 import type { GroupPoint } from "./group-cut.js";
+import type { Lineage, Succession } from "./lineage.js";
 
 /** A committed, restorable state of a VM on a replica. */
 export interface RecoveryPoint {
@@ -27,10 +28,19 @@ export interface RecoveryPoint {
 export interface ReplicaVmStatus {
   readonly vm: ReplicatedVm;
   readonly generation: Generation;
+  /** The last is the present generation. Undefined: of a version that had no failover. */
+  readonly lineage?: Lineage | undefined;
   readonly head: RecoveryPoint | null;
   readonly pointCount: number;
   readonly stagingSessionId: string | null;
   readonly storedBytes: number;
+  /** What of the head a verification has found damaged: it has to come again. */
+  readonly headDamage?: readonly DiskDamage[] | undefined;
+}
+
+export interface DiskDamage {
+  readonly diskId: string;
+  readonly extents: ExtentList;
 }
 
 export interface CommitRequest {
@@ -39,6 +49,13 @@ export interface CommitRequest {
   readonly attempt: number;
   readonly generation: Generation;
   readonly digest: string;
+}
+
+/** What a host's own disks of a VM became that goes on elsewhere. */
+export interface ReturnedDisks {
+  readonly status: ReplicaVmStatus;
+  /** They are as they were at the point from which the VM went on. */
+  readonly isUnchanged: boolean;
 }
 
 /**
@@ -79,6 +96,28 @@ export interface ReplicaEndpoint {
 
   /** Forgets an open delta that will not be committed. */
   abandon(vmId: string, deltaId: string, signal?: AbortSignal): Promise<void>;
+
+  /**
+   * Deletes the VM with all its points; what is not there is deleted already. FENCED for
+   * another generation, IN_USE while one of its points is open or pinned.
+   */
+  deleteVm(vmId: string, generation: Generation, signal?: AbortSignal): Promise<void>;
+
+  /**
+   * The VM's next generation, durable: everything of the one before is refused from then
+   * on. Where its holder is the generation itself, the replica takes over. Idempotent.
+   * FENCED when it does not follow the present one; PARENT_MISMATCH when it is not to
+   * begin from where the replica is.
+   */
+  succeed(succession: Succession, signal?: AbortSignal): Promise<ReplicaVmStatus>;
+
+  /**
+   * The host that had the VM before becomes its replica: its disks as they stand are the
+   * first recovery point, pinned, so that nothing is lost that only they hold. Idempotent.
+   * NOT_FOUND when it never had the VM; CONFLICT, retryable, until it knows itself that
+   * the VM went on; FENCED when that is not what the lineage says.
+   */
+  takeReturned(vm: ReplicatedVm, lineage: Lineage, signal?: AbortSignal): Promise<ReturnedDisks>;
 
   points(vmId: string, signal?: AbortSignal): Promise<readonly RecoveryPoint[]>;
 

@@ -7,13 +7,21 @@ export interface ExportedDisk {
   readonly sizeBytes: number;
   /** NBD URI, e.g. "nbd+unix:///NAME?socket=PATH". */
   readonly uri: string;
+  /** The disk is not replicated: this is an empty one of its size. */
+  readonly isPlaceholder: boolean;
 }
 
-/** A recovery point opened as disks: writable through a scratch layer, the point itself never changes. */
+/**
+ * A recovery point opened as disks: writable through a scratch layer, or read-only. The
+ * point itself never changes.
+ */
 export interface PointExport {
   readonly exportId: string;
   readonly vmId: string;
   readonly point: RecoveryPoint;
-  readonly kind: "test-failover" | "failover";
+  readonly kind: "test-failover" | "read-only";
+  /** Those that the VM had at the point. */
   readonly disks: readonly ExportedDisk[];
+  /** Those that it has now and did not have then. */
+  readonly absentDisks: readonly { readonly diskId: string; readonly name: string }[];
 }

@@ -1,4 +1,5 @@
 import type { SegmentReceipt, SegmentSink } from "./delta.js";
+import type { SegmentDigestKind } from "./segment-digest.js";
 
 export interface SegmentRequest {
   readonly vmId: string;
@@ -6,6 +7,8 @@ export interface SegmentRequest {
   readonly attempt: number;
   readonly segmentIndex: number;
   readonly contentBytes: number;
+  /** Of the receipt. Absent: SHA-256. */
+  readonly digest?: SegmentDigestKind | undefined;
 }
 
 /** Where a segment goes; structured-cloneable, its content private to the store that made it. */

@@ -13,6 +13,12 @@ export interface CheckpointOptions {
   readonly limitBytes?: number;
   /** What the cut is part of. */
   readonly group?: GroupCut;
+  /**
+   * The target's newest point: blocks that are known to hold what they hold in it are left out
+   * of the segments. Null: there is none, or not only that. Absent: all travels, and what was
+   * known is forgotten.
+   */
+  readonly unchangedSince?: string | null;
   readonly signal?: AbortSignal;
 }
 
@@ -31,8 +37,11 @@ export interface TargetChanges {
   release(plan: SegmentPlan): void;
   /** Why the content is lost, or null. The dirty bits are kept either way. */
   brokenReason(): string | null;
-  /** The replica holds the point: the in-flight and staged bits go. */
-  commit(): Promise<void>;
+  /**
+   * The replica holds the point: the in-flight and staged bits go. Without its id, what was
+   * known of the target's content is forgotten.
+   */
+  commit(pointId?: string): Promise<void>;
   /** Not replicated: the bits return to pending. */
   giveBack(): Promise<void>;
   /** The replica's staging session holds it: in-flight becomes staged. */
@@ -65,10 +74,30 @@ export interface ComparisonPass {
   readonly isOvertaken: boolean;
 }
 
+/** A piece of a disk that is compared with a target's head, whatever is marked of it. */
+export interface ContentRange {
+  readonly fromBytes: number;
+  /** About as much; whole blocks. */
+  readonly limitBytes: number;
+  readonly signal?: AbortSignal;
+}
+
+export interface ContentPass {
+  /** Where the next one begins; the disk's size at its end. */
+  readonly nextBytes: number;
+  readonly lengthBytes: number;
+  /** Differs because it was written since the head's cut: not judged. */
+  readonly writtenBytes: number;
+  /** Differs though nothing says why. */
+  readonly differing: ExtentList;
+}
+
 /** What a target that is added has to learn of what the disks hold already. */
 export type AddedTarget =
   /** Nothing: markAllocated() follows. */
   | "nothing"
+  /** It holds nothing yet, so all counts that is not known to be zero. */
+  | "allocated"
   /** It holds an earlier state: everything is suspect. */
   | "suspect";
 
@@ -77,12 +106,17 @@ export type AddedTarget =
  * it over the addon, model/memory-tracker.ts in memory.
  */
 export interface VmTracker {
+  /** They may be resized; when one comes or goes, the VM has another tracker. */
   readonly disks: readonly DiskGeometry[];
   /** False when any of the disks does not have it. */
   hasTarget(targetId: string): Promise<boolean>;
-  /** Idempotent, disk by disk. From its return on, every write counts for the target. */
-  addTarget(targetId: string, start?: AddedTarget): Promise<void>;
-  removeTarget(targetId: string): Promise<void>;
+  /**
+   * Idempotent, disk by disk; of some disks alone when they are named. From its return on,
+   * every write counts for the target.
+   */
+  addTarget(targetId: string, start?: AddedTarget, diskIds?: readonly string[]): Promise<void>;
+  /** Idempotent, disk by disk. */
+  removeTarget(targetId: string, diskIds?: readonly string[]): Promise<void>;
   /** Marks everything that is not known to be zero as pending; answers how much. */
   markAllocated(targetId: string): Promise<number>;
   /**
@@ -95,6 +129,18 @@ export interface VmTracker {
     ask: AskHashes,
     options: { readonly limitBytes: number; readonly signal?: AbortSignal },
   ): Promise<ComparisonPass>;
+  /**
+   * Compares a piece of a disk with the target's head while it is written to; changes
+   * nothing. Never while a cut of the target is open.
+   */
+  compareContent(
+    targetId: string,
+    diskIndex: number,
+    ask: AskHashes,
+    range: ContentRange,
+  ): Promise<ContentPass>;
+  /** The next cut takes these blocks along. */
+  markPending(targetId: string, diskIndex: number, extents: ExtentList): Promise<void>;
   /** One barrier across all disks; what is suspect still is part of it. TIMED_OUT when the drain limit passed. */
   checkpoint(targetId: string, options?: CheckpointOptions): Promise<TargetChanges>;
   /** As checkpoint, without a capture: nothing is frozen or copied. */

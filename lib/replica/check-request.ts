@@ -2,6 +2,7 @@
 import { DELTA_FORMAT_VERSION, type DeltaHeader } from "../model/delta.js";
 import type { DiskGeometry, Generation, ReplicatedVm } from "../model/disk.js";
 import { TidemarkError } from "../model/errors.js";
+import type { LineageEntry, Succession } from "../model/lineage.js";
 import { parseUuid } from "../model/uuid.js";
 
 const LARGEST_DISK_BYTES = 2 ** 52;
@@ -11,17 +12,26 @@ const LONGEST_NAME = 255;
 
 /** Answers the VM with canonical ids. */
 export function checkVm(vm: ReplicatedVm): ReplicatedVm {
-  const disks = vm.disks.map(checkDisk);
-  if (disks.length === 0 || disks.length > LARGEST_DISK_COUNT) {
-    throw refusal("the VM", `it has ${disks.length} disks, not 1 to ${LARGEST_DISK_COUNT}`);
+  const identity = { vmId: parseUuid(vm.vmId, "VM id"), name: checkName(vm.name, "the VM") };
+  return { ...identity, ...checkDisks(vm, "the VM") };
+}
+
+type Disks = Pick<ReplicatedVm, "disks" | "excludedDisks">;
+
+function checkDisks(given: Disks, what: string): Disks {
+  const disks = given.disks.map(checkDisk);
+  const excludedDisks = (given.excludedDisks ?? []).map(checkDisk);
+  const all = [...disks, ...excludedDisks];
+  if (disks.length === 0 || all.length > LARGEST_DISK_COUNT) {
+    throw refusal(what, `it has ${disks.length} disks, not 1 to ${LARGEST_DISK_COUNT}`);
   }
-  if (new Set(disks.map((disk) => disk.diskId)).size < disks.length) {
-    throw refusal("the VM", "two of its disks have the same id");
+  if (new Set(all.map((disk) => disk.diskId)).size < all.length) {
+    throw refusal(what, "two of its disks have the same id");
   }
-  if (new Set(disks.map((disk) => disk.name)).size < disks.length) {
-    throw refusal("the VM", "two of its disks have the same name");
+  if (new Set(all.map((disk) => disk.name)).size < all.length) {
+    throw refusal(what, "two of its disks have the same name");
   }
-  return { vmId: parseUuid(vm.vmId, "VM id"), name: checkName(vm.name, "the VM"), disks };
+  return { disks, ...(excludedDisks.length === 0 ? {} : { excludedDisks }) };
 }
 
 export function checkGeneration(generation: Generation): Generation {
@@ -29,8 +39,16 @@ export function checkGeneration(generation: Generation): Generation {
   return { number: generation.number, id: parseUuid(generation.id, "generation id") };
 }
 
-export function sameGeneration(a: Generation, b: Generation): boolean {
-  return a.number === b.number && a.id === b.id;
+/** Answers the succession with canonical ids. */
+export function checkSuccession({ vmId, from, to }: Succession): Succession {
+  const entry: LineageEntry = {
+    generation: checkGeneration(to.generation),
+    parentId: parseOptional(to.parentId, "generation id"),
+    forkPointId: parseOptional(to.forkPointId, "recovery point id"),
+    holderId: parseUuid(to.holderId, "holder id"),
+    cause: to.cause,
+  };
+  return { vmId: parseUuid(vmId, "VM id"), from: checkGeneration(from), to: entry };
 }
 
 /** Answers the header with canonical ids. */
@@ -51,14 +69,15 @@ export function checkHeader(header: DeltaHeader): DeltaHeader {
   if (header.kind === "staging" && header.stagingSessionId === null) {
     throw refusal("the delta", "it is for staging and names no session");
   }
+  const { excludedDisks: _, ...rest } = header;
   return {
-    ...header,
+    ...rest,
     deltaId: parseUuid(header.deltaId, "delta id"),
     vmId: parseUuid(header.vmId, "VM id"),
     generation: checkGeneration(header.generation),
     parentPointId: parseOptional(header.parentPointId, "parent point id"),
     stagingSessionId: parseOptional(header.stagingSessionId, "staging session id"),
-    disks: header.disks.map(checkDisk),
+    ...checkDisks(header, "the delta"),
   };
 }
 

@@ -3,9 +3,12 @@
  * and durable, then the one small file that names them, then the answer.
  */
 import { TidemarkError } from "../model/errors.js";
+import { areSameCutDisks, cutDisksOf } from "../model/cut-disks.js";
 import { failpoint } from "../model/failpoint.js";
-import { groupOfExtendedPoint, groupOfNewPoint } from "../model/group-points.js";
+import { groupOfExtendedPoint } from "../model/group-points.js";
+import { pointOfDelta } from "../model/point-of-delta.js";
 import type { CommitRequest, RecoveryPoint } from "../model/replica-endpoint.js";
+import { nextChainTimeMs } from "./chain-clock.js";
 import { type LayeredDisk, POINT_MANIFEST, type PointManifest } from "./documents.js";
 import { writeDocument } from "./durable-document.js";
 import type { OpenDelta } from "./open-delta.js";
@@ -54,7 +57,7 @@ export async function commitDelta(
   const { header } = delta;
   const head = context.chain.head();
   const isEmpty = header.segmentCount === 0 && header.stagingSessionId === null;
-  if (header.kind === "point" && isEmpty && head !== null && !isResized(head, delta)) {
+  if (header.kind === "point" && isEmpty && head !== null && isSameCut(head, delta)) {
     return extendHead(context, head, delta, digest);
   }
   const sequence = (head?.point.sequence ?? 0) + 1;
@@ -66,15 +69,28 @@ export async function commitDelta(
     return null;
   }
   const taken = isNamed && session !== null ? withStaged(disks, session) : disks;
-  return writePoint(context, newManifest(delta, sequence, digest, taken));
+  const placed = withBegins(taken, head);
+  const receivedAtMs = context.tools.nowMs();
+  return writePoint(context, {
+    ...newManifest(delta, sequence, digest, placed),
+    receivedAtMs,
+    chainTimeMs: nextChainTimeMs(head, header.cut.takenAtMs, receivedAtMs),
+  });
 }
 
-/** A disk that was cut may have no other change: the head is not what it holds any more. */
-function isResized(head: PointManifest, { header }: OpenDelta): boolean {
-  return header.disks.some(({ diskId, sizeBytes }) => {
-    const then = head.disks.find((disk) => disk.diskId === diskId);
-    return then !== undefined && then.sizeBytes !== sizeBytes;
-  });
+/** Else the head does not stand for the delta, even though nothing else has changed. */
+function isSameCut(head: PointManifest, { header }: OpenDelta): boolean {
+  return areSameCutDisks(cutDisksOf(head), cutDisksOf(header));
+}
+
+/** A disk that the head does not have was another before, if it was one of the VM at all. */
+function withBegins(
+  disks: readonly LayeredDisk[],
+  head: PointManifest | null,
+): readonly LayeredDisk[] {
+  if (head === null) return disks;
+  const former = new Set(head.disks.map(({ diskId }) => diskId));
+  return disks.map((disk) => (former.has(disk.diskId) ? disk : { ...disk, begins: true }));
 }
 
 /** An empty cycle: the head is still what the disks hold. */
@@ -92,7 +108,7 @@ async function extendHead(
     extendedBy: { deltaId, digest },
   };
   await writeManifest(context, extended);
-  context.chain.replaceHead(extended);
+  context.chain.replace(extended);
   return extended.point;
 }
 
@@ -124,23 +140,17 @@ function newManifest(
   sequence: number,
   digest: string,
   disks: readonly LayeredDisk[],
-): PointManifest {
-  const { vmId, deltaId, parentPointId, generation, cut, stagingSessionId } = delta.header;
+): Omit<PointManifest, "receivedAtMs" | "chainTimeMs"> {
+  const { vmId, stagingSessionId, excludedDisks = [] } = delta.header;
   const layers = disks.flatMap((disk) => disk.layers);
-  const point: RecoveryPoint = {
-    pointId: deltaId,
+  const point = pointOfDelta(delta.header, {
     sequence,
-    parentPointId,
-    generation,
-    takenAtMs: cut.takenAtMs,
-    validUntilMs: cut.takenAtMs,
-    cutSequence: cut.sequence,
-    consistency: cut.consistency,
     digest,
     changedBytes: layers.reduce((sum, layer) => sum + layer.dataBytes + layer.zeroBytes, 0),
-    ...groupOfNewPoint(cut),
-  };
-  return { vmId, point, stagingSessionId, extendedBy: null, disks };
+  });
+  const excluded = excludedDisks.length === 0 ? {} : { excludedDisks };
+  const untouched = { extendedBy: null, since: null, label: null, isPinned: false };
+  return { vmId, point, stagingSessionId, ...untouched, disks, ...excluded };
 }
 
 async function writePoint(context: CommitContext, manifest: PointManifest): Promise<RecoveryPoint> {

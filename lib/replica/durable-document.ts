@@ -14,8 +14,8 @@ import type { StoreFiles } from "./store-files.js";
 export interface DocumentFormat<Body> {
   readonly name: string;
   readonly version: number;
-  /** Only carries the type. */
-  readonly body?: Body;
+  /** Makes today's content of what an earlier version wrote; missing: there was none. */
+  readonly upgrade?: (body: Body) => Body;
 }
 
 interface Seal {
@@ -37,10 +37,10 @@ export function encodeDocument<Body>(format: DocumentFormat<Body>, body: Body): 
 /** CORRUPT, FOREIGN (another format), VERSION_UNKNOWN. */
 export function decodeDocument<Body>(
   format: DocumentFormat<Body>,
-  content: Buffer,
+  bytes: Buffer,
   path: string,
 ): Body {
-  const text = content.toString("utf8");
+  const text = bytes.toString("utf8");
   const firstLineEnd = text.indexOf("\n") + 1;
   const seal = parseSeal(text.slice(0, firstLineEnd), path);
   if (seal.format !== format.name) {
@@ -49,7 +49,8 @@ export function decodeDocument<Body>(
       `Cannot read ${path}: because it is a ${seal.format}, not a ${format.name}.`,
     );
   }
-  if (seal.version !== format.version) {
+  const isEarlier = seal.version >= 1 && seal.version < format.version;
+  if (seal.version !== format.version && !(isEarlier && format.upgrade !== undefined)) {
     throw new TidemarkError(
       "VERSION_UNKNOWN",
       `Cannot read ${path}: because its format is version ${seal.version} and this build knows ${format.version}.`,
@@ -58,7 +59,8 @@ export function decodeDocument<Body>(
   }
   const body = text.slice(firstLineEnd);
   if (seal.sha256 !== sha256(body)) throw damaged(path, "its checksum does not fit");
-  return JSON.parse(body) as Body;
+  const content = JSON.parse(body) as Body;
+  return isEarlier ? (format.upgrade?.(content) ?? content) : content;
 }
 
 export async function readDocument<Body>(

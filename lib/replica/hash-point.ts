@@ -1,34 +1,38 @@
-import { type BlockHashRequest, blankPastEnd } from "../model/block-hashes.js";
+import { type BlockHashRequest, blankPastEnd, hashesOfNothing } from "../model/block-hashes.js";
+import type { ReplicatedVm } from "../model/disk.js";
 import { TidemarkError } from "../model/errors.js";
-import type { OpenedPoint } from "./opened-point.js";
+import { parseUuid } from "../model/uuid.js";
+import { openPointDisk } from "./open-point-disk.js";
+import type { OpenedDisks } from "./opened-point.js";
 import type { LayerNative } from "./replica-tools.js";
 
 /** Reads through base and layers, on the addon's threads. */
-export async function hashOpenedPoint(
+export async function hashPoint(
   native: LayerNative,
-  { disks }: OpenedPoint,
-  { diskIndex, extents, blockBytes }: BlockHashRequest,
+  vm: ReplicatedVm,
+  { disks }: OpenedDisks,
+  request: BlockHashRequest,
 ): Promise<Uint8Array> {
-  const disk = disks[diskIndex];
-  if (disk === undefined) {
-    throw new TidemarkError(
-      "INVALID_ARGUMENT",
-      `Cannot hash blocks of disk ${diskIndex}: because the VM has ${disks.length}.`,
-    );
-  }
-  const { diskId, sizeBytes, granularityBytes } = disk.geometry;
-  const device = await native.openLayeredDevice(
-    diskId,
-    sizeBytes,
-    granularityBytes,
-    disk.basePath,
-    [...disk.layerPaths],
-    "",
-  );
+  const wantedDiskId = diskIdOf(vm, request);
+  const disk = disks.find(({ geometry, isPlaceholder }) => {
+    return geometry.diskId === wantedDiskId && !isPlaceholder;
+  });
+  if (disk === undefined) return hashesOfNothing(request);
+  const { extents, blockBytes } = request;
+  const device = await openPointDisk(native, disk);
   try {
     const hashes = await device.hashBlocks(Float64Array.from(extents), blockBytes);
-    return blankPastEnd(hashes, { extents, blockBytes }, sizeBytes);
+    return blankPastEnd(hashes, { extents, blockBytes }, disk.geometry.sizeBytes);
   } finally {
     await device.close();
   }
+}
+
+function diskIdOf({ disks }: ReplicatedVm, { diskId, diskIndex }: BlockHashRequest): string {
+  const wanted = diskId ?? disks[diskIndex]?.diskId;
+  if (wanted !== undefined) return parseUuid(wanted, "disk id");
+  throw new TidemarkError(
+    "INVALID_ARGUMENT",
+    `Cannot hash blocks of disk ${diskIndex}: because the VM has ${disks.length}.`,
+  );
 }

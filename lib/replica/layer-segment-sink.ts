@@ -1,8 +1,13 @@
-import { createHash } from "node:crypto";
 import { join } from "node:path";
 import type { SegmentReceipt, SegmentSink } from "../model/delta.js";
 import { TidemarkError } from "../model/errors.js";
-import type { NativeBinding, NativeLayerSegmentWriter } from "../tracking/binding.js";
+import {
+  FIRST_SEGMENT_DIGEST,
+  type NewSegmentDigest,
+  type SegmentDigest,
+  type SegmentDigestKind,
+} from "../model/segment-digest.js";
+import type { NativeLayerBinding, NativeLayerSegmentWriter } from "../tracking/layer-binding.js";
 import { SEGMENT_DOCUMENT } from "./documents.js";
 import { writeDocument } from "./durable-document.js";
 import type { StoreFiles } from "./store-files.js";
@@ -19,6 +24,8 @@ export interface SegmentPlace {
   /** The part of the layer file, whichever disk's it is, that is this segment's alone. */
   readonly regionOffsetBytes: number;
   readonly capacityBytes: number;
+  /** Absent: SHA-256. */
+  readonly digest?: SegmentDigestKind | undefined;
   readonly disks: readonly { readonly sizeBytes: number; readonly granularityBytes: number }[];
 }
 
@@ -39,8 +46,9 @@ export type DecodedRecord =
   | { readonly type: "zero"; readonly offsetBytes: number; readonly lengthBytes: number };
 
 export interface SinkTools {
-  readonly native: Pick<NativeBinding, "layerSegmentWriter">;
+  readonly native: Pick<NativeLayerBinding, "layerSegmentWriter">;
   readonly newDecoder: () => RecordDecoder;
+  readonly newDigest: NewSegmentDigest;
   readonly files: StoreFiles;
 }
 
@@ -58,7 +66,7 @@ export class LayerSegmentSink implements SegmentSink {
   readonly #place: SegmentPlace;
   readonly #tools: SinkTools;
   readonly #decoder: RecordDecoder;
-  readonly #hash = createHash("sha256");
+  readonly #digest: SegmentDigest;
   #disk: OpenedDisk | null = null;
   #recordBytes = 0;
   #dataBytes = 0;
@@ -69,12 +77,13 @@ export class LayerSegmentSink implements SegmentSink {
     this.#place = place;
     this.#tools = tools;
     this.#decoder = tools.newDecoder();
+    this.#digest = tools.newDigest(place.digest ?? FIRST_SEGMENT_DIGEST);
   }
 
-  async write(recordBytes: Uint8Array): Promise<void> {
+  write(recordBytes: Uint8Array): undefined {
     if (this.#failure !== null) throw this.#failure;
     try {
-      this.#hash.update(recordBytes);
+      this.#digest.update(recordBytes);
       this.#recordBytes += recordBytes.byteLength;
       for (const record of this.#decoder.push(recordBytes)) this.#file(record);
     } catch (thrown) {
@@ -90,7 +99,7 @@ export class LayerSegmentSink implements SegmentSink {
     const index = await disk.writer.finish();
     const receipt = {
       segmentIndex: this.#place.segmentIndex,
-      sha256: this.#hash.digest("hex"),
+      sha256: this.#digest.finish(),
       dataBytes: this.#dataBytes,
       zeroBytes: this.#zeroBytes,
     };
@@ -101,6 +110,7 @@ export class LayerSegmentSink implements SegmentSink {
 
   async abort(): Promise<void> {
     this.#failure ??= closed();
+    await this.#disk?.writer.close();
   }
 
   #file(record: DecodedRecord): void {

@@ -8,7 +8,7 @@ import {
   type StoredLayer,
 } from "./documents.js";
 import { readDocument } from "./durable-document.js";
-import { PointChain } from "./point-chain.js";
+import { placeOf, PointChain } from "./point-chain.js";
 import type { StoreFiles } from "./store-files.js";
 import { sequenceOf, type VmPaths } from "./store-paths.js";
 
@@ -23,16 +23,38 @@ export async function loadChain(
 ): Promise<PointChain> {
   const chain = new PointChain(await readBase(files, paths, vmId));
   try {
-    for (const name of await files.list(paths.pointsDirectory)) {
-      const sequence = sequenceOf(name);
-      if (sequence === null || sequence < chain.base.sequence) continue;
-      chain.append(await readManifest(files, paths, vmId, sequence, chain.base.sequence));
+    for (const entry of await readManifests(files, paths, vmId, chain.base.sequence)) {
+      if (entry instanceof TidemarkError) throw entry;
+      await refuseUnlessLayersWhole(files, paths, entry, chain.base.sequence);
+      chain.append(entry);
     }
     refuseUnfinishedBase(chain);
   } catch (thrown) {
     chain.markDamaged(toTidemarkError(thrown));
   }
   return chain;
+}
+
+/**
+ * In order, from the base's own on, with an error in the place of one that cannot be used.
+ * Without what a later one stands for: a crash kept that from being removed.
+ */
+async function readManifests(
+  files: StoreFiles,
+  paths: VmPaths,
+  vmId: string,
+  baseSequence: number,
+): Promise<readonly (PointManifest | TidemarkError)[]> {
+  const found: (PointManifest | TidemarkError)[] = [];
+  let before = Number.MAX_SAFE_INTEGER;
+  const names = await files.list(paths.pointsDirectory);
+  for (const sequence of names.map(sequenceOf).reverse()) {
+    if (sequence === null || sequence < baseSequence || sequence >= before) continue;
+    const entry = await readManifest(files, paths, vmId, sequence).catch(toTidemarkError);
+    if (!(entry instanceof TidemarkError)) before = placeOf(entry).sequence;
+    found.unshift(entry);
+  }
+  return found;
 }
 
 async function readBase(files: StoreFiles, paths: VmPaths, vmId: string): Promise<BaseDocument> {
@@ -49,7 +71,6 @@ async function readManifest(
   paths: VmPaths,
   vmId: string,
   sequence: number,
-  baseSequence: number,
 ): Promise<PointManifest> {
   const path = paths.point(sequence);
   const manifest = await readDocument(files, POINT_MANIFEST, path);
@@ -60,11 +81,19 @@ async function readManifest(
       `Cannot use ${path}: because it is the manifest of point ${manifest.point.sequence}.`,
     );
   }
-  if (sequence > baseSequence) {
-    const layers = manifest.disks.flatMap((disk) => disk.layers);
-    for (const layer of layers) await refuseUnlessWhole(files, paths, sequence, layer);
-  }
   return manifest;
+}
+
+async function refuseUnlessLayersWhole(
+  files: StoreFiles,
+  paths: VmPaths,
+  { point, disks }: PointManifest,
+  baseSequence: number,
+): Promise<void> {
+  if (point.sequence <= baseSequence) return;
+  for (const layer of disks.flatMap((disk) => disk.layers)) {
+    await refuseUnlessWhole(files, paths, point.sequence, layer);
+  }
 }
 
 /** Only its presence and length: the native side checks the rest when it opens it. */

@@ -1,6 +1,6 @@
 import { join } from "node:path";
 import { TidemarkError } from "../model/errors.js";
-import { sameGeneration } from "./check-request.js";
+import { sameGeneration } from "../model/lineage.js";
 import { DELTA_DOCUMENT, VM_DOCUMENT, type VmDocument } from "./documents.js";
 import { readDocument, TEMPORARY_SUFFIX } from "./durable-document.js";
 import { loadChain } from "./load-chain.js";
@@ -150,11 +150,11 @@ async function sweepStaging(files: StoreFiles, paths: VmPaths, staging: Staging)
   }
 }
 
-/** Half-written manifests, and those below the base that a merge did not come to remove. */
+/** Half-written manifests, and those that a merge or another's taking over did not come to remove. */
 async function sweepPoints(files: StoreFiles, paths: VmPaths, chain: PointChain): Promise<void> {
   for (const name of await files.list(paths.pointsDirectory)) {
     const sequence = sequenceOf(name);
-    const isOld = sequence !== null && sequence < chain.base.sequence;
+    const isOld = sequence !== null && chain.at(sequence) === null;
     if (isOld || name.endsWith(TEMPORARY_SUFFIX)) {
       await files.remove(join(paths.pointsDirectory, name));
     }

@@ -1,4 +1,14 @@
-import { mkdir, open, readdir, readFile, rename, rm, stat, unlink } from "node:fs/promises";
+import {
+  mkdir,
+  open,
+  readdir,
+  readFile,
+  rename,
+  rm,
+  stat,
+  symlink,
+  unlink,
+} from "node:fs/promises";
 import { dirname } from "node:path";
 import { type ErrorCode, TidemarkError } from "../model/errors.js";
 import type { FileSize, StoreFiles } from "./store-files.js";
@@ -36,6 +46,15 @@ export class NodeStoreFiles implements StoreFiles {
 
   async rename(from: string, to: string): Promise<void> {
     return guard("rename", from, () => rename(from, to));
+  }
+
+  async linkTo(path: string, target: string): Promise<void> {
+    return guard("link", path, async () => {
+      const temporary = `${path}.link`;
+      await rm(temporary, { force: true });
+      await symlink(target, temporary);
+      await rename(temporary, path);
+    });
   }
 
   async syncDirectory(path: string): Promise<void> {

@@ -1,6 +1,7 @@
-import { createHash, randomUUID } from "node:crypto";
+import { randomUUID } from "node:crypto";
 import { join } from "node:path";
 import type { DeltaHeader, SegmentReceipt } from "../model/delta.js";
+import { deltaDigest } from "../model/delta-digest.js";
 import { TidemarkError } from "../model/errors.js";
 import type { SegmentRequest, SegmentSlot } from "../model/segment-receiver.js";
 import { type DeltaDocument, SEGMENT_DOCUMENT, type SegmentDocument } from "./documents.js";
@@ -96,6 +97,7 @@ export class OpenDelta {
       directory: this.directory,
       regionOffsetBytes: this.#nextRegionOffsetBytes,
       capacityBytes: this.#align(request.contentBytes),
+      digest: request.digest,
       disks: this.header.disks.map(({ sizeBytes, granularityBytes }) => ({
         sizeBytes,
         granularityBytes,
@@ -175,11 +177,8 @@ export class OpenDelta {
     return this.header.segmentCount - this.#segments.size;
   }
 
-  /** SHA-256 over the segments' digests in the order of their indexes. */
   digest(): string {
-    const hash = createHash("sha256");
-    for (const receipt of this.receipts()) hash.update(receipt.sha256, "hex");
-    return hash.digest("hex");
+    return deltaDigest(this.receipts());
   }
 
   /** The records of the segments that count, in the order of their indexes. */

@@ -1,8 +1,9 @@
 import type { DiskGeometry } from "../model/disk.js";
 import { TidemarkError } from "../model/errors.js";
 import type { RecoveryPoint } from "../model/replica-endpoint.js";
-import type { PointManifest } from "./documents.js";
-import type { LayerNative } from "./replica-tools.js";
+import { diskLayersAt } from "./disk-layers.js";
+import type { LayeredDisk, PointManifest } from "./documents.js";
+import type { PointUse } from "./pins.js";
 import type { VmReplica } from "./vm-replica.js";
 
 /** The files that a disk is made of at a recovery point. */
@@ -12,16 +13,30 @@ export interface PointDisk {
   readonly basePath: string;
   /** Oldest first. */
   readonly layerPaths: readonly string[];
+  /** Not replicated: an empty disk of its size stands for it. */
+  readonly isPlaceholder: boolean;
 }
 
-/** A recovery point that retention leaves alone until it is released. */
-export interface OpenedPoint {
-  readonly point: RecoveryPoint;
+export interface OpenedDisks {
   readonly disks: readonly PointDisk[];
   release(): void;
 }
 
-export function openedPoint(replica: VmReplica, pointId: string): OpenedPoint {
+/** A recovery point that retention leaves alone until it is released. */
+export interface OpenedPoint extends OpenedDisks {
+  readonly point: RecoveryPoint;
+  /** Those that the VM had at the point. */
+  readonly disks: readonly PointDisk[];
+  /** Those that it has now and did not have then. */
+  readonly absentDisks: readonly DiskGeometry[];
+}
+
+/** Under the VM's lock. NOT_FOUND. */
+export async function openedPoint(
+  replica: VmReplica,
+  pointId: string,
+  use: PointUse,
+): Promise<OpenedPoint> {
   const { chain, document, paths } = replica;
   const manifest = chain.find(pointId);
   if (manifest === null) {
@@ -32,35 +47,59 @@ export function openedPoint(replica: VmReplica, pointId: string): OpenedPoint {
     );
   }
   const { base } = chain;
-  const hasBase = base.sequence > 0 || base.mergingSequence !== null;
-  const above = chain.aboveBase(manifest.point.sequence);
-  const disks = document.vm.disks.map((geometry) => ({
-    geometry: geometryAt(manifest, geometry),
-    basePath: hasBase ? paths.diskBase(geometry.diskId) : "",
-    layerPaths: above
-      .flatMap((one) => one.disks.filter((disk) => disk.diskId === geometry.diskId))
-      .flatMap((disk) => disk.layers.map((layer) => paths.layer(layer.fileName))),
+  const notNeeded = await (await replica.ledger()).notNeededAt(manifest.point.sequence);
+  const hasBase = base.sequence > 0;
+  const known = [...document.vm.disks, ...(document.vm.excludedDisks ?? [])];
+  const held = manifest.disks.map((disk) => {
+    const { isOnBase, layers } = diskLayersAt(chain, manifest.point.sequence, disk.diskId);
+    return {
+      geometry: geometryOf(disk, known),
+      basePath: hasBase && isOnBase ? paths.diskBase(disk.diskId) : "",
+      layerPaths: layers
+        .filter((layer) => !notNeeded.has(layer.fileName))
+        .map((layer) => paths.layer(layer.fileName)),
+      isPlaceholder: false,
+    };
+  });
+  const disks = [...held, ...placeholders(manifest)];
+  const then = new Set(disks.map(({ geometry }) => geometry.diskId));
+  const absentDisks = known.filter(({ diskId }) => !then.has(diskId));
+  const release = replica.pins.pin(manifest.point, use);
+  return { point: manifest.point, disks, absentDisks, release };
+}
+
+function placeholders({ excludedDisks = [] }: PointManifest): readonly PointDisk[] {
+  return excludedDisks.map((geometry) => ({
+    geometry,
+    basePath: "",
+    layerPaths: [],
+    isPlaceholder: true,
   }));
-  return { point: manifest.point, disks, release: replica.pins.pin(pointId) };
 }
 
-/** Of the disk as it was at the point; it may have been resized since. */
-export function geometryAt(manifest: PointManifest, present: DiskGeometry): DiskGeometry {
-  const then = manifest.disks.find((disk) => disk.diskId === present.diskId);
-  if (then === undefined) return present;
-  const { sizeBytes, granularityBytes } = then;
-  return { ...present, sizeBytes, granularityBytes };
+/** The head, or the staging session above it. */
+export async function openedForHashes(replica: VmReplica, id: string): Promise<OpenedDisks> {
+  const { session, chain, document, paths } = replica;
+  if (session?.sessionId !== id) return openedPoint(replica, id, "passing");
+  const head = chain.head();
+  const below = head === null ? null : await openedPoint(replica, head.point.pointId, "passing");
+  const disks = document.vm.disks.map((geometry) => {
+    const held = below?.disks.find((disk) => disk.geometry.diskId === geometry.diskId);
+    const staged = session.layers(geometry.diskId).map((layer) => paths.layer(layer.fileName));
+    return {
+      geometry,
+      basePath: held?.basePath ?? "",
+      layerPaths: [...(held?.layerPaths ?? []), ...staged],
+      isPlaceholder: false,
+    };
+  });
+  return { disks, release: () => below?.release() };
 }
 
-export async function verifyOpenedPoint(
-  native: LayerNative,
-  point: OpenedPoint,
-  signal?: AbortSignal,
-): Promise<void> {
-  for (const { geometry, layerPaths } of point.disks) {
-    for (const path of layerPaths) {
-      signal?.throwIfAborted();
-      await native.verifyLayer(path, geometry.diskId, true);
-    }
-  }
+/** Of the disk as it was at the point; it may have been resized since, or removed. */
+export function geometryOf(disk: LayeredDisk, known: readonly DiskGeometry[]): DiskGeometry {
+  const { diskId, sizeBytes, granularityBytes } = disk;
+  const present = known.find((one) => one.diskId === diskId);
+  const name = disk.name ?? present?.name ?? `disk-${diskId.slice(0, 8)}`;
+  return { diskId, name, sizeBytes, granularityBytes };
 }

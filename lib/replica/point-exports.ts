@@ -3,11 +3,13 @@ import { join } from "node:path";
 import { TidemarkError, toTidemarkError } from "../model/errors.js";
 import type { PointExport } from "../model/replica-exports.js";
 import { binding, type NativeDevice } from "../tracking/binding.js";
+import type { NativeScratchBudget } from "../tracking/layer-binding.js";
 import { NbdServer } from "../tracking/nbd-server.js";
 import { EXPORT_DOCUMENT, type ExportDocument } from "./documents.js";
 import { readDocument, writeDocument } from "./durable-document.js";
 import { NodeStoreFiles } from "./node-store-files.js";
-import type { OpenedPoint, PointDisk } from "./opened-point.js";
+import { openPointDisk } from "./open-point-disk.js";
+import type { OpenedPoint } from "./opened-point.js";
 import type { ReplicaStore } from "./replica-store.js";
 import { EXPORT_HEADER } from "./store-paths.js";
 
@@ -16,20 +18,36 @@ export interface PointExportsOptions {
   readonly socketDirectory: string;
   /** Holds a directory for each export: what was written to it, and which it is. */
   readonly scratchDirectory: string;
+  /** What tests leave free on the file system of the scratches. Default: nothing. */
+  readonly freeSpaceFloorBytes?: number;
   /** A failover of before that cannot be served again; what it wrote is kept. */
   readonly onWarning?: (message: string) => void;
 }
 
+/** A test failover that the death of the service ended. */
+export interface DroppedTest {
+  readonly document: ExportDocument;
+  readonly scratchBytes: number;
+}
+
+/** What an open export uses. */
+export interface ExportUsage {
+  readonly scratchBytes: number;
+  readonly refusedWriteCount: number;
+  readonly clientCount: number;
+}
+
 interface OpenExport {
   readonly entry: PointExport;
+  readonly budget: NativeScratchBudget | undefined;
   readonly point: OpenedPoint;
   readonly server: NbdServer;
   readonly devices: readonly NativeDevice[];
 }
 
 /**
- * Recovery points that are open as disks: served over NBD, writable through a
- * scratch file that closing the export drops. Several at once, of the same
+ * Recovery points that are open as disks: served over NBD, read-only or writable through
+ * a scratch file that closing the export drops. Several at once, of the same
  * point too. A failover's writes are a running VM's: they survive a restart of
  * the service, which serves it again at the same address.
  */
@@ -37,6 +55,7 @@ export class PointExports implements AsyncDisposable {
   readonly #options: PointExportsOptions;
   readonly #files = new NodeStoreFiles();
   readonly #open = new Map<string, OpenExport>();
+  readonly #dropped: DroppedTest[] = [];
 
   private constructor(options: PointExportsOptions) {
     this.#options = options;
@@ -46,7 +65,7 @@ export class PointExports implements AsyncDisposable {
     const exports = new PointExports(options);
     await exports.#files.makeDirectory(options.scratchDirectory);
     await exports.#files.makeDirectory(options.socketDirectory);
-    await exports.#resume();
+    await exports.#dropLeftovers();
     return exports;
   }
 
@@ -54,8 +73,20 @@ export class PointExports implements AsyncDisposable {
     return [...this.#open.values()].map(({ entry }) => entry);
   }
 
-  async openExport(vmId: string, pointId: string, kind: PointExport["kind"]): Promise<PointExport> {
-    const document = { exportId: randomUUID(), vmId, pointId, kind };
+  /** Test failovers of before that this start has dropped. */
+  get dropped(): readonly DroppedTest[] {
+    return this.#dropped;
+  }
+
+  /** `scratchLimitBytes`: of a test failover; null: what the floor of free space leaves. */
+  async openExport(
+    vmId: string,
+    pointId: string,
+    kind: PointExport["kind"],
+    scratchLimitBytes: number | null = null,
+  ): Promise<PointExport> {
+    const openedAtMs = Date.now();
+    const document = { exportId: randomUUID(), vmId, pointId, kind, openedAtMs };
     try {
       await this.#files.makeDirectory(this.#scratchOf(document.exportId));
       await writeDocument(
@@ -64,11 +95,29 @@ export class PointExports implements AsyncDisposable {
         this.#headerOf(document.exportId),
         document,
       );
-      return await this.#start(document);
+      return await this.#start(document, scratchLimitBytes);
     } catch (thrown) {
       await this.#dropScratch(document.exportId);
       throw toTidemarkError(thrown);
     }
+  }
+
+  /** Null when it is not open. */
+  async usage(exportId: string): Promise<ExportUsage | null> {
+    const opened = this.#open.get(exportId);
+    if (opened === undefined) return null;
+    const { entry, server } = opened;
+    const clients = entry.disks.map(({ name }) => server.clientCount(name));
+    return {
+      clientCount: clients.reduce((sum, count) => sum + count, 0),
+      refusedWriteCount: this.refusedWriteCount(exportId),
+      scratchBytes: await this.#scratchBytes(exportId),
+    };
+  }
+
+  /** For want of room. */
+  refusedWriteCount(exportId: string): number {
+    return this.#open.get(exportId)?.budget?.refusedCount() ?? 0;
   }
 
   /** Its clients are cut off; what was written to it is dropped. */
@@ -84,51 +133,54 @@ export class PointExports implements AsyncDisposable {
     await this.#dropScratch(exportId);
   }
 
-  /** Test failovers end here; failovers wait for the next start. */
+  /** They end here. */
   async close(): Promise<void> {
-    for (const [exportId, { entry }] of this.#open) {
-      if (entry.kind === "failover") await this.#stop(exportId);
-      else await this.closeExport(exportId);
-    }
+    for (const exportId of this.#open.keys()) await this.closeExport(exportId);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }
 
-  async #resume(): Promise<void> {
+  /** What a service that was killed has left. */
+  async #dropLeftovers(): Promise<void> {
     for (const name of await this.#files.list(this.#options.scratchDirectory)) {
-      await this.#resumeOne(name).catch((thrown: unknown) => {
+      await this.#dropLeftover(name).catch((thrown: unknown) => {
         const { message } = toTidemarkError(thrown);
         this.#options.onWarning?.(
-          `Cannot serve export ${name} again: because ${message} Its writes are kept in ${this.#scratchOf(name)}.`,
+          `Cannot drop export ${name}: because ${message} Its writes are kept in ${this.#scratchOf(name)}.`,
         );
       });
     }
   }
 
-  async #resumeOne(name: string): Promise<void> {
+  async #dropLeftover(name: string): Promise<void> {
     const header = this.#headerOf(name);
     const isWhole = (await this.#files.size(header)) !== null;
     const document = isWhole ? await readDocument(this.#files, EXPORT_DOCUMENT, header) : null;
-    if (document?.kind !== "failover") return this.#dropScratch(name);
-    // Never released when serving fails: what the writes lie on must stay as it is.
-    const point = await this.#options.store.openPoint(document.vmId, document.pointId);
-    await this.#start(document);
-    point.release();
+    if (document?.kind === "test-failover") {
+      this.#dropped.push({ document, scratchBytes: await this.#scratchBytes(name) });
+    }
+    await this.#dropScratch(name);
   }
 
-  async #start(document: ExportDocument): Promise<PointExport> {
-    const { exportId, vmId, pointId } = document;
-    const point = await this.#options.store.openPoint(vmId, pointId);
+  async #start(
+    document: ExportDocument,
+    scratchLimitBytes: number | null = null,
+  ): Promise<PointExport> {
+    const { exportId, vmId, pointId, kind } = document;
+    const point = await this.#options.store.openPoint(vmId, pointId, "passing");
+    const budget = kind === "test-failover" ? this.#budget(scratchLimitBytes) : undefined;
     const devices: NativeDevice[] = [];
     try {
       for (const [index, disk] of point.disks.entries()) {
-        devices.push(await this.#openDisk(disk, join(this.#scratchOf(exportId), `disk-${index}`)));
+        const scratch = join(this.#scratchOf(exportId), `disk-${index}`);
+        const isReadOnly = document.kind === "read-only";
+        devices.push(await openPointDisk(binding, disk, isReadOnly ? "" : scratch, budget));
       }
-      const opened = await this.#serve(document, point, devices);
-      this.#open.set(exportId, opened);
-      return opened.entry;
+      const served = await this.#serve(document, point, devices);
+      this.#open.set(exportId, { ...served, budget });
+      return served.entry;
     } catch (thrown) {
       await closeDevices(devices);
       point.release();
@@ -145,23 +197,26 @@ export class PointExports implements AsyncDisposable {
     opened.point.release();
   }
 
-  #openDisk(disk: PointDisk, scratchPath: string): Promise<NativeDevice> {
-    const { diskId, sizeBytes, granularityBytes } = disk.geometry;
-    return binding.openLayeredDevice(
-      diskId,
-      sizeBytes,
-      granularityBytes,
-      disk.basePath,
-      [...disk.layerPaths],
-      scratchPath,
-    );
+  #budget(limitBytes: number | null): NativeScratchBudget {
+    const { freeSpaceFloorBytes = 0 } = this.#options;
+    return binding.scratchBudget(limitBytes ?? Number.MAX_SAFE_INTEGER, freeSpaceFloorBytes);
+  }
+
+  async #scratchBytes(exportId: string): Promise<number> {
+    const directory = this.#scratchOf(exportId);
+    let bytes = 0;
+    for (const name of await this.#files.list(directory)) {
+      if (!/^disk-\d+$/.test(name)) continue;
+      bytes += (await this.#files.size(join(directory, name)))?.allocatedBytes ?? 0;
+    }
+    return bytes;
   }
 
   async #serve(
     { exportId, vmId, kind }: ExportDocument,
     point: OpenedPoint,
     devices: readonly NativeDevice[],
-  ): Promise<OpenExport> {
+  ): Promise<Omit<OpenExport, "budget">> {
     const socketPath = join(this.#options.socketDirectory, `${exportId.slice(0, 8)}.sock`);
     const server = await NbdServer.start({ socketPath, acceptsAtOnce: false });
     const description = `recovery point ${point.point.sequence}`;
@@ -174,13 +229,15 @@ export class PointExports implements AsyncDisposable {
       await server.close();
       throw thrown;
     }
-    const disks = point.disks.map(({ geometry: { diskId, name, sizeBytes } }) => ({
+    const disks = point.disks.map(({ geometry: { diskId, name, sizeBytes }, isPlaceholder }) => ({
       diskId,
       name,
       sizeBytes,
       uri: server.uriOf(name),
+      isPlaceholder,
     }));
-    const entry: PointExport = { exportId, vmId, kind, point: point.point, disks };
+    const absentDisks = point.absentDisks.map(({ diskId, name }) => ({ diskId, name }));
+    const entry: PointExport = { exportId, vmId, kind, point: point.point, disks, absentDisks };
     return { entry, point, server, devices };
   }
 

@@ -1,36 +1,40 @@
 import { type BlockHashRequest, checkHashRequest } from "../model/block-hashes.js";
 import type { DeltaHeader, SegmentReceipt, SegmentSource } from "../model/delta.js";
 import type { Generation, ReplicatedVm } from "../model/disk.js";
-import { sameOrResized } from "../model/disk-growth.js";
+import { mayBecome } from "../model/disk-changes.js";
 import { TidemarkError, toTidemarkError } from "../model/errors.js";
+import { firstEntry, type Lineage, type Succession } from "../model/lineage.js";
 import type {
   CommitRequest,
   RecoveryPoint,
-  ReplicaEndpoint,
   ReplicaVmStatus,
+  ReturnedDisks,
 } from "../model/replica-endpoint.js";
-import type {
-  OpenSegmentSink,
-  SegmentReceiver,
-  SegmentRequest,
-  SegmentSlot,
-} from "../model/segment-receiver.js";
+import type { ImportTarget } from "../model/initial-media.js";
+import type { OpenSegmentSink, SegmentRequest, SegmentSlot } from "../model/segment-receiver.js";
 import { parseUuid } from "../model/uuid.js";
 import { AsyncLock } from "./async-lock.js";
-import { hashOpenedPoint } from "./hash-point.js";
-import { checkGeneration, checkHeader, checkVm } from "./check-request.js";
-import { compactVm } from "./compact-vm.js";
-import { VM_DOCUMENT, type VmDocument } from "./documents.js";
-import { writeDocument } from "./durable-document.js";
-import { loadVm } from "./load-vm.js";
+import { hashPoint } from "./hash-point.js";
+import { checkGeneration, checkHeader, checkSuccession, checkVm } from "./check-request.js";
+import { createVm } from "./create-vm.js";
+import { deleteVm, requireUnused } from "./delete-vm.js";
+import { fillSlot } from "./fill-slot.js";
+import { type FormerPrimary, NEVER_PRIMARY } from "./former-primary.js";
+import { loadVms } from "./load-vms.js";
 import { NodeStoreFiles } from "./node-store-files.js";
 import type { OpenDelta } from "./open-delta.js";
-import { PointChain } from "./point-chain.js";
-import { type OpenedPoint, openedPoint, verifyOpenedPoint } from "./opened-point.js";
+import type { PointUse } from "./pins.js";
+import { PointRetention } from "./point-retention.js";
+import { type OpenedPoint, openedForHashes, openedPoint } from "./opened-point.js";
 import type { LayerNative, ReplicaTools } from "./replica-tools.js";
+import { settleManifests } from "./rewrite-manifest.js";
 import type { StoreFiles } from "./store-files.js";
+import { NOBODY_WATCHES, type SuccessionWatch } from "./succession-watch.js";
+import { succeedVm } from "./succeed-vm.js";
+import { takeReturned } from "./take-returned.js";
 import { lockFile, VmPaths, vmsDirectory } from "./store-paths.js";
-import { VmReplica } from "./vm-replica.js";
+import type { VmReplica } from "./vm-replica.js";
+import { type ReplicaVmSummary, summaryOf, summaryOfUnreadable } from "./vm-summary.js";
 
 export interface ReplicaStoreOptions {
   /** A directory of the store's own; created when it is missing. */
@@ -41,16 +45,8 @@ export interface ReplicaStoreOptions {
   readonly openSink: OpenSegmentSink;
   /** For tests. */
   readonly files?: StoreFiles;
-}
-
-/** What the replica's own administrator sees of a VM, damaged or not. */
-export interface ReplicaVmSummary {
-  readonly vmId: string;
-  /** Null when not even that can be read. */
-  readonly vm: ReplicatedVm | null;
-  readonly head: RecoveryPoint | null;
-  readonly pointCount: number;
-  readonly error: TidemarkError | null;
+  /** The wall clock; for tests. */
+  readonly nowMs?: () => number;
 }
 
 /**
@@ -60,7 +56,7 @@ export interface ReplicaVmSummary {
  * bytes reach the disk through sinks, in whichever thread opens them. Different
  * VMs do not wait for each other.
  */
-export class ReplicaStore implements ReplicaEndpoint, SegmentReceiver {
+export class ReplicaStore implements ImportTarget {
   readonly #root: string;
   readonly #tools: ReplicaTools;
   readonly #openSink: OpenSegmentSink;
@@ -71,11 +67,19 @@ export class ReplicaStore implements ReplicaEndpoint, SegmentReceiver {
   readonly #vms = new Map<string, VmReplica>();
   readonly #unreadable = new Map<string, TidemarkError>();
   readonly #slots = new Map<string, OpenDelta>();
+  #former = NEVER_PRIMARY;
+  #watch = NOBODY_WATCHES;
   #isClosed = false;
+  /** What the administrator and the policy do to recovery points. */
+  readonly retention: PointRetention;
 
   private constructor(options: ReplicaStoreOptions, files: StoreFiles, unlock: () => void) {
     this.#root = options.root;
-    this.#tools = { files, native: options.native };
+    this.#tools = { files, native: options.native, nowMs: options.nowMs ?? Date.now };
+    this.retention = new PointRetention(this.#tools, (vmId) => {
+      this.#begin();
+      return this.#vm(vmId);
+    });
     this.#openSink = options.openSink;
     this.#unlock = unlock;
   }
@@ -86,7 +90,7 @@ export class ReplicaStore implements ReplicaEndpoint, SegmentReceiver {
     await files.makeDirectory(vmsDirectory(options.root));
     const store = new ReplicaStore(options, files, await files.lock(lockFile(options.root)));
     try {
-      await store.#load();
+      await loadVms(store.#tools, options.root, store.#vms, store.#unreadable);
       return store;
     } catch (thrown) {
       await store.close();
@@ -106,15 +110,15 @@ export class ReplicaStore implements ReplicaEndpoint, SegmentReceiver {
       if (!this.#vms.has(checked.vmId)) await this.#create(checked, first);
       const replica = this.#vm(checked.vmId);
       const { vm: known } = replica.document;
-      if (known.name !== checked.name || !sameOrResized(known.disks, checked.disks)) {
+      if (known.name !== checked.name || !mayBecome(known.disks, checked.disks)) {
         throw new TidemarkError(
           "CONFLICT",
-          `Cannot enable VM ${checked.vmId}: because the replica knows it with another name or other disks.`,
+          `Cannot enable VM ${checked.vmId}: because the replica knows it with another name, or a disk with larger blocks.`,
           { hint: "Remove the VM from the replica first, or use another one." },
         );
       }
       replica.requireGeneration(first);
-      await this.#change(replica, () => replica.resizeDisks(checked.disks));
+      await this.#change(replica, () => replica.takeDisks(checked));
       return replica.status();
     });
   }
@@ -147,7 +151,7 @@ export class ReplicaStore implements ReplicaEndpoint, SegmentReceiver {
     const { vmId, deltaId, attempt } = open.header;
     const slot = await this.reserveSegment({ vmId, deltaId, attempt, segmentIndex, contentBytes });
     try {
-      const receipt = await this.#fill(slot, source, signal);
+      const receipt = await fillSlot(this.#openSink, slot, source, signal);
       await this.completeSegment(slot, receipt);
       return receipt;
     } catch (thrown) {
@@ -192,6 +196,67 @@ export class ReplicaStore implements ReplicaEndpoint, SegmentReceiver {
     await this.#change(replica, () => replica.abandon(parseUuid(deltaId, "delta id")));
   }
 
+  async deleteVm(vmId: string, generation: Generation, signal?: AbortSignal): Promise<void> {
+    this.#begin(signal);
+    const replica = this.#vms.get(parseUuid(vmId, "VM id"));
+    if (replica === undefined) return;
+    const asked = checkGeneration(generation);
+    await this.#delete(replica, () => replica.requireGeneration(asked));
+  }
+
+  /** As this host's administrator, whatever its generation; also what cannot be read. NOT_FOUND. */
+  async deleteReplica(vmId: string): Promise<void> {
+    this.#begin();
+    const canonical = parseUuid(vmId, "VM id");
+    if (!this.#unreadable.has(canonical)) return this.#delete(this.#vm(canonical), () => undefined);
+    await this.#tools.files.removeTree(new VmPaths(this.#root, canonical).directory);
+    this.#unreadable.delete(canonical);
+  }
+
+  watchSuccessions(watch: SuccessionWatch): void {
+    this.#watch = watch;
+  }
+
+  lineage(vmId: string): Lineage {
+    return this.#vm(vmId).document.lineage;
+  }
+
+  /** With a holder of its own the generation is this host's: it may run the VM. */
+  async succeed(succession: Succession, signal?: AbortSignal): Promise<ReplicaVmStatus> {
+    this.#begin(signal);
+    const checked = checkSuccession(succession);
+    const { generation, holderId } = checked.to;
+    const replica = this.#vm(checked.vmId);
+    const isOurs = holderId === generation.id;
+    if (isOurs && !replica.document.isPromotedHere)
+      this.#watch.mayPromote(replica.document.vm.name);
+    await this.#change(replica, () => succeedVm(replica, checked, isOurs));
+    this.#watch.succeeded(checked.vmId);
+    return replica.status();
+  }
+
+  /** Its files are the store's no more: what waits for the VM is refused. Under its lock. */
+  drop(vmId: string): void {
+    this.#vms.get(vmId)?.end(notReplicated(vmId));
+    this.#vms.delete(vmId);
+  }
+
+  /** Whose disks takeReturned() takes. */
+  standBeside(former: FormerPrimary): void {
+    this.#former = former;
+  }
+
+  async takeReturned(
+    vm: ReplicatedVm,
+    lineage: Lineage,
+    signal?: AbortSignal,
+  ): Promise<ReturnedDisks> {
+    this.#begin(signal);
+    const checked = checkVm(vm);
+    const parts = { tools: this.#tools, root: this.#root, vms: this.#vms, former: this.#former };
+    return this.#enabling.run(() => takeReturned(parts, checked, lineage));
+  }
+
   async points(vmId: string, signal?: AbortSignal): Promise<readonly RecoveryPoint[]> {
     this.#begin(signal);
     return this.#vm(vmId).chain.points();
@@ -203,10 +268,11 @@ export class ReplicaStore implements ReplicaEndpoint, SegmentReceiver {
     const replica = this.#vm(request.vmId);
     const point = await this.#change(replica, async () => {
       replica.requireHead(request.pointId, checkGeneration(request.generation));
-      return openedPoint(replica, request.pointId);
+      return openedForHashes(replica, request.pointId);
     });
     try {
-      return await this.#hashing.run(() => hashOpenedPoint(this.#tools.native, point, request));
+      const { vm } = replica.document;
+      return await this.#hashing.run(() => hashPoint(this.#tools.native, vm, point, request));
     } catch (thrown) {
       throw toTidemarkError(thrown);
     } finally {
@@ -214,57 +280,44 @@ export class ReplicaStore implements ReplicaEndpoint, SegmentReceiver {
     }
   }
 
+  /** What the VM's staging session has taken in, oldest first. */
+  async stagedDeltaIds(vmId: string): Promise<readonly string[]> {
+    this.#begin();
+    return this.#vm(vmId).session?.deltaIds ?? [];
+  }
+
+  /** Whether a delta is on its way in, of any VM. */
+  get isReceiving(): boolean {
+    return [...this.#vms.values()].some(({ open }) => open !== null);
+  }
+
   /** Every VM on disk, also those that cannot be read. */
   async listVms(): Promise<readonly ReplicaVmSummary[]> {
     this.#begin();
-    const readable = [...this.#vms].map(([vmId, { document, chain }]) => ({
-      vmId,
-      vm: document.vm,
-      head: chain.head()?.point ?? null,
-      pointCount: chain.pointCount,
-      error: chain.damage,
-    }));
-    const unreadable = [...this.#unreadable].map(([vmId, error]) => ({
-      vmId,
-      vm: null,
-      head: null,
-      pointCount: 0,
-      error,
-    }));
-    return [...readable, ...unreadable].sort((a, b) => (a.vmId < b.vmId ? -1 : 1));
+    return [
+      ...[...this.#vms.values()].map(summaryOf),
+      ...[...this.#unreadable].map(([vmId, error]) => summaryOfUnreadable(vmId, error)),
+    ].sort((a, b) => (a.vmId < b.vmId ? -1 : 1));
   }
 
-  /** Pins the point against retention until `release` is called. NOT_FOUND. */
-  async openPoint(vmId: string, pointId: string): Promise<OpenedPoint> {
+  /** The point stays, and what it is made of, until `release` is called. NOT_FOUND. */
+  async openPoint(vmId: string, pointId: string, use: PointUse = "lasting"): Promise<OpenedPoint> {
     this.#begin();
     const replica = this.#vm(vmId);
-    return this.#change(replica, async () =>
-      openedPoint(replica, parseUuid(pointId, "recovery point id")),
-    );
+    return this.#change(replica, async () => {
+      await settleManifests(this.#tools.files, replica);
+      return openedPoint(replica, parseUuid(pointId, "recovery point id"), use);
+    });
   }
 
-  /** Re-reads every block of every layer that the point is made of. CORRUPT names the layer. */
-  async verifyPoint(vmId: string, pointId: string, signal?: AbortSignal): Promise<void> {
-    const point = await this.openPoint(vmId, pointId);
+  /** For what works on a VM's files beside replication: verification, copies, comparisons, seeds. */
+  async withVm<T>(
+    vmId: string,
+    work: (tools: ReplicaTools, replica: VmReplica) => Promise<T>,
+  ): Promise<T> {
+    this.#begin();
     try {
-      await verifyOpenedPoint(this.#tools.native, point, signal);
-    } finally {
-      point.release();
-    }
-  }
-
-  /**
-   * Gives up the oldest points until `retainPoints` are left and merges their
-   * layers into the base. While points are open nothing is merged. Answers
-   * whether it is done. May be repeated after a failure or a crash.
-   */
-  async compact(vmId: string, retainPoints: number, signal?: AbortSignal): Promise<boolean> {
-    this.#begin(signal);
-    const replica = this.#vm(vmId);
-    try {
-      return await replica.compacting.run(() =>
-        compactVm(this.#tools, replica, retainPoints, signal),
-      );
+      return await work(this.#tools, this.#vm(vmId));
     } catch (thrown) {
       throw toTidemarkError(thrown);
     }
@@ -284,59 +337,23 @@ export class ReplicaStore implements ReplicaEndpoint, SegmentReceiver {
     await this.close();
   }
 
-  async #load(): Promise<void> {
-    for (const name of await this.#tools.files.list(vmsDirectory(this.#root))) {
-      if (!/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(name)) continue;
-      const paths = new VmPaths(this.#root, name);
-      try {
-        this.#vms.set(name, await loadVm(this.#tools, paths, name));
-      } catch (thrown) {
-        // Enabling ended before its last step: the VM was never there.
-        const isHalfMade = (await this.#tools.files.size(paths.vmFile)) === null;
-        const hasPoints = (await this.#tools.files.list(paths.pointsDirectory)).length > 0;
-        if (!isHalfMade || hasPoints) this.#unreadable.set(name, toTidemarkError(thrown));
-      }
-    }
-  }
-
   async #create(vm: ReplicatedVm, generation: Generation): Promise<void> {
     const unreadable = this.#unreadable.get(vm.vmId);
     if (unreadable !== undefined) throw unreadable;
     const paths = new VmPaths(this.#root, vm.vmId);
-    const { files } = this.#tools;
-    for (const directory of [
-      paths.stagingDirectory,
-      paths.layersDirectory,
-      paths.pointsDirectory,
-      ...vm.disks.map((disk) => paths.diskDirectory(disk.diskId)),
-    ]) {
-      await files.makeDirectory(directory);
-    }
-    const document: VmDocument = { vm, generation, generationHistory: [generation] };
-    await writeDocument(files, VM_DOCUMENT, paths.vmFile, document);
-    const base = { vmId: vm.vmId, pointId: null, sequence: 0, mergingSequence: null };
-    const state = { document, chain: new PointChain(base), session: null, open: null };
-    this.#vms.set(vm.vmId, new VmReplica(this.#tools, paths, { ...state, nextOrder: 1 }));
+    this.#vms.set(vm.vmId, await createVm(this.#tools, paths, vm, [firstEntry(generation)]));
   }
 
-  async #fill(
-    slot: SegmentSlot,
-    source: SegmentSource,
-    signal: AbortSignal | undefined,
-  ): Promise<SegmentReceipt> {
-    const sink = await this.#openSink(slot);
-    let wireBytes = 0;
-    try {
-      for await (const chunk of source.records(signal)) {
-        signal?.throwIfAborted();
-        wireBytes += chunk.byteLength;
-        await sink.write(chunk);
-      }
-      return { ...(await sink.finish()), wireBytes };
-    } catch (thrown) {
-      await sink.abort();
-      throw thrown;
-    }
+  /** Behind a merge that is under way, and before whatever else waits for the VM. */
+  #delete(replica: VmReplica, check: () => void): Promise<void> {
+    return replica.compacting.run(() =>
+      this.#change(replica, async () => {
+        check();
+        requireUnused(replica);
+        await deleteVm(this.#tools.files, replica.paths);
+        this.drop(replica.document.vm.vmId);
+      }),
+    );
   }
 
   /** What fails below with a system's or the addon's error leaves as one of ours. */
@@ -359,14 +376,7 @@ export class ReplicaStore implements ReplicaEndpoint, SegmentReceiver {
     const canonical = parseUuid(vmId, "VM id");
     const replica = this.#vms.get(canonical);
     if (replica !== undefined) return replica;
-    throw (
-      this.#unreadable.get(canonical) ??
-      new TidemarkError(
-        "NOT_FOUND",
-        `Cannot find VM ${canonical}: because it is not replicated here.`,
-        { hint: "Enable replication of the VM to this host." },
-      )
-    );
+    throw this.#unreadable.get(canonical) ?? notReplicated(canonical);
   }
 
   #openDelta(deltaId: string): OpenDelta {
@@ -375,4 +385,12 @@ export class ReplicaStore implements ReplicaEndpoint, SegmentReceiver {
     }
     throw new TidemarkError("NOT_FOUND", `Cannot use delta ${deltaId}: because it is not open.`);
   }
+}
+
+function notReplicated(vmId: string): TidemarkError {
+  return new TidemarkError(
+    "NOT_FOUND",
+    `Cannot find VM ${vmId}: because it is not replicated here.`,
+    { hint: "Enable replication of the VM to this host." },
+  );
 }

@@ -1,5 +1,5 @@
 import type { DiskGeometry } from "../model/disk.js";
-import type { NativeLayerSummary } from "../tracking/binding.js";
+import type { NativeLayerSummary } from "../tracking/layer-binding.js";
 import { type LayeredDisk, SEGMENT_DOCUMENT, type StoredLayer } from "./documents.js";
 import { readDocument } from "./durable-document.js";
 import type { OpenDelta } from "./open-delta.js";
@@ -28,8 +28,7 @@ export async function sealDelta(
       diskBlobs === undefined
         ? []
         : [await sealLayer(tools, paths, delta, { diskIndex, disk, sequence, diskBlobs })];
-    const { diskId, sizeBytes, granularityBytes } = disk;
-    disks.push({ diskId, sizeBytes, granularityBytes, layers });
+    disks.push({ ...disk, layers });
   }
   if (blobs.size > 0) await tools.files.syncDirectory(paths.layersDirectory);
   return disks;
@@ -71,7 +70,8 @@ async function sealLayer(
     : await sealAndMove(tools, delta, layer, target);
   const { checksum, dataBytes, zeroBytes } = summary;
   const fileBytes = (await tools.files.size(target))?.sizeBytes ?? 0;
-  return { fileName, fileBytes, checksum, dataBytes, zeroBytes };
+  const diskSizeBytes = layer.disk.sizeBytes;
+  return { fileName, fileBytes, checksum, dataBytes, zeroBytes, diskSizeBytes };
 }
 
 async function sealAndMove(

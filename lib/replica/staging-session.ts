@@ -37,6 +37,22 @@ export class StagingSession {
     return new StagingSession(document, directory);
   }
 
+  /** With its first delta: there is both or nothing. */
+  static async createWith(
+    files: StoreFiles,
+    paths: VmPaths,
+    document: SessionDocument,
+    delta: Pick<StagedDeltaDocument, "deltaId" | "digest" | "disks">,
+  ): Promise<StagingSession> {
+    const { vmId, sessionId } = document;
+    const directory = paths.sessionDirectory(sessionId);
+    const session = new StagingSession(document, directory);
+    await files.makeDirectory(directory);
+    await session.add(files, { vmId, sessionId, ...delta });
+    await writeDocument(files, SESSION_DOCUMENT, join(directory, SESSION_HEADER), document);
+    return session;
+  }
+
   /** Throws when anything of it is not whole: then the session is lost as a whole. */
   static async load(files: StoreFiles, directory: string): Promise<StagingSession> {
     const path = join(directory, SESSION_HEADER);
@@ -62,6 +78,10 @@ export class StagingSession {
 
   find(deltaId: string): StagedDeltaDocument | null {
     return this.#deltas.find((delta) => delta.deltaId === deltaId) ?? null;
+  }
+
+  get deltaIds(): readonly string[] {
+    return this.#deltas.map((delta) => delta.deltaId);
   }
 
   /** Durable when it resolves. */

@@ -19,6 +19,8 @@ export interface StoreFiles {
   list(path: string): Promise<readonly string[]>;
   /** Null when it is missing. */
   size(path: string): Promise<FileSize | null>;
+  /** A name for a file that is kept elsewhere, and is nobody's to remove here; replaces an earlier one. The name is not durable. */
+  linkTo(path: string, target: string): Promise<void>;
   /** Creates a file of that size without blocks, durable with its name; keeps one that is there. */
   createSparse(path: string, sizeBytes: number): Promise<void>;
   /** Keeps other processes out until it is called off or this process ends, however. IN_USE. */

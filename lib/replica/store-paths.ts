@@ -17,6 +17,8 @@ export class VmPaths {
   readonly directory: string;
   readonly vmFile: string;
   readonly baseFile: string;
+  readonly verificationFile: string;
+  readonly retentionFile: string;
   readonly disksDirectory: string;
   readonly stagingDirectory: string;
   readonly layersDirectory: string;
@@ -26,6 +28,8 @@ export class VmPaths {
     this.directory = join(vmsDirectory(root), vmId);
     this.vmFile = join(this.directory, "vm.json");
     this.baseFile = join(this.directory, "base.json");
+    this.verificationFile = join(this.directory, "verification.json");
+    this.retentionFile = join(this.directory, "retention.json");
     this.disksDirectory = join(this.directory, "disks");
     const epoch = join(this.directory, "epochs", digits(EPOCH, 10));
     this.stagingDirectory = join(epoch, "staging");
@@ -35,6 +39,7 @@ export class VmPaths {
 
   diskDirectory = (diskId: string) => join(this.disksDirectory, diskId);
   diskBase = (diskId: string) => join(this.diskDirectory(diskId), "base.raw");
+  diskChecksums = (diskId: string) => join(this.diskDirectory(diskId), "base.checksums");
   deltaDirectory = (openingId: string) => join(this.stagingDirectory, `delta-${openingId}`);
   sessionDirectory = (sessionId: string) => join(this.stagingDirectory, `session-${sessionId}`);
   layer = (fileName: string) => join(this.layersDirectory, fileName);

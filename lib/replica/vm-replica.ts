@@ -2,14 +2,15 @@ import { randomUUID } from "node:crypto";
 import { join } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import type { DeltaHeader, SegmentReceipt } from "../model/delta.js";
-import type { DiskGeometry, Generation } from "../model/disk.js";
-import { sameOrResized } from "../model/disk-growth.js";
+import type { Generation, ReplicatedVm } from "../model/disk.js";
+import { mayBecome, withDisks } from "../model/disk-changes.js";
+import { presentEntry, sameGeneration } from "../model/lineage.js";
 import { TidemarkError, toTidemarkError } from "../model/errors.js";
 import type { CommitRequest, RecoveryPoint, ReplicaVmStatus } from "../model/replica-endpoint.js";
 import { AsyncLock } from "./async-lock.js";
-import { sameGeneration } from "./check-request.js";
 import { answerOfEarlierCommit, commitDelta } from "./commit-delta.js";
-import { DELTA_DOCUMENT, VM_DOCUMENT, type VmDocument } from "./documents.js";
+import { DamageLedger } from "./damage-ledger.js";
+import { DELTA_DOCUMENT, type StoredLayer, VM_DOCUMENT, type VmDocument } from "./documents.js";
 import { writeDocument } from "./durable-document.js";
 import { deltaNotOpen, OpenDelta } from "./open-delta.js";
 import { Pins } from "./pins.js";
@@ -40,6 +41,8 @@ export class VmReplica {
   /** One merge at a time; commits go on meanwhile. */
   readonly compacting = new AsyncLock();
   readonly pins = new Pins();
+  /** Manifests of which it is not known which content a crash would leave. */
+  readonly unsureSequences = new Set<number>();
   readonly paths: VmPaths;
   readonly chain: PointChain;
   readonly #tools: ReplicaTools;
@@ -47,6 +50,8 @@ export class VmReplica {
   #session: StagingSession | null;
   #open: OpenDelta | null;
   #nextOrder: number;
+  #ledger: Promise<DamageLedger> | null = null;
+  #releaseFork: () => void = () => {};
 
   constructor(tools: ReplicaTools, paths: VmPaths, state: VmReplicaState) {
     this.#tools = tools;
@@ -56,6 +61,26 @@ export class VmReplica {
     this.#session = state.session;
     this.#open = state.open;
     this.#nextOrder = state.nextOrder;
+    this.#holdFork();
+  }
+
+  /** What a VM that goes on from here lies on stays as it is, before anything else may touch it. */
+  #holdFork(): void {
+    this.#releaseFork();
+    this.#releaseFork = () => {};
+    const { forkPointId } = presentEntry(this.#document.lineage);
+    if (!this.#document.isPromotedHere || forkPointId === null) return;
+    const fork = this.chain.find(forkPointId);
+    if (fork !== null) this.#releaseFork = this.pins.pin(fork.point, "lasting");
+  }
+
+  /** What verifications have found of it. */
+  ledger(): Promise<DamageLedger> {
+    this.#ledger ??= DamageLedger.open(this.#tools, this).catch((thrown: unknown) => {
+      this.#ledger = null;
+      throw thrown;
+    });
+    return this.#ledger;
   }
 
   get document(): VmDocument {
@@ -75,20 +100,30 @@ export class VmReplica {
     if (this.chain.damage !== null) throw this.chain.damage;
   }
 
+  /** It was deleted: what waits for it is refused. */
+  end(reason: TidemarkError): void {
+    this.lock.end(reason);
+    this.compacting.end(reason);
+  }
+
   requireGeneration(generation: Generation): void {
-    const present = this.#document.generation;
-    if (sameGeneration(generation, present)) return;
-    throw new TidemarkError(
+    if (!sameGeneration(generation, this.#document.generation)) throw this.fenced(generation);
+  }
+
+  fenced({ number, id }: Generation): TidemarkError {
+    const { vm, generation: present } = this.#document;
+    return new TidemarkError(
       "FENCED",
-      `Cannot write to VM ${this.#document.vm.vmId}: because the replica is at generation ${present.number} (${present.id}), not ${generation.number} (${generation.id}).`,
+      `Cannot write to VM ${vm.vmId}: because the replica is at generation ${present.number} (${present.id}), not ${number} (${id}).`,
       { hint: "The VM was promoted elsewhere: find out which side is to be kept." },
     );
   }
 
-  /** For a comparison: whatever else the point may be, a delta would not follow it. */
+  /** For a comparison, also with what is staged: whatever else the point may be, a delta would not follow it. */
   requireHead(pointId: string, generation: Generation): void {
     this.refuseIfDamaged();
     this.requireGeneration(generation);
+    if (this.#session?.sessionId === pointId) return;
     const headId = this.#headId();
     if (headId === pointId) return;
     throw new TidemarkError(
@@ -99,14 +134,17 @@ export class VmReplica {
 
   async status(): Promise<ReplicaVmStatus> {
     this.refuseIfDamaged();
-    const { vm, generation } = this.#document;
+    const { vm, generation, lineage } = this.#document;
+    const headDamage = await (await this.ledger()).headDamage();
     return {
       vm,
       generation,
+      lineage,
       head: this.chain.head()?.point ?? null,
       pointCount: this.chain.pointCount,
       stagingSessionId: this.#session?.sessionId ?? null,
-      storedBytes: await this.#storedBytes(),
+      storedBytes: await this.storedBytes(),
+      ...(headDamage.length === 0 ? {} : { headDamage }),
     };
   }
 
@@ -119,10 +157,20 @@ export class VmReplica {
       sessionId: randomUUID(),
       parentPointId: this.#headId(),
       generation: this.#document.generation,
-      order: this.#takeOrder(),
+      order: this.takeOrder(),
     });
     if (former !== null) await this.#dropSession(former);
     return this.#session.sessionId;
+  }
+
+  /** Of a seed, under the lock; there was none before. */
+  adoptSession(session: StagingSession): void {
+    this.#session = session;
+  }
+
+  takeOrder(): number {
+    this.#nextOrder += 1;
+    return this.#nextOrder - 1;
   }
 
   async openDelta(header: DeltaHeader): Promise<readonly SegmentReceipt[]> {
@@ -135,17 +183,30 @@ export class VmReplica {
       }
     }
     await this.#supersedeOpen();
-    await this.resizeDisks(header.disks);
+    await this.takeDisks(header);
     this.#open = await this.#create(header);
     return [];
   }
 
-  /** Durable when it resolves. A point keeps the size that its disks had: its manifest says it. */
-  async resizeDisks(disks: readonly DiskGeometry[]): Promise<void> {
-    if (isDeepStrictEqual(disks, this.#document.vm.disks)) return;
-    const document = { ...this.#document, vm: { ...this.#document.vm, disks } };
+  /** Durable when it resolves. A point keeps the disks that it had, and their sizes: its manifest says them. */
+  async takeDisks(disks: Pick<ReplicatedVm, "disks" | "excludedDisks">): Promise<void> {
+    const vm = withDisks(this.#document.vm, disks);
+    if (!isDeepStrictEqual(vm, this.#document.vm)) await this.become({ ...this.#document, vm });
+  }
+
+  /** Durable when it resolves. */
+  async become(document: VmDocument): Promise<void> {
     await writeDocument(this.#tools.files, VM_DOCUMENT, this.paths.vmFile, document);
     this.#document = document;
+    this.#holdFork();
+  }
+
+  /** What has arrived and is no recovery point yet. */
+  async dropIncoming(): Promise<void> {
+    await this.#supersedeOpen();
+    const session = this.#session;
+    this.#session = null;
+    if (session !== null) await this.#dropSession(session);
   }
 
   async commit(request: CommitRequest): Promise<RecoveryPoint | null> {
@@ -158,9 +219,10 @@ export class VmReplica {
     requireSegments(delta, request.digest);
     await delta.beginSealing(SEALING_LIMIT_MS);
     requireSegments(delta, request.digest);
+    await this.takeDisks(delta.header);
     const point = await this.#commitOpen(delta, request.digest);
     this.#open = null;
-    await this.#tidy(delta.directory);
+    await this.tidy(delta.directory);
     if (point?.pointId === delta.header.deltaId) await this.#endSession();
     return point;
   }
@@ -192,8 +254,8 @@ export class VmReplica {
   #refuseUnlessFollowing(header: DeltaHeader): void {
     this.refuseIfDamaged();
     this.requireGeneration(header.generation);
-    if (!sameOrResized(this.#document.vm.disks, header.disks)) {
-      throw refusal("CONFLICT", header, "its disks are not those that were enabled");
+    if (!mayBecome(this.#document.vm.disks, header.disks)) {
+      throw refusal("CONFLICT", header, "one of its disks had larger blocks before");
     }
     const headId = this.#headId();
     if (header.parentPointId !== headId) {
@@ -215,7 +277,7 @@ export class VmReplica {
 
   async #create(header: DeltaHeader): Promise<OpenDelta> {
     const openingId = randomUUID();
-    const document = { openingId, header, order: this.#takeOrder() };
+    const document = { openingId, header, order: this.takeOrder() };
     const delta = new OpenDelta(document, this.paths.deltaDirectory(openingId));
     await this.#tools.files.makeDirectory(delta.directory);
     await this.#writeHeader(delta, header);
@@ -242,9 +304,9 @@ export class VmReplica {
     // A manifest that may or may not be durable may name these layers: the next start knows.
     if (this.chain.damage !== null) return;
     for (const diskIndex of delta.header.disks.keys()) {
-      await this.#tidy(this.paths.layer(layerFileName(delta.openingId, diskIndex)));
+      await this.tidy(this.paths.layer(layerFileName(delta.openingId, diskIndex)));
     }
-    await this.#tidy(delta.directory);
+    await this.tidy(delta.directory);
   }
 
   /** The session's layers belong to a point now, or to nobody any more. */
@@ -252,20 +314,32 @@ export class VmReplica {
     const session = this.#session;
     this.#session = null;
     if (session === null) return;
-    await this.#tidy(session.directory);
+    await this.tidy(session.directory);
     const taken = this.chain.layerFileNames();
     const left = session.layers().filter((layer) => !taken.has(layer.fileName));
-    for (const layer of left) await this.#tidy(this.paths.layer(layer.fileName));
+    for (const layer of left) await this.tidy(this.paths.layer(layer.fileName));
   }
 
   async #dropSession(session: StagingSession): Promise<void> {
     if (this.#open?.header.stagingSessionId === session.sessionId) await this.#supersedeOpen();
-    await this.#tidy(session.directory);
-    for (const layer of session.layers()) await this.#tidy(this.paths.layer(layer.fileName));
+    await this.tidy(session.directory);
+    for (const layer of session.layers()) await this.tidy(this.paths.layer(layer.fileName));
+  }
+
+  /** Layers that nothing names any more: now, or when those who read that point's have ended. */
+  async removeLayers(layers: readonly StoredLayer[], sequence: number): Promise<void> {
+    const paths = layers.map((layer) => this.paths.layer(layer.fileName));
+    const remove = async () => {
+      for (const path of paths) await this.tidy(path);
+    };
+    const unused = this.pins.whenUnused(sequence);
+    if (unused === null) await remove();
+    // Refused when the VM was deleted meanwhile, and they with it.
+    else void unused.then(() => this.lock.run(remove)).catch(() => undefined);
   }
 
   /** What is not removed now is removed at the next start: no reason to fail a caller. */
-  async #tidy(path: string): Promise<void> {
+  async tidy(path: string): Promise<void> {
     await this.#tools.files.removeTree(path).catch(() => undefined);
   }
 
@@ -273,19 +347,15 @@ export class VmReplica {
     return this.chain.head()?.point.pointId ?? null;
   }
 
-  #takeOrder(): number {
-    this.#nextOrder += 1;
-    return this.#nextOrder - 1;
-  }
-
-  async #storedBytes(): Promise<number> {
+  /** Of base and layers. */
+  async storedBytes(): Promise<number> {
     let storedBytes = 0;
     for (const manifest of this.chain.aboveBase(Number.MAX_SAFE_INTEGER)) {
       for (const disk of manifest.disks) {
         for (const layer of disk.layers) storedBytes += layer.dataBytes;
       }
     }
-    for (const { diskId } of this.#document.vm.disks) {
+    for (const { diskId } of this.chain.baseManifest?.disks ?? []) {
       const base = await this.#tools.files.size(this.paths.diskBase(diskId));
       storedBytes += base?.allocatedBytes ?? 0;
     }

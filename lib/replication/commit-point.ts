@@ -4,6 +4,8 @@
  * answer names the point; in every other case they return to pending first,
  * which is always safe, and the note stays until the doubt is settled.
  */
+import { cutDisksOf } from "../model/cut-disks.js";
+import type { DeltaHeader } from "../model/delta.js";
 import { failpoint } from "../model/failpoint.js";
 import { TidemarkError } from "../model/errors.js";
 import type { RecoveryPoint } from "../model/replica-endpoint.js";
@@ -22,9 +24,10 @@ export async function commitPoint(
 ): Promise<RecoveryPoint> {
   const { journal } = context;
   const { deltaId, attempt } = delta.header;
+  const disks = cutDisksOf(delta.header);
   let point: RecoveryPoint;
   try {
-    await journal.update({ inDoubt: { deltaId, attempt, digest: delta.digest } });
+    await journal.update({ inDoubt: { deltaId, attempt, digest: delta.digest, disks } });
     failpoint("in-doubt");
     point = await askUntilKnown(context, delta, signal);
   } catch (thrown) {
@@ -32,8 +35,8 @@ export async function commitPoint(
     throw thrown;
   }
   failpoint("clear");
-  await changes.commit();
-  await journal.update(headPatch(journal.record, point));
+  await changes.commit(point.pointId);
+  await journal.update(headPatch(journal.record, point, disks));
   return point;
 }
 
@@ -45,7 +48,7 @@ async function askUntilKnown(
 ): Promise<RecoveryPoint> {
   for (let attempt = 1; ; attempt += 1) {
     try {
-      return await askForCommit(context, delta, [delta.header.deltaId], signal);
+      return await askForCommit(context, delta, expectedPointIds(delta.header), signal);
     } catch (thrown) {
       signal.throwIfAborted();
       const error = asDeltaError(thrown);
@@ -60,6 +63,16 @@ async function askUntilKnown(
       await backOff(context, attempt, signal);
     }
   }
+}
+
+/**
+ * A replica of the version before sees nothing new in an empty delta of which only the disks
+ * that are left out are others: its head stands for it.
+ */
+function expectedPointIds(header: DeltaHeader): readonly (string | null)[] {
+  const { deltaId, parentPointId, segmentCount, stagingSessionId } = header;
+  const isEmpty = segmentCount === 0 && stagingSessionId === null && parentPointId !== null;
+  return isEmpty ? [deltaId, parentPointId] : [deltaId];
 }
 
 /** The last question before the delta is given up. */

@@ -3,10 +3,10 @@
  * once, announced again after a failure and gone on with at what is missing.
  * Commits nothing.
  */
-import { createHash } from "node:crypto";
 import type { DeltaHeader, SegmentPlan, SegmentReceipt } from "../model/delta.js";
-import type { DiskGeometry } from "../model/disk.js";
+import { deltaDigest } from "../model/delta-digest.js";
 import { TidemarkError, toTidemarkError } from "../model/errors.js";
+import { inLanes } from "../model/in-lanes.js";
 import type { TargetChanges } from "../model/vm-tracker.js";
 import type { RelationshipContext } from "./relationship-context.js";
 import { asDeltaError, backOff, isOutage } from "./retry.js";
@@ -16,6 +16,8 @@ export interface DeliveredDelta {
   readonly header: DeltaHeader;
   readonly digest: string;
   readonly sentBytes: number;
+  /** Content of the segments that did not travel. */
+  readonly unchangedBytes: number;
 }
 
 export type DeltaDraft = Pick<
@@ -77,7 +79,7 @@ class Delivery {
   readonly #draft: DeltaDraft;
   readonly #onSegment: OnSegment;
   /** As of the checkpoint: a disk does not grow while its changes are held. */
-  readonly #disks: readonly DiskGeometry[];
+  readonly #disks: Pick<DeltaHeader, "disks" | "excludedDisks">;
   readonly #released = new Set<number>();
   #receipts = new Map<number, SegmentReceipt>();
 
@@ -91,7 +93,8 @@ class Delivery {
     this.#changes = changes;
     this.#draft = draft;
     this.#onSegment = onSegment;
-    this.#disks = context.vm.disks;
+    const { disks, excludedDisks = [] } = context.vm;
+    this.#disks = { disks, ...(excludedDisks.length === 0 ? {} : { excludedDisks }) };
   }
 
   get arrivedCount(): number {
@@ -107,7 +110,13 @@ class Delivery {
     await this.#putMissing(signal);
     const receipts = this.#changes.segments.map((plan) => this.#receiptOf(plan));
     const sentBytes = receipts.reduce((sum, receipt) => sum + receipt.wireBytes, 0);
-    return { header, digest: digestOf(receipts), sentBytes };
+    const arrivedBytes = receipts.reduce((sum, one) => sum + one.dataBytes + one.zeroBytes, 0);
+    const unchangedBytes = this.#contentBytes - arrivedBytes;
+    return { header, digest: deltaDigest(receipts), sentBytes, unchangedBytes };
+  }
+
+  get #contentBytes(): number {
+    return this.#changes.segments.reduce((sum, { contentBytes }) => sum + contentBytes, 0);
   }
 
   #header(attempt: number): DeltaHeader {
@@ -119,7 +128,7 @@ class Delivery {
       vmId: vm.vmId,
       generation: journal.record.generation,
       cut: this.#changes.cut,
-      disks: this.#disks,
+      ...this.#disks,
       segmentCount: this.#changes.segments.length,
     };
   }
@@ -169,37 +178,4 @@ class Delivery {
     if (receipt !== undefined) return receipt;
     throw new TidemarkError("INTERNAL", "Cannot close the delta: because a segment was not sent.");
   }
-}
-
-function digestOf(receipts: readonly SegmentReceipt[]): string {
-  const hash = createHash("sha256");
-  for (const receipt of receipts) hash.update(receipt.sha256, "hex");
-  return hash.digest("hex");
-}
-
-/** Runs `lane` several times at once; the first failure stops the others and is thrown. */
-async function inLanes(
-  count: number,
-  signal: AbortSignal,
-  lane: (signal: AbortSignal) => Promise<void>,
-): Promise<void> {
-  const stop = new AbortController();
-  const onAbort = () => stop.abort(signal.reason);
-  signal.addEventListener("abort", onAbort, { once: true });
-  const failures: unknown[] = [];
-  const guarded = async () => {
-    try {
-      await lane(stop.signal);
-    } catch (thrown) {
-      failures.push(thrown);
-      stop.abort(thrown);
-    }
-  };
-  try {
-    signal.throwIfAborted();
-    await Promise.all(Array.from({ length: count }, guarded));
-  } finally {
-    signal.removeEventListener("abort", onAbort);
-  }
-  if (failures.length > 0) throw failures[0];
 }

@@ -7,6 +7,7 @@
 import { randomUUID } from "node:crypto";
 import { failpoint } from "../model/failpoint.js";
 import type { TargetChanges, TargetProgress } from "../model/vm-tracker.js";
+import { addDiskBytes, changedByDisk, type DiskBytes } from "./changed-by-disk.js";
 import { type DeliveredDelta, deliverDelta } from "./deliver-delta.js";
 import { deliverOrGiveBack } from "./point-cycle.js";
 import { forgetStaging } from "./reconcile.js";
@@ -17,8 +18,19 @@ import { asDeltaError, backOff, isRefusal } from "./retry.js";
 export interface DrainTotals {
   /** Content that the passes took. */
   readonly changedBytes: number;
+  readonly diskChangedBytes: DiskBytes;
   /** What travelled of it, compressed. */
   readonly sentBytes: number;
+}
+
+export const NOTHING_DRAINED: DrainTotals = { changedBytes: 0, diskChangedBytes: {}, sentBytes: 0 };
+
+function addTotals(sum: DrainTotals, pass: DrainTotals): DrainTotals {
+  return {
+    changedBytes: sum.changedBytes + pass.changedBytes,
+    diskChangedBytes: addDiskBytes(sum.diskChangedBytes, pass.diskChangedBytes),
+    sentBytes: sum.sentBytes + pass.sentBytes,
+  };
 }
 
 /** The least share of a pass that what is left has to shrink by; halved after each broken capture. */
@@ -31,14 +43,13 @@ export async function drainToStaging(
 ): Promise<DrainTotals> {
   await ensureSession(context, signal);
   const { tracker, targetId, limits } = context;
-  const totals = { changedBytes: 0, sentBytes: 0 };
+  let totals = NOTHING_DRAINED;
   let before = await tracker.progress(targetId);
   const worthwhileGain = WORTHWHILE_GAIN / 2 ** brokenCaptures;
   let passBytes = limits.passBytes;
   for (let stalled = 0; stalled < limits.stalledPasses; ) {
     const pass = await runPass(context, before, passBytes, signal);
-    totals.changedBytes += pass.changedBytes;
-    totals.sentBytes += pass.sentBytes;
+    totals = addTotals(totals, pass);
     const after = await tracker.progress(targetId);
     context.onStagingProgress(after.stagedBytes, totalOf(after));
     if (after.pendingBytes < limits.closingBytes) break;
@@ -74,14 +85,14 @@ async function runPass(
   limitBytes: number,
   signal: AbortSignal,
 ): Promise<DrainTotals> {
-  const { tracker, targetId, timeBox, limits, journal } = context;
-  const { segmentBytes } = limits;
+  const { tracker, targetId, timeBox, journal } = context;
+  const segmentBytes = context.segmentBytes();
   const changes = await timeBox.take((drainLimitMs) =>
     tracker.drain(targetId, { segmentBytes, limitBytes, drainLimitMs, signal }),
   );
   if (changes.segments.length === 0) {
     await giveBack(context, changes);
-    return { changedBytes: 0, sentBytes: 0 };
+    return NOTHING_DRAINED;
   }
   const { headPointId: parentPointId, stagingSessionId } = journal.record;
   const deltaId = randomUUID();
@@ -94,7 +105,8 @@ async function runPass(
   });
   failpoint("clear");
   await stageOrGiveBack(context, changes);
-  return { changedBytes: changes.dirtyBytes, sentBytes };
+  const diskChangedBytes = changedByDisk(context.vm.disks, changes.segments);
+  return { changedBytes: changes.dirtyBytes, diskChangedBytes, sentBytes };
 }
 
 /** Not in doubt when its answer is lost: the bits return to pending and travel again. */

@@ -1,9 +1,11 @@
 /** One cycle: checkpoint, delta, commit. Also the close of an initial replication. */
 import { randomUUID } from "node:crypto";
+import { areSameCutDisks, cutDisksOf } from "../model/cut-disks.js";
 import { toTidemarkError } from "../model/errors.js";
 import type { RelationshipRecord } from "../model/relationship.js";
 import type { RecoveryPoint } from "../model/replica-endpoint.js";
-import type { TargetChanges } from "../model/vm-tracker.js";
+import type { CheckpointOptions, TargetChanges } from "../model/vm-tracker.js";
+import { changedByDisk, type DiskBytes } from "./changed-by-disk.js";
 import { askForCommit, commitPoint } from "./commit-point.js";
 import { type DeliveredDelta, deliverDelta, requireUnbroken } from "./deliver-delta.js";
 import { giveBack } from "./give-back.js";
@@ -15,7 +17,10 @@ export interface PointOutcome {
   /** False when the head was only found to be still valid. */
   readonly isNew: boolean;
   readonly changes: Pick<TargetChanges, "cut" | "dirtyBytes">;
+  readonly diskChangedBytes: DiskBytes;
   readonly sentBytes: number;
+  /** Of what changed: what the replica was known to hold already. */
+  readonly unchangedBytes: number;
 }
 
 export async function runPointCycle(
@@ -29,21 +34,34 @@ export async function runPointCycle(
   const delta = await deliverOrGiveBack(context, changes, deltaId, signal, () =>
     deliverDelta(context, changes, { ...draft, deltaId }, signal),
   );
-  const point = extendsHead(context.journal.record, changes)
+  const point = extendsHead(context.journal.record, changes, delta)
     ? await extendHead(context, changes, delta, signal)
     : await commitPoint(context, changes, delta, signal);
-  return { point, isNew: point.pointId === deltaId, changes, sentBytes: delta.sentBytes };
+  const diskChangedBytes = changedByDisk(delta.header.disks, changes.segments);
+  const isNew = point.pointId === deltaId;
+  const { sentBytes, unchangedBytes } = delta;
+  return { point, isNew, changes, diskChangedBytes, sentBytes, unchangedBytes };
 }
 
 /** With the VM's group when it has one; the first point is a matter of the VM alone. */
 function cut(context: RelationshipContext, signal: AbortSignal): Promise<TargetChanges> {
-  const { tracker, targetId, timeBox, limits, journal } = context;
-  const { segmentBytes } = limits;
+  const { tracker, targetId, timeBox, journal } = context;
+  const options = { segmentBytes: context.segmentBytes(), ...whatIsKnown(journal.record) };
   const group = journal.record.headPointId === null ? null : context.group();
-  if (group !== null) return group.arrive({ tracker, targetId, options: { segmentBytes } }, signal);
+  if (group !== null) return group.arrive({ tracker, targetId, options }, signal);
   return timeBox.take((drainLimitMs) =>
-    tracker.checkpoint(targetId, { segmentBytes, drainLimitMs, signal }),
+    tracker.checkpoint(targetId, { ...options, drainLimitMs, signal }),
   );
+}
+
+/** What a staging session holds hides the head. */
+function whatIsKnown({
+  settings,
+  headPointId,
+  stagingSessionId,
+}: RelationshipRecord): Pick<CheckpointOptions, "unchangedSince"> {
+  if (!settings.skipUnchanged) return {};
+  return { unchangedSince: stagingSessionId === null ? headPointId : null };
 }
 
 /** Ends the changes when their delivery fails, whatever the reason. */
@@ -77,17 +95,21 @@ async function abandonQuietly(
   });
 }
 
-function extendsHead(record: RelationshipRecord, changes: TargetChanges): boolean {
-  const empty = changes.segments.length === 0 && record.stagingSessionId === null;
-  return empty && record.headPointId !== null;
+/** Of disks that came, went or have another size a new point is made, changed or not. */
+function extendsHead(
+  { headPointId, headDisks, stagingSessionId }: RelationshipRecord,
+  changes: TargetChanges,
+  { header }: DeliveredDelta,
+): boolean {
+  const isEmpty = changes.segments.length === 0 && stagingSessionId === null;
+  if (!isEmpty || headPointId === null) return false;
+  return headDisks === undefined || areSameCutDisks(headDisks, cutDisksOf(header));
 }
 
 /**
  * Needs no in-doubt note: whether the replica took it or not, its head is the
  * same point, no bit depends on it, and what it says (nothing had changed until
- * this cut) stays true however late it arrives. Of a disk that was cut the replica
- * makes a point of it; should that answer be lost, its head is one that we do not know, and
- * everything is compared.
+ * this cut) stays true however late it arrives.
  */
 async function extendHead(
   context: RelationshipContext,
@@ -100,6 +122,8 @@ async function extendHead(
   const { deltaId } = delta.header;
   const expected = [journal.record.headPointId, deltaId];
   const point = await askForCommit(context, delta, expected, signal);
-  if (point.pointId === deltaId) await journal.update(headPatch(journal.record, point));
+  if (point.pointId === deltaId) {
+    await journal.update(headPatch(journal.record, point, cutDisksOf(delta.header)));
+  }
   return point;
 }

@@ -4,10 +4,15 @@
  * that something is not as known here. No checkpoint is taken before it is
  * answered.
  */
+import { isDeepStrictEqual } from "node:util";
+import { stillDeparted } from "../model/cut-disks.js";
+import type { DiskGeometry, ReplicatedVm } from "../model/disk.js";
 import { TidemarkError, toTidemarkError } from "../model/errors.js";
-import type { RelationshipRecord } from "../model/relationship.js";
+import { sameGeneration } from "../model/lineage.js";
+import type { CutDisk, RelationshipRecord } from "../model/relationship.js";
 import type { RecoveryPoint, ReplicaVmStatus } from "../model/replica-endpoint.js";
 import type { RelationshipContext } from "./relationship-context.js";
+import { settleLineage } from "./settle-lineage.js";
 import { nextState } from "./transitions.js";
 
 /** "committed": the in-doubt delta is the head; "unchanged": its parent is. */
@@ -29,6 +34,7 @@ export async function reconcile(
     await journal.update({ inDoubt: null });
   }
   await settleStaging(context, status);
+  await announceDisks(context, status, signal);
   return status.head;
 }
 
@@ -49,13 +55,14 @@ export async function askFinally(
     });
   }
   const status = await statusOf(context, signal);
+  await settleLineage(context, status);
   return { verdict: judgeHead(journal.record, status), status };
 }
 
 /** FENCED and CONFLICT when the replica is not as this side left it. */
 export function judgeHead(record: RelationshipRecord, status: ReplicaVmStatus): HeadVerdict {
   const { generation, head } = status;
-  if (generation.number !== record.generation.number || generation.id !== record.generation.id) {
+  if (!sameGeneration(generation, record.generation)) {
     throw new TidemarkError(
       "FENCED",
       `Cannot replicate: because the replica is at generation ${generation.number} of another holder.`,
@@ -76,7 +83,13 @@ async function statusOf(
 ): Promise<ReplicaVmStatus> {
   const { endpoint, vm, journal } = context;
   const { headPointId, generation } = journal.record;
-  if (headPointId === null) return endpoint.enable(vm, generation, signal);
+  if (headPointId === null) {
+    return endpoint.enable(vm, generation, signal).catch((thrown: unknown) => {
+      // The first point may have been committed, and promoted, before its answer came.
+      if (toTidemarkError(thrown).code !== "FENCED") throw thrown;
+      return endpoint.status(vm.vmId, signal);
+    });
+  }
   try {
     return await endpoint.status(vm.vmId, signal);
   } catch (thrown) {
@@ -95,12 +108,44 @@ function conflict(finding: string): TidemarkError {
   );
 }
 
-/** What the record becomes when the replica's head is this point. */
+/** The replica learns of disks that came or went before it is asked or told anything of them. */
+async function announceDisks(
+  { endpoint, vm, journal }: RelationshipContext,
+  status: ReplicaVmStatus,
+  signal: AbortSignal,
+): Promise<void> {
+  if (isDeepStrictEqual(rolesOf(status.vm), rolesOf(vm))) return;
+  try {
+    await endpoint.enable(vm, journal.record.generation, signal);
+  } catch (thrown) {
+    const error = toTidemarkError(thrown);
+    if (error.code !== "CONFLICT") throw error;
+    throw new TidemarkError(
+      "CONFLICT",
+      "Cannot go on with other disks than before: because the replica refuses them.",
+      {
+        cause: error,
+        hint: "Update Tidemark on the replica; or give the VM the disks that it had.",
+      },
+    );
+  }
+}
+
+/** Sizes are told with each delta. */
+function rolesOf({ disks, excludedDisks = [] }: ReplicatedVm): unknown {
+  const role = ({ diskId, name }: DiskGeometry) => [diskId, name];
+  return [disks.map(role), excludedDisks.map(role)];
+}
+
+/** What the record becomes when the replica's head is this point, cut of these disks. */
 export function headPatch(
   record: RelationshipRecord,
   head: RecoveryPoint,
+  headDisks: readonly CutDisk[] | undefined = record.inDoubt?.disks,
 ): Partial<RelationshipRecord> {
   return {
+    headDisks,
+    departedDiskIds: stillDeparted(record.departedDiskIds, headDisks),
     state: nextState(record.state, "point", true) ?? record.state,
     headPointId: head.pointId,
     cutSequence: head.cutSequence,

@@ -20,6 +20,8 @@ export interface RelationshipContext {
   /** In [0, 1); for jitter. */
   readonly random: () => number;
   readonly limits: ReplicationLimits;
+  /** Of the next cut's segments: what the limits and the line allow. */
+  readonly segmentBytes: () => number;
   readonly timeBox: GateTimeBox;
   /** The VM's place in its consistency group; null when it is in none. */
   readonly group: () => GroupMember | null;
@@ -27,6 +29,8 @@ export interface RelationshipContext {
   readonly orphans: Set<TargetChanges>;
   /** Something failed and is being tried again. */
   readonly onRetry: (error: TidemarkError) => void;
+  /** The replica has given the VM back. */
+  readonly onReturn: () => Promise<void>;
   /** What the comparison of suspect blocks has found so far. */
   readonly onHealing: (report: HealingReport) => void;
   readonly onStagingProgress: (sentBytes: number, totalBytes: number) => void;

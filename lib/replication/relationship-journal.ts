@@ -1,13 +1,18 @@
 import { TidemarkError, toTidemarkError } from "../model/errors.js";
-import type { RelationshipRecord } from "../model/relationship.js";
+import { readRecord, type RelationshipRecord } from "../model/relationship.js";
 import type { StateDocument, StateStore } from "../model/state-store.js";
 
 export const RELATIONSHIP_PREFIX = "relationships/";
+
+type Patch = Partial<RelationshipRecord>;
 
 /**
  * The durable record of one relationship. What `record` shows is in the store:
  * it changes after the store has acknowledged. After a put without an answer it
  * is stale, and nothing but refresh() is allowed until the store was read again.
+ *
+ * Its loop and whoever changes its settings write at the same time: one after the
+ * other, each on top of what the one before has left.
  */
 export class RelationshipJournal {
   readonly #store: StateStore;
@@ -15,6 +20,7 @@ export class RelationshipJournal {
   #record: RelationshipRecord;
   #version: number;
   #stale = false;
+  #last: Promise<unknown> = Promise.resolve();
 
   private constructor(store: StateStore, key: string, record: RelationshipRecord, version: number) {
     this.#store = store;
@@ -29,7 +35,7 @@ export class RelationshipJournal {
   }
 
   static fromDocument(store: StateStore, document: StateDocument): RelationshipJournal {
-    const record = document.value as RelationshipRecord;
+    const record = readRecord(document.value);
     return new RelationshipJournal(store, document.key, record, document.version);
   }
 
@@ -37,22 +43,20 @@ export class RelationshipJournal {
     return this.#record;
   }
 
-  async update(patch: Partial<RelationshipRecord>): Promise<void> {
-    if (this.#stale) {
-      throw new TidemarkError(
-        "IO_ERROR",
-        "Cannot note the relationship's state: because an earlier note has no answer yet.",
-      );
-    }
-    const record = { ...this.#record, ...patch };
-    this.#stale = true;
-    this.#version = await this.#store.put(this.#key, record, this.#version);
-    this.#record = record;
-    this.#stale = false;
+  update(patch: Patch | ((record: RelationshipRecord) => Patch)): Promise<void> {
+    return this.#inTurn(async () => {
+      if (this.#stale) throw unanswered();
+      const changed = typeof patch === "function" ? patch(this.#record) : patch;
+      const record = { ...this.#record, ...changed };
+      this.#stale = true;
+      this.#version = await this.#store.put(this.#key, record, this.#version);
+      this.#record = record;
+      this.#stale = false;
+    });
   }
 
   /** update() over a put of a former process that arrived late: read again, once. */
-  async insist(patch: Partial<RelationshipRecord>): Promise<void> {
+  async insist(patch: Patch | ((record: RelationshipRecord) => Patch)): Promise<void> {
     await this.refresh();
     try {
       await this.update(patch);
@@ -64,22 +68,39 @@ export class RelationshipJournal {
   }
 
   /** Reads the record again where a put's outcome is unknown. */
-  async refresh(): Promise<void> {
-    if (!this.#stale) return;
-    const document = await this.#store.get(this.#key);
-    if (document === null) {
-      throw new TidemarkError(
-        "NOT_FOUND",
-        `Cannot go on with the relationship: because its record ${this.#key} is gone.`,
-        { hint: "Remove the relationship and enable replication again." },
-      );
-    }
-    this.#record = document.value as RelationshipRecord;
-    this.#version = document.version;
-    this.#stale = false;
+  refresh(): Promise<void> {
+    return this.#inTurn(async () => {
+      if (!this.#stale) return;
+      const document = await this.#store.get(this.#key);
+      if (document === null) throw gone(this.#key);
+      this.#record = readRecord(document.value);
+      this.#version = document.version;
+      this.#stale = false;
+    });
   }
 
   async delete(): Promise<void> {
     await this.#store.delete(this.#key);
   }
+
+  #inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const result = this.#last.then(work);
+    this.#last = result.catch(() => {});
+    return result;
+  }
+}
+
+function unanswered(): TidemarkError {
+  return new TidemarkError(
+    "IO_ERROR",
+    "Cannot note the relationship's state: because an earlier note has no answer yet.",
+  );
+}
+
+function gone(key: string): TidemarkError {
+  return new TidemarkError(
+    "NOT_FOUND",
+    `Cannot go on with the relationship: because its record ${key} is gone.`,
+    { hint: "Remove the relationship and enable replication again." },
+  );
 }

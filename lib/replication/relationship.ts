@@ -1,42 +1,39 @@
 /**
- * One VM's replication to one target: a state machine (transitions.ts) and one
- * loop that runs cycle after cycle while the state is an active one.
+ * One VM's replication to one target, as it is controlled: a state machine
+ * (transitions.ts) and a loop (relationship-loop.ts) that runs while the state is
+ * an active one.
  *
- * Everything that must survive is in the journal; "error" is not, it is found
- * anew after a restart. suspend, resume, remove and stop are serialized; each
- * first ends the loop, which gives back what it holds.
+ * Everything that must survive is in the journal. suspend, resume, remove and stop
+ * are serialized; each first ends the loop, which gives back what it holds.
  */
+import type { Generation } from "../model/disk.js";
 import { TidemarkError, toTidemarkError } from "../model/errors.js";
-import type {
-  CycleReport,
-  HealingReport,
-  RelationshipError,
-  RelationshipSettings,
-  RelationshipState,
-  RelationshipStatus,
-  ReplicationEvent,
+import {
+  type CycleReport,
+  type FirstCopy,
+  holderIdOf,
+  type RelationshipState,
+  type RelationshipStatus,
+  type ReplicationEvent,
 } from "../model/relationship.js";
-import type { RecoveryPoint, ReplicaEndpoint } from "../model/replica-endpoint.js";
-import { PauseHistogram } from "../model/pause-histogram.js";
-import type { CheckpointTurn } from "./checkpoint-turn.js";
-import { CycleHistory } from "./cycle-history.js";
-import { CycleSchedule } from "./cycle-schedule.js";
-import { type DrainTotals, drainToStaging } from "./drain-to-staging.js";
-import { CheckpointMissed, GateTimeBox } from "./gate-time-box.js";
-import { endOrphans } from "./give-back.js";
+import type { RelationshipSettings, SettingsChange } from "../model/relationship-settings.js";
+import { BetweenCycles } from "./between-cycles.js";
+import { GateTimeBox } from "./gate-time-box.js";
 import type { GroupMember } from "./group-barrier.js";
-import { healSuspects } from "./heal-suspects.js";
-import { judgeHealth } from "./health.js";
+import { changeFirstCopy } from "./first-copy.js";
 import type { HostGroups } from "./host-groups.js";
-import { type PointOutcome, runPointCycle } from "./point-cycle.js";
-import { reconcile } from "./reconcile.js";
-import type { RelationshipContext } from "./relationship-context.js";
+import type { HostTurns } from "./host-turns.js";
+import { cancelInitial } from "./cancel-initial.js";
+import { asItsReplica, backToItself, isAllSent, requireLineage } from "./hand-over.js";
+import { Nap } from "./nap.js";
+import { RelationshipCondition } from "./relationship-condition.js";
 import type { RelationshipJournal } from "./relationship-journal.js";
+import { RelationshipLink } from "./relationship-link.js";
+import { RelationshipLoop } from "./relationship-loop.js";
 import type { ReplicationPorts } from "./replication-ports.js";
 import { DEFAULT_REPLICATION_LIMITS, type ReplicationLimits } from "./replication-limits.js";
-import { backOff } from "./retry.js";
-import { addLostTarget, markAllocatedOnce } from "./target-bits.js";
-import { nextState, type RelationshipEvent } from "./transitions.js";
+import { noteDepartures } from "./target-bits.js";
+import { endOrphans } from "./give-back.js";
 
 interface RunningLoop {
   readonly stop: AbortController;
@@ -44,55 +41,53 @@ interface RunningLoop {
 }
 
 export class Relationship {
+  /** What is done while no cut is open. */
+  readonly between: BetweenCycles;
   readonly #ports: ReplicationPorts;
   readonly #journal: RelationshipJournal;
-  readonly #emit: (event: ReplicationEvent) => void;
   readonly #limits: ReplicationLimits;
-  readonly #history: CycleHistory;
+  readonly #turns: HostTurns;
   readonly #groups: HostGroups;
-  readonly #pauses = new PauseHistogram();
-  #schedule: CycleSchedule;
+  readonly #condition: RelationshipCondition;
   readonly #timeBox: GateTimeBox;
+  readonly #link: RelationshipLink;
+  readonly #nap: Nap;
   #group: GroupMember | null;
-  #endpoint: (ReplicaEndpoint & Partial<AsyncDisposable>) | null = null;
-  #context: RelationshipContext | null = null;
-  #loop: RunningLoop | null = null;
+  #running: RunningLoop | null = null;
   #serial: Promise<unknown> = Promise.resolve();
-  #announced: RelationshipState;
-  #blocked = false;
-  #lastError: RelationshipError | null = null;
-  #failuresInARow = 0;
-  /** The replica's head is not known for sure. */
-  #mustAsk = true;
-  /** Captures in a row that did not hold. */
-  #brokenCaptures = 0;
-  #validUntilMs: number | null = null;
-  #lastHealing: HealingReport | null = null;
-  #progress: { sentBytes: number; totalBytes: number } | null = null;
 
   constructor(
     ports: ReplicationPorts,
     journal: RelationshipJournal,
-    turn: CheckpointTurn,
+    turns: HostTurns,
     groups: HostGroups,
     emit: (event: ReplicationEvent) => void,
   ) {
-    const { state } = journal.record;
+    const limits = { ...DEFAULT_REPLICATION_LIMITS, ...ports.limits };
+    const { historyLength, drainLimitMs, drainLimitMaxMs } = limits;
+    const condition = new RelationshipCondition(journal, ports.clock, historyLength, emit);
+    const timeBox = new GateTimeBox(
+      drainLimitMs,
+      drainLimitMaxMs,
+      turns.checkpoint,
+      condition.pauses,
+    );
+    const group = () => this.#group;
     this.#ports = ports;
     this.#journal = journal;
-    this.#emit = emit;
-    this.#limits = { ...DEFAULT_REPLICATION_LIMITS, ...ports.limits };
-    this.#history = new CycleHistory(this.#limits.historyLength);
-    const { drainLimitMs, drainLimitMaxMs } = this.#limits;
-    this.#timeBox = new GateTimeBox(drainLimitMs, drainLimitMaxMs, turn, this.#pauses);
+    this.#limits = limits;
+    this.#condition = condition;
+    this.#timeBox = timeBox;
+    this.#nap = new Nap(ports.clock);
+    this.between = new BetweenCycles(ports.clock, this.#nap);
+    this.#link = new RelationshipLink({ ports, journal, limits, timeBox, condition, group });
+    this.#turns = turns;
     this.#groups = groups;
     this.#group = this.#joinGroup();
-    this.#schedule = this.#newSchedule();
-    this.#announced = state;
   }
 
   get state(): RelationshipState {
-    return this.#blocked ? "error" : this.#journal.record.state;
+    return this.#condition.state;
   }
 
   get vmId(): string {
@@ -103,41 +98,146 @@ export class Relationship {
     return this.#journal.record.settings;
   }
 
+  forgetMissed(): void {
+    this.#condition.forgetMissed();
+  }
+
+  get generation(): Generation {
+    return this.#journal.record.generation;
+  }
+
+  get holderId(): string {
+    return holderIdOf(this.#journal.record);
+  }
+
+  get headPointId(): string | null {
+    return this.#journal.record.headPointId;
+  }
+
+  get firstCopy(): FirstCopy | null {
+    return this.#journal.record.firstCopy ?? null;
+  }
+
   get recentCycles(): readonly CycleReport[] {
-    return this.#history.reports;
+    return this.#condition.recentCycles;
   }
 
   /** Begins to work unless suspended. */
   start(): void {
-    if (this.#loop !== null || this.state === "suspended") return;
+    if (this.#running !== null || this.state === "suspended") return;
     const stop = new AbortController();
-    this.#mustAsk = true;
-    this.#loop = { stop, ended: this.#run(stop.signal) };
+    const loop = new RelationshipLoop({
+      ports: this.#ports,
+      journal: this.#journal,
+      limits: this.#limits,
+      condition: this.#condition,
+      link: this.#link,
+      between: this.between,
+      nap: this.#nap,
+      turns: this.#turns,
+      group: () => this.#group,
+    });
+    this.#running = { stop, ended: loop.run(stop.signal) };
   }
 
   /** Ends cleanly: what is under way is given back, the state stays as it is. */
   stop(): Promise<void> {
     return this.#serialized(async () => {
       await this.#halt();
-      await this.#disconnect();
+      await this.#link.disconnect();
     });
   }
 
   suspend(): Promise<void> {
     return this.#serialized(async () => {
       if (this.state === "suspended") return;
-      this.#next("suspend");
+      this.#condition.next("suspend");
       await this.#halt();
       await this.#note("suspended");
     });
   }
 
-  /** Goes on after suspend, or tries again at once what failed. */
+  /** Goes on after suspend, or tries at once what it would try again later. */
   resume(): Promise<void> {
     return this.#serialized(async () => {
-      if (this.state !== "suspended" && this.state !== "error") return;
+      if (!["suspended", "error", "handing-over", "failed-over"].includes(this.state)) return;
       await this.#halt();
-      if (this.state === "suspended") await this.#note(this.#next("resume"));
+      if (this.state === "suspended") await this.#note(this.#condition.next("resume"));
+      this.start();
+    });
+  }
+
+  /** Durable when it resolves; what is under way goes on, the next cycle goes by it. */
+  change(change: SettingsChange): Promise<void> {
+    return this.#serialized(async () => {
+      const { group } = this.#journal.record.settings;
+      const isOtherRhythm = change.intervalMs !== undefined && group !== undefined;
+      if (isOtherRhythm) await this.#halt();
+      await this.#goingOn(() =>
+        this.#journal.insist(({ settings }) => ({ settings: { ...settings, ...change } })),
+      );
+      if (isOtherRhythm) this.#rejoinGroup();
+      this.#nap.wake();
+      this.start();
+    });
+  }
+
+  /** Of initial replication: at that time instead of when it was to begin. */
+  startInitial(startAtMs: number): Promise<void> {
+    return this.#serialized(async () => {
+      if (this.state !== "ready") throw this.#unfit("start initial replication");
+      await this.#journal.insist({ initialStartAtMs: startAtMs });
+      this.#nap.wake();
+    });
+  }
+
+  /** Gives up what was copied; changes are tracked on, and it may begin again. */
+  cancelInitial(): Promise<void> {
+    return this.#serialized(async () => {
+      const state = this.#condition.next("cancel");
+      await this.#halt();
+      // The point may have been committed in the meantime.
+      if (this.#condition.hasPoint) {
+        this.start();
+        throw this.#unfit("cancel initial replication");
+      }
+      const context = await this.#link.connect().catch(() => null);
+      await this.#goingOn(() => cancelInitial(this.#journal, context, state));
+      this.#condition.settle();
+      this.start();
+    });
+  }
+
+  /** Compares what is suspect with the replica now, whatever the policy says. */
+  resynchronize(): Promise<void> {
+    return this.#serialized(async () => {
+      if (this.state !== "resynchronization-required") throw this.#unfit("resynchronize");
+      await this.#journal.insist({ isResyncOrdered: true });
+      this.#nap.wake();
+    });
+  }
+
+  /** A planned failover: from now on no guest writes here; what is not sent yet goes, then the replica takes over. */
+  handOver(): Promise<void> {
+    return this.#serialized(async () => {
+      const state = this.#condition.next("hand over");
+      await requireLineage(await this.#link.connect());
+      await this.#halt();
+      // What is suspect is compared first, whatever the policy says.
+      const handOver = asItsReplica(this.#journal.record);
+      await this.#goingOn(() => this.#journal.insist({ state, handOver, isResyncOrdered: true }));
+      this.#condition.settle();
+      this.start();
+    });
+  }
+
+  /** Of a planned failover that the replica has not answered yet: it gives the VM back, or has it already. */
+  takeBack(): Promise<void> {
+    return this.#serialized(async () => {
+      if (this.state !== "handing-over") throw this.#unfit("cancel the planned failover");
+      await this.#halt();
+      const handOver = backToItself(this.#journal.record);
+      await this.#goingOn(() => this.#journal.insist({ handOver }));
       this.start();
     });
   }
@@ -149,10 +249,43 @@ export class Relationship {
       await this.#journal.refresh();
       const { settings } = this.#journal.record;
       await this.#journal.update({ settings: { ...settings, group: group ?? undefined } });
-      this.#group?.leave();
-      this.#group = this.#joinGroup();
-      this.#schedule = this.#newSchedule();
+      this.#rejoinGroup();
       this.start();
+    });
+  }
+
+  /** Null: over the network. What another way has brought so far is given up. */
+  setFirstCopy(firstCopy: FirstCopy | null): Promise<void> {
+    return this.#serialized(async () => {
+      await this.#halt();
+      try {
+        await this.#journal.refresh();
+        await changeFirstCopy(await this.#link.connect(), firstCopy);
+      } finally {
+        this.start();
+      }
+    });
+  }
+
+  /**
+   * Lets disks come and go while none is being cut. What is noted of the disks beforehand tells
+   * afterwards, however this ends, which are new and which are not.
+   */
+  changeDisks<T>(change: () => Promise<T>): Promise<T> {
+    return this.#serialized(async () => {
+      await this.#halt();
+      try {
+        await this.#journal.refresh();
+        const context = await this.#link.connect().catch(() => null);
+        if (context !== null) {
+          await endOrphans(context);
+          await noteDepartures(context);
+        }
+        return await change();
+      } finally {
+        this.#link.forgetVm();
+        this.start();
+      }
     });
   }
 
@@ -170,253 +303,82 @@ export class Relationship {
       await this.#removeTarget();
       await this.#journal.delete();
       this.#group?.leave();
-      await this.#disconnect();
+      await this.#link.disconnect();
+    });
+  }
+
+  isUnchangedSince(pointId: string): Promise<boolean> {
+    return this.#serialized(async () => {
+      if (this.headPointId !== pointId) return false;
+      return isAllSent(await this.#link.connect());
+    });
+  }
+
+  /** The record goes; the VM's bitmaps are not touched. */
+  forget(): Promise<void> {
+    return this.#serialized(async () => {
+      await this.#halt();
+      await this.#journal.delete();
+      this.#group?.leave();
+      await this.#link.disconnect();
     });
   }
 
   async status(): Promise<RelationshipStatus> {
-    const { settings, headPointId } = this.#journal.record;
-    const progress = await this.#context?.tracker.progress(settings.targetId).catch(() => null);
-    const lagMs =
-      this.#validUntilMs === null
-        ? null
-        : Math.max(0, this.#ports.clock.nowMs() - this.#validUntilMs);
-    const { health, reasons } = judgeHealth({
-      state: this.state,
-      errorMessage: this.#lastError?.message ?? null,
-      failuresInARow: this.#failuresInARow,
-      lagMs,
-      intervalMs: settings.intervalMs,
-      grownDrainLimitMs: this.#timeBox.hasGrown
-        ? this.#timeBox.limitMs
-        : this.#groups.grownDrainLimitMs(settings.group ?? null),
+    const { targetId, group } = this.#journal.record.settings;
+    const progress = await this.#link.context?.tracker.progress(targetId).catch(() => null);
+    const grownDrainLimitMs = this.#timeBox.hasGrown
+      ? this.#timeBox.limitMs
+      : this.#groups.grownDrainLimitMs(group ?? null);
+    return this.#condition.status({
+      progress: progress ?? null,
+      grownDrainLimitMs,
+      comparison: this.between.comparison,
     });
-    return {
-      settings,
-      state: this.state,
-      health,
-      healthReasons: reasons,
-      headPointId,
-      cycleCount: this.#history.cycleCount,
-      missedCycleCount: this.#history.missedCount,
-      pendingBytes: progress?.pendingBytes ?? 0,
-      suspectBytes: progress?.suspectBytes ?? 0,
-      suspicionCauses: progress?.suspicionCauses ?? [],
-      lastHealing: this.#lastHealing,
-      lagMs,
-      lastCycle: this.#history.last,
-      lastError: this.#lastError,
-      pauses: this.#pauses.summary(),
-      initialProgress: headPointId === null ? this.#progress : null,
-    };
-  }
-
-  async #run(signal: AbortSignal): Promise<void> {
-    while (!signal.aborted) {
-      try {
-        if (await this.#foundSuspended()) return;
-        await this.#advance(signal);
-        this.#failuresInARow = 0;
-        this.#lastError = null;
-      } catch (thrown) {
-        if (signal.aborted) return;
-        await this.#afterFailure(thrown, signal);
-      }
-    }
-  }
-
-  /** A note whose answer was lost may turn out to be a suspension. */
-  async #foundSuspended(): Promise<boolean> {
-    await this.#journal.refresh();
-    if (this.#journal.record.state !== "suspended") return false;
-    this.#blocked = false;
-    this.#announceState();
-    return true;
-  }
-
-  async #advance(signal: AbortSignal): Promise<void> {
-    const context = await this.#connect();
-    await endOrphans(context);
-    if (this.#mustAsk || this.#journal.record.inDoubt !== null) {
-      await this.#prepare(context, signal);
-    }
-    if (this.state === "replicating") {
-      if (this.#failuresInARow === 0) this.#group?.expect(true);
-      const missed = await this.#schedule.wait(signal);
-      if (missed > 0) this.#countMissed(missed, "the cycle before it was still under way");
-    }
-    await this.#cycle(context, signal).catch((thrown: unknown) => {
-      if (this.#hasPoint() && !signal.aborted) this.#countMissed(1, reasonOf(thrown));
-      throw thrown;
-    });
-  }
-
-  async #prepare(context: RelationshipContext, signal: AbortSignal): Promise<void> {
-    if (this.#journal.record.state === "ready") {
-      await this.#journal.update({ state: this.#next("begin") });
-      this.#announceState();
-    }
-    await markAllocatedOnce(context);
-    await addLostTarget(context);
-    const head = await reconcile(context, signal);
-    this.#takeHead(head);
-    this.#mustAsk = false;
-    this.#blocked = false;
-    this.#announceState();
-  }
-
-  async #cycle(context: RelationshipContext, signal: AbortSignal): Promise<void> {
-    const startedAtMs = this.#ports.clock.nowMs();
-    const startedMs = this.#ports.clock.monotonicMs();
-    const { headPointId } = this.#journal.record;
-    const healing = await healSuspects(context, signal);
-    const drained = (await this.#needsDrain(context))
-      ? await this.#drain(context, signal)
-      : { changedBytes: 0, sentBytes: 0 };
-    const outcome = await runPointCycle(context, signal);
-    this.#brokenCaptures = 0;
-    this.#takeHead(outcome.point);
-    if (headPointId === null) this.#schedule.restart();
-    this.#announceState();
-    const durationMs = this.#ports.clock.monotonicMs() - startedMs;
-    this.#report(outcome, drained, {
-      kind: headPointId === null ? "initial" : "cycle",
-      startedAtMs,
-      durationMs,
-      healing,
-    });
-  }
-
-  /** May take long: the group goes on without this VM meanwhile. */
-  #drain(context: RelationshipContext, signal: AbortSignal): Promise<DrainTotals> {
-    this.#group?.expect(false);
-    return drainToStaging(context, this.#brokenCaptures, signal);
-  }
-
-  async #needsDrain({ tracker, targetId }: RelationshipContext): Promise<boolean> {
-    const { headPointId, stagingSessionId } = this.#journal.record;
-    if (headPointId === null || stagingSessionId !== null || this.#brokenCaptures > 0) return true;
-    return (await tracker.progress(targetId)).pendingBytes > this.#limits.captureBytes;
-  }
-
-  #report(
-    { point, isNew, changes, sentBytes }: PointOutcome,
-    drained: DrainTotals,
-    times: Pick<CycleReport, "kind" | "startedAtMs" | "durationMs" | "healing">,
-  ): void {
-    const report: CycleReport = {
-      ...times,
-      cutSequence: changes.cut.sequence,
-      pointId: isNew ? point.pointId : null,
-      changedBytes: drained.changedBytes + changes.dirtyBytes,
-      sentBytes: drained.sentBytes + sentBytes,
-      pauseNs: changes.cut.pauseNs,
-      requestsInFlight: changes.cut.requestsInFlight,
-      lagMs: Math.max(0, this.#ports.clock.nowMs() - changes.cut.takenAtMs),
-      ...(changes.cut.group === undefined ? {} : { group: changes.cut.group }),
-    };
-    this.#history.add(report);
-    this.#emit({ type: "cycle", vmId: this.vmId, report });
-  }
-
-  #takeHead(head: RecoveryPoint | null): void {
-    this.#validUntilMs = head?.validUntilMs ?? null;
-  }
-
-  async #afterFailure(thrown: unknown, signal: AbortSignal): Promise<void> {
-    const error = toTidemarkError(thrown instanceof CheckpointMissed ? thrown.cause : thrown);
-    this.#failuresInARow += 1;
-    // A cut that all of the group missed is nobody's in particular.
-    if (!(thrown instanceof CheckpointMissed)) this.#group?.expect(false);
-    if (error.code === "CAPTURE_BROKEN") this.#brokenCaptures += 1;
-    if (error.code === "STAGING_LOST" || error.code === "PARENT_MISMATCH") this.#mustAsk = true;
-    const retryable = error.retryable || error.code === "PARENT_MISMATCH";
-    await (retryable ? this.#tryAgainSoon(error, signal) : this.#block(error, signal)).catch(
-      (interruption: unknown) => {
-        if (!signal.aborted) throw interruption;
-      },
-    );
-  }
-
-  async #tryAgainSoon(error: TidemarkError, signal: AbortSignal): Promise<void> {
-    this.#setError(error, null);
-    await backOff({ ...this.#ports, ...this.#randomAndLimits() }, this.#failuresInARow, signal);
-  }
-
-  async #block(error: TidemarkError, signal: AbortSignal): Promise<void> {
-    const { clock } = this.#ports;
-    this.#mustAsk = true;
-    this.#blocked = nextState(this.state, "fail", this.#hasPoint()) === "error";
-    this.#setError(error, clock.nowMs() + this.#limits.errorRetryMs);
-    this.#announceState();
-    await clock.sleep(this.#limits.errorRetryMs, signal);
-  }
-
-  #setError(error: TidemarkError, retryAtMs: number | null): void {
-    const { code, message, hint, retryable } = error;
-    this.#lastError = { code, message, hint: hint ?? null, retryable, retryAtMs };
-    this.#emit({ type: "error", vmId: this.vmId, error: this.#lastError });
-  }
-
-  #countMissed(count: number, reason: string): void {
-    this.#history.missedCount += count;
-    this.#emit({ type: "missed", vmId: this.vmId, reason });
-  }
-
-  #announceState(): void {
-    if (this.state === this.#announced) return;
-    this.#announced = this.state;
-    this.#emit({ type: "state", vmId: this.vmId, state: this.state });
-  }
-
-  #hasPoint(): boolean {
-    return this.#journal.record.headPointId !== null;
-  }
-
-  #next(event: RelationshipEvent): RelationshipState {
-    const next = nextState(this.state, event, this.#hasPoint());
-    if (next !== null) return next;
-    throw new TidemarkError(
-      "CONFLICT",
-      `Cannot ${event} the replication: because its state is ${this.state}.`,
-    );
   }
 
   /** Durable when it resolves; goes on as before when it cannot be noted. */
   async #note(state: RelationshipState): Promise<void> {
+    await this.#goingOn(() => this.#journal.insist({ state }));
+    this.#condition.settle();
+  }
+
+  /** What cannot be noted leaves the relationship at work as before. */
+  async #goingOn(work: () => Promise<void>): Promise<void> {
     try {
-      await this.#journal.insist({ state });
+      await work();
     } catch (thrown) {
       this.start();
       throw thrown;
     }
-    this.#blocked = false;
-    this.#announceState();
+  }
+
+  #unfit(what: string): TidemarkError {
+    return new TidemarkError("CONFLICT", `Cannot ${what}: because its state is ${this.state}.`, {
+      hint: "`tidemark vm status` shows what it is doing; docs/relationship-states.md what fits.",
+    });
   }
 
   async #halt(): Promise<void> {
-    const loop = this.#loop;
-    if (loop === null) return;
-    loop.stop.abort(new TidemarkError("CANCELLED", "Replication is being stopped."));
+    const running = this.#running;
+    if (running === null) return;
+    running.stop.abort(new TidemarkError("CANCELLED", "Replication is being stopped."));
     this.#group?.expect(false);
-    await loop.ended;
-    this.#loop = null;
+    await running.ended;
+    this.#running = null;
+  }
+
+  #rejoinGroup(): void {
+    this.#group?.leave();
+    this.#group = this.#joinGroup();
   }
 
   #joinGroup(): GroupMember | null {
     const { group, intervalMs } = this.#journal.record.settings;
     if (group === undefined) return null;
-    const onPause = (pauseNs: number) => this.#pauses.record(pauseNs);
-    return this.#groups.join(
-      group,
-      { vmId: this.vmId, timeBox: this.#timeBox, onPause },
-      intervalMs,
-    );
-  }
-
-  #newSchedule(): CycleSchedule {
-    const { intervalMs } = this.#journal.record.settings;
-    return new CycleSchedule(this.#ports.clock, intervalMs, this.#group !== null);
+    const onPause = (pauseNs: number) => this.#condition.pauses.record(pauseNs);
+    const parts = { vmId: this.vmId, timeBox: this.#timeBox, onPause };
+    return this.#groups.join(group, parts, intervalMs);
   }
 
   #serialized<T>(work: () => Promise<T>): Promise<T> {
@@ -425,64 +387,13 @@ export class Relationship {
     return result;
   }
 
-  #randomAndLimits() {
-    return { random: this.#ports.random ?? Math.random, limits: this.#limits };
-  }
-
   /** A VM that is gone has no bits to remove. */
   async #removeTarget(): Promise<void> {
     try {
-      const { tracker, targetId } = await this.#connect();
+      const { tracker, targetId } = await this.#link.connect();
       await tracker.removeTarget(targetId);
     } catch (thrown) {
       if (toTidemarkError(thrown).code !== "NOT_FOUND") throw thrown;
     }
   }
-
-  async #disconnect(): Promise<void> {
-    await this.#endpoint?.[Symbol.asyncDispose]?.();
-    this.#endpoint = null;
-    this.#context = null;
-  }
-
-  async #connect(): Promise<RelationshipContext> {
-    if (this.#context !== null) return this.#context;
-    const { name, tracker } = await this.#ports.openVm(this.vmId);
-    const { settings } = this.#journal.record;
-    this.#endpoint ??= this.#ports.openReplica(settings);
-    this.#context = {
-      ...this.#randomAndLimits(),
-      vm: {
-        vmId: this.vmId,
-        name,
-        // They may grow.
-        get disks() {
-          return tracker.disks;
-        },
-      },
-      targetId: settings.targetId,
-      tracker,
-      endpoint: this.#endpoint,
-      journal: this.#journal,
-      clock: this.#ports.clock,
-      timeBox: this.#timeBox,
-      group: () => this.#group,
-      orphans: new Set(),
-      onRetry: (error) => this.#setError(error, null),
-      onHealing: (report) => {
-        this.#lastHealing = report;
-        this.#group?.expect(false);
-        this.#emit({ type: "healing", vmId: this.vmId, report });
-      },
-      onStagingProgress: (sentBytes, totalBytes) => {
-        this.#progress = { sentBytes, totalBytes };
-        this.#emit({ type: "initial-progress", vmId: this.vmId, sentBytes, totalBytes });
-      },
-    };
-    return this.#context;
-  }
-}
-
-function reasonOf(thrown: unknown): string {
-  return thrown instanceof Error ? thrown.message : String(thrown);
 }

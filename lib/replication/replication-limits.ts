@@ -25,10 +25,14 @@ export interface ReplicationLimits {
   readonly captureBytes: number;
   /** A pass of the comparison of suspect blocks hashes about this much. */
   readonly comparisonBytes: number;
+  /** How often the replica is asked whether it has found its newest point damaged. */
+  readonly damageCheckMs: number;
   /** Passes that new suspicion overtook, after which the cut takes along what is suspect. */
   readonly overtakenComparisons: number;
   /** How often what an administrator must look at is tried again. */
   readonly errorRetryMs: number;
+  /** How often the replica is asked whether a medium was imported, or an existing disk named. */
+  readonly importPollMs: number;
   /** Cycle reports kept. */
   readonly historyLength: number;
 }
@@ -49,7 +53,9 @@ export const DEFAULT_REPLICATION_LIMITS: ReplicationLimits = {
   stalledPasses: 5,
   captureBytes: 1024 * MiB,
   comparisonBytes: 8 * MiB,
+  damageCheckMs: 60_000,
   overtakenComparisons: 10,
   errorRetryMs: 60_000,
+  importPollMs: 5000,
   historyLength: 100,
 };

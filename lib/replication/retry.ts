@@ -2,20 +2,24 @@ import type { Clock } from "../model/clock.js";
 import { ERROR_CODES, type ErrorCode, TidemarkError, toTidemarkError } from "../model/errors.js";
 
 interface RetryPorts {
-  readonly clock: Clock;
   readonly random: () => number;
   readonly limits: { readonly retryBaseMs: number; readonly retryMaxMs: number };
 }
 
-/** Waits before the try after the n-th failure in a row: exponential, with jitter. */
+/** How long to wait after the n-th failure in a row: exponential, with jitter. */
+export function backOffMs({ random, limits }: RetryPorts, failures: number): number {
+  const { retryBaseMs, retryMaxMs } = limits;
+  const ceilingMs = Math.min(retryMaxMs, retryBaseMs * 2 ** Math.min(failures - 1, 20));
+  return ceilingMs * (0.5 + random() / 2);
+}
+
+/** Waits before the try after the n-th failure in a row. */
 export async function backOff(
-  ports: RetryPorts,
+  ports: RetryPorts & { readonly clock: Clock },
   failures: number,
   signal: AbortSignal,
 ): Promise<void> {
-  const { retryBaseMs, retryMaxMs } = ports.limits;
-  const ceilingMs = Math.min(retryMaxMs, retryBaseMs * 2 ** Math.min(failures - 1, 20));
-  await ports.clock.sleep(ceilingMs * (0.5 + ports.random() / 2), signal);
+  await ports.clock.sleep(backOffMs(ports, failures), signal);
 }
 
 /** Say something about one delta only: another attempt, or another delta, may do better. */

@@ -10,6 +10,7 @@ import { mkdir } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import * as x509 from "@peculiar/x509";
 import { TidemarkError } from "../model/errors.js";
+import { type CaFiles, type HostFiles, hostFiles } from "./host-files.js";
 import { parseHostName } from "./host-name.js";
 import { readPem } from "./pem-file.js";
 import { createFiles } from "./secret-files.js";
@@ -22,11 +23,6 @@ const BACKDATE_MS = 3_600_000;
 export interface CreateCaOptions {
   readonly commonName?: string;
   readonly validDays?: number;
-}
-
-export interface CaFiles {
-  readonly certificatePath: string;
-  readonly keyPath: string;
 }
 
 /** ALREADY_EXISTS when the directory holds a CA. */
@@ -67,10 +63,6 @@ export interface IssueOptions {
   readonly uses?: readonly CertificateUse[];
 }
 
-export interface HostFiles extends CaFiles {
-  readonly authorityPath: string;
-}
-
 /** A certificate for the host that is reached under these DNS names and IP addresses. */
 export async function issueCertificate(
   caDirectory: string,
@@ -100,15 +92,6 @@ export async function issueCertificate(
       : []),
   ]);
   return files;
-}
-
-/** Where a host directory keeps its certificate, key and CA. */
-export function hostFiles(directory: string): HostFiles {
-  return {
-    certificatePath: join(directory, "host.crt"),
-    keyPath: join(directory, "host.key"),
-    authorityPath: join(directory, "ca.crt"),
-  };
 }
 
 interface Authority {

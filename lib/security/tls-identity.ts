@@ -1,14 +1,9 @@
 import { X509Certificate, createPrivateKey, type KeyObject } from "node:crypto";
 import { TidemarkError } from "../model/errors.js";
 import type { PeerIdentity, TlsMaterial } from "../model/peer.js";
+import type { HostFiles } from "./host-files.js";
 import { readPem } from "./pem-file.js";
 import { CLIENT_AUTH_OID, SERVER_AUTH_OID, identityOf } from "./peer-identity.js";
-
-export interface TlsIdentityFiles {
-  readonly certificatePath: string;
-  readonly keyPath: string;
-  readonly authorityPath: string;
-}
 
 /** This host's certificate, key and accepted CA, known to fit together. */
 export interface TlsIdentity extends PeerIdentity {
@@ -20,10 +15,7 @@ export interface TlsIdentity extends PeerIdentity {
  * NOT_FOUND (a file), CORRUPT (not what it should be), FOREIGN (key or CA of
  * another certificate), INVALID_ARGUMENT (expired, not yet valid, wrong usage).
  */
-export async function loadTlsIdentity(
-  files: TlsIdentityFiles,
-  nowMs = Date.now(),
-): Promise<TlsIdentity> {
+export async function loadTlsIdentity(files: HostFiles, nowMs = Date.now()): Promise<TlsIdentity> {
   const material: TlsMaterial = {
     certificatePem: await readPem(files.certificatePath, "certificate"),
     keyPem: await readPem(files.keyPath, "private key"),
@@ -74,7 +66,7 @@ function notACertificate(path: string, cause?: unknown): TidemarkError {
   });
 }
 
-function keyOfAnother(files: TlsIdentityFiles): TidemarkError {
+function keyOfAnother(files: HostFiles): TidemarkError {
   return new TidemarkError(
     "FOREIGN",
     `Cannot use ${files.keyPath}: because it is not the key of ${files.certificatePath}.`,
@@ -117,7 +109,7 @@ function checkChain(
   leaf: X509Certificate,
   chain: readonly X509Certificate[],
   authorities: readonly X509Certificate[],
-  files: TlsIdentityFiles,
+  files: HostFiles,
 ): void {
   let current = leaf;
   for (let depth = 0; depth <= chain.length; depth += 1) {

@@ -10,6 +10,8 @@
 import { createRequire } from "node:module";
 import type { DiskState } from "../model/disk-state.js";
 import type { Durability } from "../model/durability.js";
+import type { NativeCaptureContent, NativeKnownContentBinding } from "./capture-binding.js";
+import type { NativeFold, NativeLayerBinding, NativeScratchBudget } from "./layer-binding.js";
 import type { UpstreamStatus } from "./upstream-status.js";
 
 /** How an image is locked against QEMU and its tools (docs/image-locking.md). */
@@ -57,6 +59,15 @@ export interface NativeFaultDevice extends NativeDevice {
   hold(op: IoOp): void;
   heldCount(): number;
   releaseHeld(): void;
+}
+
+export interface NativeLayeredDevice extends NativeDevice {
+  /**
+   * Begins its fold, or goes on with it: into `basePath`, the file with which it was opened; opened
+   * without a base, into a file that is not there or holds nothing. Durable when it
+   * resolves. Also after another object took the device over. IN_USE: it is being folded.
+   */
+  fold(basePath: string): Promise<NativeFold>;
 }
 
 export type IoOp = "read" | "write" | "flush" | "trim" | "writeZeroes" | "cache";
@@ -132,31 +143,9 @@ export interface NativeTrackedDevice extends NativeDevice {
   unstage(slot: number): Promise<void>;
 }
 
-export interface NativeCapture {
-  /** Process-wide; `attachCapture(id)` finds it from another thread while it is open. */
-  readonly id: number;
-  readonly diskSizeBytes: number;
-  readonly granularityBytes: number;
-  readonly dirtyBytes: number;
-  /** As dirtyExtents, over the capture. */
-  extents(fromBytes: number, maxExtents: number, maxExtentBytes: number): Float64Array;
-  /**
-   * Reads the extents one after another into `into`, leaving `gapBytes` free
-   * before each. Answers for each extent its CRC-32C and whether it is all zero.
-   */
-  read(
-    extents: Float64Array,
-    into: Uint8Array,
-    gapBytes: number,
-  ): Promise<{ crcs: Uint32Array; zeros: Uint8Array }>;
-  release(extents: Float64Array): void;
+export interface NativeCapture extends NativeCaptureContent {
   /** Reads as the disk was at the cut; `name` is what the dirty context is called. Close it first. */
   device(name: string): NativeDevice;
-  brokenReason(): string | null;
-  savedBytes(): number;
-  /** Lets go of it without ending it: for threads that attached. */
-  detach(): void;
-  close(): Promise<void>;
 }
 
 export interface NativeCheckpointOptions {
@@ -220,6 +209,7 @@ export interface NativeNbdServer {
   readonly address: string;
   addExport(name: string, device: NativeDevice, description: string, readOnly: boolean): void;
   removeExport(name: string): Promise<void>;
+  clientCount(name: string): number;
   accept(): void;
   setTls(tls: NativeNbdTls): void;
   /** Ends its connections after what is in flight; who comes back is served again. */
@@ -251,31 +241,14 @@ export interface NativeLinkKeeper {
   close(): Promise<void>;
 }
 
-/** One segment's part of a layer file. Synchronous: for worker threads. */
-export interface NativeLayerSegmentWriter {
-  append(diskOffsetBytes: number, data: Uint8Array): void;
-  zero(diskOffsetBytes: number, lengthBytes: number): void;
-  /** Durable; answers the segment's index blob. */
-  finish(): Promise<Buffer>;
+/** A hash that is being made; synchronous. */
+export interface NativeXxh3 {
+  update(bytes: Uint8Array): void;
+  /** XXH3-128 of all bytes so far, in canonical order. */
+  digest(): Buffer;
 }
 
-export interface NativeLayerIdentity {
-  readonly diskId: string;
-  readonly lineage: string;
-  readonly sequence: number;
-  readonly diskSizeBytes: number;
-  readonly granularityBytes: number;
-}
-
-export interface NativeLayerSummary {
-  readonly extentCount: number;
-  readonly dataBytes: number;
-  readonly zeroBytes: number;
-  readonly checksum: number;
-}
-
-export interface NativeBinding {
-  crc32c(data: Uint8Array, seed: number): number;
+export interface NativeBinding extends NativeLayerBinding, NativeKnownContentBinding {
   /** `lock` follows QEMU's convention for images; IN_USE when somebody's contradicts it. */
   openFileDevice(
     path: string,
@@ -344,21 +317,15 @@ export interface NativeBinding {
     options: NativeCheckpointOptions,
   ): Promise<NativeCheckpoint>;
   attachCapture(id: number): NativeCapture;
+  /** At once instead of by the collector; empty afterwards. Only what has memory of its own. */
+  freeMemory(bytes: Uint8Array): void;
+  xxh3(): NativeXxh3;
   startNbdServer(options: NativeNbdServerOptions): Promise<NativeNbdServer>;
-  layerSegmentWriter(
-    path: string,
-    regionOffsetBytes: number,
-    capacityBytes: number,
-    granularityBytes: number,
-  ): NativeLayerSegmentWriter;
-  sealLayer(
-    path: string,
-    identity: NativeLayerIdentity,
-    indexBlobs: Uint8Array[],
-  ): Promise<NativeLayerSummary>;
-  /** Opens, checks against `diskId`, re-reads every granule when `deep`. */
-  verifyLayer(path: string, diskId: string, deep: boolean): Promise<NativeLayerSummary>;
-  /** `layerPaths` oldest first; `scratchPath` "" for read-only. `basePath` "" for none. */
+  /**
+   * `layerPaths` oldest first; `scratchPath` "" for read-only. `basePath` "" for none. Where
+   * a fold has begun, `basePath` is what it was given. Without a budget the scratch may take
+   * what there is.
+   */
   openLayeredDevice(
     diskId: string,
     sizeBytes: number,
@@ -366,7 +333,13 @@ export interface NativeBinding {
     basePath: string,
     layerPaths: string[],
     scratchPath: string,
-  ): Promise<NativeDevice>;
+    budget?: NativeScratchBudget,
+  ): Promise<NativeLayeredDevice>;
+  /**
+   * For scratches that may take `limitBytes` together, as long as their file system has
+   * `floorBytes` free. Writes beyond it fail with ENOSPC.
+   */
+  scratchBudget(limitBytes: number, floorBytes: number): NativeScratchBudget;
   /** Rejects with UNSUPPORTED, saying what to do, when the kernel has no nbd. */
   probeKernelNbd(): Promise<void>;
   /** The number of the /dev/nbdN; `index` -1 takes any that is free. */

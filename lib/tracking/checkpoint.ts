@@ -6,6 +6,7 @@ import type { GroupCut } from "../model/group-cut.js";
 import type { TargetChanges } from "../model/vm-tracker.js";
 import { binding, type NativeCapture, type NativeTrackedDevice } from "./binding.js";
 import { encodeDeltaHeader } from "./delta-format.js";
+import type { KnownContent } from "./known-content.js";
 import { planSegments } from "./segment-plan.js";
 import { openSegmentRecords } from "./segment-records.js";
 import { targetIdOf } from "./target-id.js";
@@ -30,6 +31,8 @@ export interface CheckpointOptions {
   readonly sequence?: number;
   /** The cut of several VMs that it is part of. */
   readonly group?: GroupCut;
+  /** As VmTracker's. */
+  readonly unchangedSince?: string | null;
 }
 
 /** One disk of a cut. */
@@ -153,13 +156,20 @@ export class Checkpoint implements TargetChanges, AsyncDisposable {
   }
 
   /** The target holds the changes: they are forgotten. */
-  async commit(): Promise<void> {
-    await this.#end((member) => member.native.commit(member.slot));
+  async commit(pointId?: string): Promise<void> {
+    await this.#end(
+      (member) => member.native.commit(member.slot),
+      (known) => (pointId === undefined ? known.forget() : known.settle(pointId)),
+    );
   }
 
   /** The target does not hold them: they count as changed again. */
   async rollback(): Promise<void> {
-    await this.#end((member) => member.native.giveBack(member.slot));
+    const isBroken = this.brokenReason() !== null;
+    await this.#end(
+      (member) => member.native.giveBack(member.slot),
+      (known) => (isBroken ? known.forget() : known.drop()),
+    );
   }
 
   async giveBack(): Promise<void> {
@@ -167,7 +177,10 @@ export class Checkpoint implements TargetChanges, AsyncDisposable {
   }
 
   async stage(): Promise<void> {
-    await this.#end((member) => member.native.stage(member.slot));
+    await this.#end(
+      (member) => member.native.stage(member.slot),
+      (known) => known.forget(),
+    );
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -175,13 +188,17 @@ export class Checkpoint implements TargetChanges, AsyncDisposable {
   }
 
   /** Captures end first, so that no reader sees a block whose bit is gone. */
-  async #end(move: (member: CutDisk) => Promise<void>): Promise<void> {
+  async #end(
+    move: (member: CutDisk) => Promise<void>,
+    learn: (known: KnownContent) => Promise<void> | void,
+  ): Promise<void> {
     if (this.#isEnded)
       throw new TidemarkError("CLOSED", "Cannot end the checkpoint: it has ended already.");
     this.#isEnded = true;
     try {
       for (const member of this.#members) await member.capture.close();
       for (const member of this.#members) await move(member);
+      for (const { disk } of this.#members) await learn(disk.notes.knownContentOf(this.targetId));
     } catch (thrown) {
       throw toTidemarkError(thrown);
     } finally {
@@ -229,6 +246,7 @@ export async function takeCheckpoint(
  * from the first part's options.
  */
 export async function takeCheckpoints(parts: readonly CheckpointPart[]): Promise<Checkpoint[]> {
+  for (const part of parts) await forgetDoubtful(part);
   const cuts = await cutDisks(parts, { wholeDisk: false });
   const plans = await Promise.allSettled(cuts.map(planShare));
   const checkpoints = cuts.map(({ part, cut, members }, index) => {
@@ -242,12 +260,27 @@ export async function takeCheckpoints(parts: readonly CheckpointPart[]): Promise
   throw failed.reason;
 }
 
+/** What is suspect is not known; neither is anything when nobody asks what is known. */
+async function forgetDoubtful({ disks, target, options }: CheckpointPart): Promise<void> {
+  for (const disk of disks) {
+    const isDoubted = options.unchangedSince === undefined;
+    const isDoubtful = isDoubted || isSuspect(disk.native, disk.slotOf(target));
+    if (isDoubtful) await disk.notes.knownContentOf(target).forget();
+  }
+}
+
 async function planShare({ part, members }: CutShare): Promise<readonly SegmentPlan[]> {
   const { target, options } = part;
+  const { unchangedSince } = options;
+  if (unchangedSince !== undefined) {
+    for (const { disk, capture } of members) {
+      await disk.notes.knownContentOf(target).begin(capture, unchangedSince);
+    }
+  }
   const captures = members.map(({ capture }) => capture);
   // Without captures there is nothing that reading early could save.
   const isFrozen = options.withCaptures ?? true;
-  const heats = isFrozen ? members.map(({ disk }) => disk.heatOf(target)) : [];
+  const heats = isFrozen ? members.map(({ disk }) => disk.notes.heatOf(target)) : [];
   return planSegments(captures, options.segmentBytes ?? 8 << 20, heats);
 }
 
@@ -268,6 +301,7 @@ export async function cutDisks(
   );
   const natives = places.map(({ disk }) => disk.native);
   for (const { disk } of places) await disk.resized();
+  for (const { disk, part } of places) disk.requireNoCheckpoint(part.target);
   const takenAtMs = Date.now();
   const slots = places.map(({ slot }) => slot);
   const taken = await nativeCheckpoint(natives, slots, wholeDisk, parts[0]?.options ?? {});

@@ -141,6 +141,11 @@ export class NbdServer implements AsyncDisposable {
     typed(() => this.#native.setTls(nativeTls(tls)));
   }
 
+  /** Connections that are open on the export; 0 when there is none of that name. */
+  clientCount(name = ""): number {
+    return typed(() => this.#native.clientCount(name));
+  }
+
   /**
    * Ends the export's connections after what is in flight, without an error: a
    * client that reconnects by itself learns the disk's present size.

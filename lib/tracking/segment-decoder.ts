@@ -1,6 +1,7 @@
 import { TidemarkError } from "../model/errors.js";
 import { binding } from "./binding.js";
 import { uuidText } from "./delta-format.js";
+import { PieceReader } from "./piece-reader.js";
 import {
   MAX_RECORD_CONTENT_BYTES,
   RECORD_HEADER_BYTES,
@@ -19,7 +20,7 @@ export interface SegmentHeader {
 }
 
 export type SegmentRecord =
-  /** `data` is valid until the next push. */
+  /** `data` is valid until the next record is asked for. */
   | { readonly type: "data"; readonly offsetBytes: number; readonly data: Uint8Array }
   | { readonly type: "zero"; readonly offsetBytes: number; readonly lengthBytes: number };
 
@@ -42,9 +43,8 @@ interface RecordHeader {
  * all input as hostile: holds at most one record (1 MiB) and its header.
  */
 export class SegmentDecoder {
+  readonly #reader = new PieceReader();
   #header: SegmentHeader | null = null;
-  #pending: Buffer[] = [];
-  #pendingBytes = 0;
   #recordCount = 0;
   #contentBytes = 0;
   #endOfLastBytes = 0;
@@ -69,15 +69,14 @@ export class SegmentDecoder {
 
   /** The records that became complete. CORRUPT and VERSION_UNKNOWN are final. */
   *push(chunk: Uint8Array): Generator<SegmentRecord, void, void> {
-    const bytes = Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength);
-    this.#pending.push(bytes);
-    this.#pendingBytes += bytes.length;
+    this.#reader.push(chunk);
     if (this.#header === null) {
-      if (this.#pendingBytes < SEGMENT_HEADER_BYTES) return this.#keepPending();
-      this.#header = decodeSegmentHeader(this.#take(SEGMENT_HEADER_BYTES));
+      const headerBytes = this.#reader.peek(SEGMENT_HEADER_BYTES);
+      if (headerBytes === null) return;
+      this.#header = decodeSegmentHeader(headerBytes);
+      this.#reader.skip(SEGMENT_HEADER_BYTES);
     }
     for (let record = this.#next(); record !== null; record = this.#next()) yield record;
-    this.#keepPending();
   }
 
   /** Call after the last byte: TRUNCATED unless END has been met. */
@@ -86,26 +85,24 @@ export class SegmentDecoder {
     throw new TidemarkError("TRUNCATED", "Cannot read the segment: it ends before its END record.");
   }
 
-  /** What was pushed beyond END. */
+  /** What was pushed beyond END, in the memory that was pushed. */
   takeLeftover(): Buffer {
-    const leftover = Buffer.concat(this.#pending, this.#pendingBytes);
-    this.#pending = [];
-    this.#pendingBytes = 0;
-    return leftover;
+    return this.#reader.takeRest();
   }
 
   #next(): SegmentRecord | null {
-    if (this.#pendingBytes === 0) return null;
+    if (this.#reader.isEmpty) return null;
     if (this.#ended) return this.#afterEnd();
-    if (this.#pendingBytes < RECORD_HEADER_BYTES) return null;
-    const headerBytes = this.#peek(RECORD_HEADER_BYTES);
+    const headerBytes = this.#reader.peek(RECORD_HEADER_BYTES);
+    if (headerBytes === null) return null;
     const header = decodeRecordHeader(headerBytes);
     this.#check(header);
     const contentBytes = header.type === RecordType.DATA ? header.lengthBytes : 0;
-    if (this.#pendingBytes < RECORD_HEADER_BYTES + contentBytes) return null;
-    const record = this.#take(RECORD_HEADER_BYTES + contentBytes);
+    const record = this.#reader.peek(RECORD_HEADER_BYTES + contentBytes);
+    if (record === null) return null;
     const content = record.subarray(RECORD_HEADER_BYTES);
     checkCrc(record.subarray(0, RECORD_HEADER_BYTES), content, header);
+    this.#reader.skip(record.length);
     return this.#accept(header, content);
   }
 
@@ -151,33 +148,6 @@ export class SegmentDecoder {
     if (offsetBytes + lengthBytes > this.#diskSizeBytes) {
       throw corrupt(`a record at offset ${offsetBytes} reaches beyond the disk's end`);
     }
-  }
-
-  #peek(lengthBytes: number): Buffer {
-    const [first] = this.#pending;
-    if (first !== undefined && first.length >= lengthBytes) return first.subarray(0, lengthBytes);
-    const joined = Buffer.concat(this.#pending, this.#pendingBytes);
-    this.#pending = [joined];
-    return joined.subarray(0, lengthBytes);
-  }
-
-  #take(lengthBytes: number): Buffer {
-    const taken = this.#peek(lengthBytes);
-    const [first] = this.#pending;
-    if (first === undefined) return taken;
-    if (first.length === lengthBytes) this.#pending.shift();
-    else this.#pending[0] = first.subarray(lengthBytes);
-    this.#pendingBytes -= lengthBytes;
-    return taken;
-  }
-
-  /**
-   * The caller may use the chunk's memory again, and only the last piece is of
-   * it: copied piece by piece, a record of many chunks is joined once.
-   */
-  #keepPending(): void {
-    const last = this.#pending.pop();
-    if (last !== undefined && last.length > 0) this.#pending.push(Buffer.from(last));
   }
 }
 

@@ -43,28 +43,29 @@ async function* readAndFrame(
   totals: SegmentTotals,
   signal: AbortSignal | undefined,
 ): AsyncGenerator<Uint8Array, void, void> {
-  let [buffer, spare] = [allocateFor(batches), allocateFor(batches)];
+  let [buffer, spare] = [takeBuffer(batches), takeBuffer(batches)];
   let reading = readBatch(capture, batches[0], buffer);
-  for (const [index, batch] of batches.entries()) {
+  for (const index of batches.keys()) {
     const content = await reading;
     signal?.throwIfAborted();
     reading = readBatch(capture, batches[index + 1], spare);
     // A failure is met when it is awaited; until then it must not count as unhandled.
     reading.catch(() => {});
-    yield* frameBatch(batch, buffer, content, totals);
+    if (content !== null) yield* frameBatch(buffer, content, totals);
     [buffer, spare] = [spare, buffer];
   }
+  giveBack(buffer, spare);
 }
 
-type BatchContent = { readonly crcs: Uint32Array; readonly zeros: Uint8Array } | null;
+type BatchContent = Awaited<ReturnType<NativeCapture["readChanged"]>>;
 
 async function readBatch(
   capture: NativeCapture,
   batch: Batch | undefined,
   into: Buffer,
-): Promise<BatchContent> {
+): Promise<BatchContent | null> {
   if (batch === undefined) return null;
-  return capture.read(batch.extents, into, RECORD_HEADER_BYTES);
+  return capture.readChanged(batch.extents, into, RECORD_HEADER_BYTES);
 }
 
 /** Splits the extents into records of at most 1 MiB and those into batches. */
@@ -101,35 +102,53 @@ function* recordsOf(extents: Float64Array): Generator<readonly [number, number]>
   }
 }
 
-function allocateFor(batches: readonly Batch[]): Buffer {
-  return Buffer.allocUnsafe(Math.max(0, ...batches.map((batch) => batch.recordBytes)));
+/** Holds a batch of blocks of 1 KiB and more, each with its record header. */
+const BUFFER_BYTES = BATCH_CONTENT_BYTES + (BATCH_CONTENT_BYTES / 1024) * RECORD_HEADER_BYTES;
+const MAX_SPARE_BUFFERS = 4;
+/** Of this thread, from segments that were read to their end: no read is under way into them. */
+const spareBuffers: Buffer[] = [];
+
+function takeBuffer(batches: readonly Batch[]): Buffer {
+  const leastBytes = Math.max(0, ...batches.map((batch) => batch.recordBytes));
+  const isUsual = leastBytes > BUFFER_BYTES / 4 && leastBytes <= BUFFER_BYTES;
+  if (!isUsual) return Buffer.allocUnsafe(leastBytes);
+  return spareBuffers.pop() ?? Buffer.allocUnsafeSlow(BUFFER_BYTES);
+}
+
+function giveBack(...buffers: readonly Buffer[]): void {
+  for (const buffer of buffers) {
+    const isUsual = buffer.length === BUFFER_BYTES;
+    if (isUsual && spareBuffers.length < MAX_SPARE_BUFFERS) spareBuffers.push(buffer);
+  }
 }
 
 /**
  * Fills in the record headers. Neighbouring DATA records leave as one chunk; a
- * zero record's content is left out.
+ * zero record's content is left out, as is what lies between two runs.
  */
 function* frameBatch(
-  batch: Batch,
   buffer: Buffer,
-  content: BatchContent,
+  { runs, crcs, zeros }: BatchContent,
   totals: SegmentTotals,
 ): Generator<Uint8Array> {
-  let position = 0;
   let chunkStart = 0;
-  for (let i = 0; i < batch.extents.length / 2; i += 1) {
-    const offsetBytes = batch.extents[2 * i] ?? 0;
-    const lengthBytes = batch.extents[2 * i + 1] ?? 0;
-    const isZero = content?.zeros[i] === 1;
-    const type = isZero ? RecordType.ZERO : RecordType.DATA;
-    const header = buffer.subarray(position, position + RECORD_HEADER_BYTES);
-    encodeRecordHeader(header, type, offsetBytes, lengthBytes, content?.crcs[i] ?? 0);
-    totals.add(lengthBytes);
-    position += RECORD_HEADER_BYTES + lengthBytes;
-    if (isZero) {
-      yield buffer.subarray(chunkStart, position - lengthBytes);
-      chunkStart = position;
+  let chunkEnd = 0;
+  for (let i = 0; i < crcs.length; i += 1) {
+    const [position = 0, offsetBytes = 0, lengthBytes = 0] = runs.subarray(3 * i, 3 * i + 3);
+    const headerAt = position - RECORD_HEADER_BYTES;
+    if (headerAt !== chunkEnd) {
+      if (chunkEnd > chunkStart) yield buffer.subarray(chunkStart, chunkEnd);
+      chunkStart = headerAt;
     }
+    const isZero = zeros[i] === 1;
+    const type = isZero ? RecordType.ZERO : RecordType.DATA;
+    const header = buffer.subarray(headerAt, position);
+    encodeRecordHeader(header, type, offsetBytes, lengthBytes, crcs[i] ?? 0);
+    totals.add(lengthBytes);
+    chunkEnd = position + lengthBytes;
+    if (!isZero) continue;
+    yield buffer.subarray(chunkStart, position);
+    chunkStart = chunkEnd;
   }
-  if (position > chunkStart) yield buffer.subarray(chunkStart, position);
+  if (chunkEnd > chunkStart) yield buffer.subarray(chunkStart, chunkEnd);
 }

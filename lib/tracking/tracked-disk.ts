@@ -6,7 +6,6 @@ import { ANY_DISK } from "./any-disk.js";
 import { type AttachedDevice, attachDisk, type AttachOptions } from "./attach-disk.js";
 import { binding, type ImageLock, type NativeDevice, type NativeTrackedDevice } from "./binding.js";
 import { type Backup, type BackupOptions, beginBackup } from "./backup.js";
-import { BlockHeat } from "./block-heat.js";
 import { BitmapNames } from "./bitmap-names.js";
 import { placeOf } from "./disk-backing.js";
 import { type Checkpoint, type CheckpointOptions, takeCheckpoint } from "./checkpoint.js";
@@ -14,12 +13,15 @@ import { closeServer } from "./close-server.js";
 import { exportDiskState } from "./disk-state.js";
 import { durabilityOf, type DurabilityStatus } from "./durability.js";
 import { flushUpstream } from "./flush-upstream.js";
+import { giveBackLeftovers } from "./give-back-leftovers.js";
 import { isMissing, opened, rethrown, retriedWhileInUse } from "./native-call.js";
 import { NbdServer, type NbdServerOptions } from "./nbd-server.js";
 import { openOwned, type OwnershipStatus } from "./owned-backing.js";
 import { resizeNative } from "./resize-native.js";
 import { newTargetIdOf, targetIdOf } from "./target-id.js";
+import { TargetNotes } from "./target-notes.js";
 import type { BitmapStatus, TargetStart, TargetStatus } from "./target-status.js";
+import { targetStatusesOf } from "./target-statuses-of.js";
 import {
   backingOfOptions,
   defaultBitmapPath,
@@ -45,11 +47,12 @@ export class TrackedDisk implements AsyncDisposable {
   readonly openedClean: boolean;
   /** What spoke against the backing being as it was left; everything is suspect then. */
   readonly foundCauses: readonly SuspicionCause[];
+  /** For checkpoints, and what makes them doubtful, alone. */
+  readonly notes: TargetNotes;
   readonly #native: NativeTrackedDevice;
   readonly #bitmapNames: BitmapNames;
   readonly #servers = new Set<NbdServer>();
   readonly #checkpoints = new Set<Checkpoint>();
-  readonly #heats = new Map<string, BlockHeat>();
   readonly #attached = new Set<AttachedDevice>();
   #isClosed = false;
   #sizeBytes: number;
@@ -67,6 +70,7 @@ export class TrackedDisk implements AsyncDisposable {
     this.diskId = native.diskId;
     this.path = path;
     this.bitmapPath = bitmapPath;
+    this.notes = new TargetNotes(bitmapPath, native.diskId);
     this.#sizeBytes = native.sizeBytes;
     this.#granularityBytes = native.granularityBytes;
     this.openedClean = native.openedClean;
@@ -169,24 +173,17 @@ export class TrackedDisk implements AsyncDisposable {
   async addTarget(name: string, start: TargetStart = "all"): Promise<void> {
     const id = newTargetIdOf(name);
     if (this.native.targets().some((target) => target.id === id)) return;
+    await this.notes.forget(id);
     await rethrown(() => this.native.addTarget(id, start));
   }
 
   async removeTarget(name: string): Promise<void> {
     await rethrown(() => this.native.removeTarget(this.slotOf(name)));
-    this.#heats.delete(targetIdOf(name));
+    await this.notes.forget(name);
   }
 
   targets(): TargetStatus[] {
-    const bytes = (blocks: number) => Math.min(blocks * this.granularityBytes, this.sizeBytes);
-    return this.native.targets().map((target) => ({
-      targetId: target.id,
-      pendingBytes: bytes(target.pendingBlocks),
-      inFlightBytes: bytes(target.inFlightBlocks),
-      stagedBytes: bytes(target.stagedBlocks),
-      suspectBytes: bytes(target.suspectBlocks),
-      suspicionCauses: suspicionCausesOf(target.suspicionCauses),
-    }));
+    return targetStatusesOf(this.native, this);
   }
 
   /**
@@ -241,7 +238,7 @@ export class TrackedDisk implements AsyncDisposable {
       const name = this.#bitmapNames.nameOf(targetId);
       if (name === null) return [];
       const changedBytes = Math.min(pendingBytes + suspectBytes + liveBytes, this.sizeBytes);
-      const isBackupOpen = [...this.#checkpoints].some((open) => open.targetId === targetId);
+      const isBackupOpen = this.#hasCheckpoint(targetId);
       return [{ name, targetId, changedBytes, suspectBytes, isBackupOpen }];
     });
   }
@@ -278,14 +275,6 @@ export class TrackedDisk implements AsyncDisposable {
       "NOT_FOUND",
       `Cannot find bitmap ${name} on disk ${this.path}: because that target was not made by addBitmap().`,
     );
-  }
-
-  /** For checkpoints alone. */
-  heatOf(name: string): BlockHeat {
-    const id = targetIdOf(name);
-    const heat = this.#heats.get(id) ?? new BlockHeat();
-    this.#heats.set(id, heat);
-    return heat;
   }
 
   /** A checkpoint of this disk alone; for several at one instant see ConsistencyGroup. */
@@ -353,6 +342,20 @@ export class TrackedDisk implements AsyncDisposable {
     await rethrown(() => this.native.write(offsetBytes, from));
   }
 
+  /** For checkpoints alone. IN_USE until the last one of the target has ended altogether. */
+  requireNoCheckpoint(target: string): void {
+    if (!this.#hasCheckpoint(targetIdOf(target))) return;
+    throw new TidemarkError(
+      "IN_USE",
+      `Cannot take a checkpoint: because the last one of target ${target} has not ended.`,
+      { hint: "End it with commit() or rollback(), and wait for that." },
+    );
+  }
+
+  #hasCheckpoint(targetId: string): boolean {
+    return [...this.#checkpoints].some((open) => open.targetId === targetId);
+  }
+
   async flush(): Promise<void> {
     await rethrown(() => this.native.flush());
   }
@@ -376,6 +379,7 @@ export class TrackedDisk implements AsyncDisposable {
     }
     this.#isClosed = true;
     for (const server of this.#servers) await closeServer(server, [this.#native]);
+    await this.notes.close();
     if (this.#native.upstream() !== null) await flushUpstream(this.#native);
     await rethrown(() => this.#native.close());
   }
@@ -386,14 +390,7 @@ export class TrackedDisk implements AsyncDisposable {
     return exportDiskState({ bitmapPath: this.bitmapPath, statePath, diskId: this.diskId });
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.close();
-  }
-}
-
-/** No checkpoint outlives its process: what one left in flight counts as changed again. */
-async function giveBackLeftovers(native: NativeTrackedDevice): Promise<void> {
-  for (const target of native.targets()) {
-    if (target.inFlightBlocks > 0) await rethrown(() => native.giveBack(target.slot));
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
   }
 }

@@ -1,11 +1,14 @@
 import { TidemarkError, toTidemarkError } from "../model/errors.js";
 import type { DiskGeometry } from "../model/disk.js";
+import type { ExtentList } from "../model/block-hashes.js";
 import type { SuspicionCause } from "../model/suspicion.js";
 import type {
   AddedTarget,
   AskHashes,
   CheckpointOptions,
   ComparisonPass,
+  ContentPass,
+  ContentRange,
   CutMember,
   TargetChanges,
   TargetProgress,
@@ -18,7 +21,9 @@ import {
   takeCheckpoint,
   takeCheckpoints,
 } from "./checkpoint.js";
+import { compareContentOf } from "./compare-content.js";
 import { compareSuspectsOf } from "./compare-suspects.js";
+import { rethrown } from "./native-call.js";
 import type { TrackedDisk } from "./tracked-disk.js";
 
 export interface CaptureBudget {
@@ -56,8 +61,12 @@ export class TrackedVm implements VmTracker {
     return this.#disks.every((disk) => disk.targets().some((one) => one.targetId === targetId));
   }
 
-  async addTarget(targetId: string, start: AddedTarget = "nothing"): Promise<void> {
-    for (const disk of this.#disks) await disk.addTarget(targetId, start);
+  async addTarget(
+    targetId: string,
+    start: AddedTarget = "nothing",
+    diskIds?: readonly string[],
+  ): Promise<void> {
+    for (const disk of this.#of(diskIds)) await disk.addTarget(targetId, start);
   }
 
   async compareSuspects(
@@ -72,13 +81,41 @@ export class TrackedVm implements VmTracker {
         (extents, blockBytes) => ask(diskIndex, extents, blockBytes),
         options,
       );
-      if (pass.comparedBytes > 0) return pass;
+      if (pass.comparedBytes === 0) continue;
+      await disk.notes.knownContentOf(targetId).forget();
+      return pass;
     }
     return { comparedBytes: 0, differingBytes: 0, isOvertaken: false };
   }
 
-  async removeTarget(targetId: string): Promise<void> {
-    for (const disk of this.#disks) await disk.removeTarget(targetId);
+  async compareContent(
+    targetId: string,
+    diskIndex: number,
+    ask: AskHashes,
+    range: ContentRange,
+  ): Promise<ContentPass> {
+    const theirs = (extents: ExtentList, blockBytes: number) => ask(diskIndex, extents, blockBytes);
+    const disk = this.#disk(diskIndex);
+    const pass = await compareContentOf(disk, targetId, theirs, range);
+    if (pass.differing.length > 0) await disk.notes.knownContentOf(targetId).forget();
+    return pass;
+  }
+
+  async markPending(targetId: string, diskIndex: number, extents: ExtentList): Promise<void> {
+    const disk = this.#disk(diskIndex);
+    const slot = disk.slotOf(targetId);
+    // Whatever is known of the target: these travel.
+    await disk.notes.knownContentOf(targetId).forget();
+    for (let i = 0; i + 1 < extents.length; i += 2) {
+      await rethrown(() => disk.native.markPending(slot, extents[i] ?? 0, extents[i + 1] ?? 0));
+    }
+  }
+
+  async removeTarget(targetId: string, diskIds?: readonly string[]): Promise<void> {
+    for (const disk of this.#of(diskIds)) {
+      const has = disk.targets().some((one) => one.targetId === targetId);
+      if (has) await disk.removeTarget(targetId);
+    }
   }
 
   async markAllocated(targetId: string): Promise<number> {
@@ -95,12 +132,14 @@ export class TrackedVm implements VmTracker {
   }
 
   async unstage(targetId: string): Promise<void> {
+    await this.#forget(targetId);
     await this.#each(targetId, (native, slot) => native.unstage(slot));
   }
 
   async commitInFlight(targetId: string): Promise<void> {
     const open = this.#open.get(targetId);
     if (open !== undefined && !open.isEnded) return open.commit();
+    await this.#forget(targetId);
     await this.#each(targetId, (native, slot) => native.commit(slot));
   }
 
@@ -149,7 +188,7 @@ export class TrackedVm implements VmTracker {
 
   #part(targetId: string, options: CheckpointOptions, withCaptures: boolean): CheckpointPart {
     this.#sequence += 1;
-    const { drainLimitMs, limitBytes, segmentBytes, group } = options;
+    const { drainLimitMs, limitBytes, segmentBytes, group, unchangedSince } = options;
     return {
       disks: this.#disks,
       target: targetId,
@@ -163,8 +202,24 @@ export class TrackedVm implements VmTracker {
         ...(limitBytes === undefined ? {} : { limitBytes }),
         ...(segmentBytes === undefined ? {} : { segmentBytes }),
         ...(group === undefined ? {} : { group }),
+        ...(unchangedSince === undefined ? {} : { unchangedSince }),
       },
     };
+  }
+
+  async #forget(targetId: string): Promise<void> {
+    for (const disk of this.#disks) await disk.notes.knownContentOf(targetId).forget();
+  }
+
+  #disk(diskIndex: number): TrackedDisk {
+    const disk = this.#disks[diskIndex];
+    if (disk !== undefined) return disk;
+    throw new TidemarkError("NOT_FOUND", `Cannot find disk ${diskIndex} of the VM.`);
+  }
+
+  #of(diskIds: readonly string[] | undefined): readonly TrackedDisk[] {
+    if (diskIds === undefined) return this.#disks;
+    return this.#disks.filter(({ diskId }) => diskIds.includes(diskId));
   }
 
   async #each<T>(

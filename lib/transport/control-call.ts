@@ -13,6 +13,8 @@ import {
 
 export interface ControlCallOptions {
   readonly origin: string;
+  /** Of the protocol. */
+  readonly version: number;
   readonly agent: Agent;
   readonly idleTimeoutMs: number;
   readonly signal: AbortSignal | undefined;
@@ -35,13 +37,13 @@ export async function controlCall<N extends PeerRouteName>(
 async function attemptCall(
   route: PeerRoute,
   args: object,
-  { origin, agent, idleTimeoutMs, signal }: ControlCallOptions,
+  { origin, version, agent, idleTimeoutMs, signal }: ControlCallOptions,
   attempt: "first" | "last",
 ): Promise<unknown> {
   signal?.throwIfAborted();
   const hasBody = route.method === "PUT" || route.method === "POST";
   const body = hasBody ? Buffer.from(JSON.stringify(args), "utf8") : undefined;
-  const request = httpsRequest(new URL(buildPath(route.path, args), origin), {
+  const request = httpsRequest(new URL(buildPath(version, route.path, args), origin), {
     method: route.method,
     agent,
     headers:

@@ -1,24 +1,30 @@
 import type { IncomingMessage } from "node:http";
 import { TidemarkError } from "../model/errors.js";
-import { MAX_REQUEST_JSON_BYTES, PROTOCOL_VERSION } from "./limits.js";
+import { MAX_REQUEST_JSON_BYTES, PROTOCOL_VERSIONS } from "./limits.js";
 import { readText } from "./message-body.js";
 import { parseRequest } from "./parse-peer.js";
-import { type PeerRoute, PEER_ROUTES, type PeerRouteName, matchPath } from "./peer-routes.js";
+import {
+  HELLO_PATH,
+  matchPath,
+  type PeerRoute,
+  PEER_ROUTES,
+  type PeerRouteName,
+} from "./peer-routes.js";
 
 export interface ControlRequest {
   readonly route: PeerRouteName;
   readonly args: object;
 }
 
-/** The path below "/v1"; VERSION_UNKNOWN names both versions. */
+/** The path below "/v1"; VERSION_UNKNOWN names what both ends speak. */
 export function versionlessPath(url: string): string {
   const match = /^\/v(\d{1,6})(\/[A-Za-z0-9/_-]*)$/.exec(url);
   if (match === null) throw noSuchRoute(url);
   const [, version, path = ""] = match;
-  if (Number(version) === PROTOCOL_VERSION) return path;
+  if (path === HELLO_PATH || PROTOCOL_VERSIONS.includes(Number(version))) return path;
   throw new TidemarkError(
     "VERSION_UNKNOWN",
-    `Cannot answer: because the request is in protocol version ${version} and this host knows version ${PROTOCOL_VERSION}.`,
+    `Cannot answer: because the request is in protocol version ${version} and this host knows version ${PROTOCOL_VERSIONS.join(", ")}.`,
     { hint: "Bring both hosts to the same version of Tidemark, the replica first." },
   );
 }

@@ -1,5 +1,7 @@
+import type { Socket } from "node:net";
 import { connect } from "node:tls";
 import type { TlsMaterial } from "../model/peer.js";
+import { openTunnel, parseProxyUrl } from "./proxy-tunnel.js";
 import { clientTls } from "./tls-settings.js";
 
 const PROBE_TIMEOUT_MS = 5_000;
@@ -10,15 +12,33 @@ const PROBE_TIMEOUT_MS = 5_000;
  * certificate; a server that does not accept it may just close. A peer that is
  * down or restarting refuses the connection or keeps it instead.
  */
-export function closesAfterHandshake(origin: string, tls: TlsMaterial): Promise<boolean> {
+export async function closesAfterHandshake(
+  origin: string,
+  tls: TlsMaterial,
+  proxyUrl: string | null,
+): Promise<boolean> {
   const { hostname, port } = new URL(origin);
   const host = hostname.replace(/^\[|\]$/g, "");
+  const place = { host, port: Number(port || 443) };
+  if (proxyUrl === null) return closesAfter(place, tls, {});
+  const tunnel = openTunnel(parseProxyUrl(proxyUrl), place.host, place.port, PROBE_TIMEOUT_MS);
+  return tunnel.then(
+    (socket) => closesAfter(place, tls, { socket }),
+    () => false,
+  );
+}
+
+function closesAfter(
+  place: { readonly host: string; readonly port: number },
+  tls: TlsMaterial,
+  through: { readonly socket?: Socket },
+): Promise<boolean> {
   return new Promise((resolve) => {
     let secured = false;
     let heard = false;
-    const socket = connect({ ...clientTls(tls), host, port: Number(port || 443) }, () => {
+    const socket = connect({ ...clientTls(tls), ...place, ...through }, () => {
       secured = true;
-      socket.write(`GET /v1/hello HTTP/1.1\r\nHost: ${host}\r\nConnection: close\r\n\r\n`);
+      socket.write(`GET /v1/hello HTTP/1.1\r\nHost: ${place.host}\r\nConnection: close\r\n\r\n`);
     });
     socket.setTimeout(PROBE_TIMEOUT_MS, () => {
       heard = true;

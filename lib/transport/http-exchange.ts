@@ -49,9 +49,12 @@ export class HttpExchange {
     return !this.#answered && !this.#ended;
   }
 
-  /** Resolves when there is room for more, or no use in more. */
-  async send(piece: Uint8Array): Promise<void> {
-    if (this.request.write(piece) || !this.wantsBody) return;
+  /**
+   * Resolves when there is room for more, or no use in more. `onTaken` is called
+   * when the piece's memory is not needed any more, perhaps later, perhaps never.
+   */
+  async send(piece: Uint8Array, onTaken: () => void): Promise<void> {
+    if (this.request.write(piece, onTaken) || !this.wantsBody) return;
     await new Promise<void>((resolve) => {
       this.#wake = resolve;
     });

@@ -1,6 +1,6 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { httpStatus, toErrorBody } from "./error-body.js";
-import { readPieces } from "./message-body.js";
+import { takePieces } from "./message-body.js";
 
 /** How much of a refused request is read, so that its sender gets to see the refusal. */
 const DRAIN_BYTES = 80 * 1024 * 1024;
@@ -44,11 +44,12 @@ function send(response: ServerResponse, status: number, value: unknown): void {
 async function drain(request: IncomingMessage): Promise<void> {
   let leftBytes = DRAIN_BYTES;
   try {
-    for await (const piece of readPieces(request, DRAIN_IDLE_MS)) {
+    await takePieces(request, DRAIN_IDLE_MS, (piece) => {
       leftBytes -= piece.length;
-      if (leftBytes < 0) return;
-    }
+      if (leftBytes < 0) throw new Error("enough");
+      return undefined;
+    });
   } catch {
-    // The sender has gone; nobody reads the answer any more.
+    // Enough was read, or the sender has gone and nobody reads the answer any more.
   }
 }

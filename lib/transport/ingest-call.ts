@@ -30,6 +30,8 @@ export type MainCall =
       /** Checked against the route's schema. */
       readonly args: object;
     }
+  /** Whether the peer may replicate here at all. */
+  | { readonly op: "admit"; readonly peer: PeerIdentity }
   | { readonly op: "reserve"; readonly peer: PeerIdentity; readonly request: SegmentRequest }
   | {
       readonly op: "complete";

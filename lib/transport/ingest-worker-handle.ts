@@ -1,14 +1,13 @@
 import { TidemarkError } from "../model/errors.js";
-import type { PeerIdentity } from "../model/peer.js";
 import type { SegmentSlot } from "../model/segment-receiver.js";
 import type { MainCall, WorkerCall } from "./ingest-call.js";
+import { type Greeter, hello } from "./hello.js";
 import { dispatchControl, type PeerReplica } from "./peer-dispatch.js";
 import { answerThreadCalls } from "./thread-calls.js";
 import { WorkerHandle } from "./worker-handle.js";
 
-export interface IngestWorkerOptions {
+export interface IngestWorkerOptions extends Greeter {
   readonly workerUrl: URL;
-  readonly replicaFor: (peer: PeerIdentity) => PeerReplica;
   readonly onWarning: (message: string) => void;
   /** The thread ended without being asked to. */
   readonly onLost: (worker: IngestWorkerHandle, cause: TidemarkError) => void;
@@ -49,10 +48,11 @@ export class IngestWorkerHandle {
 
   async #answer(call: MainCall): Promise<unknown> {
     if (call.op === "warn") return this.#options.onWarning(call.message);
+    if (call.op === "control") return this.#control(call);
     const replica = this.#options.replicaFor(call.peer);
     switch (call.op) {
-      case "control":
-        return dispatchControl(replica, call.route, call.args, this.#ended.signal);
+      case "admit":
+        return undefined;
       case "reserve": {
         const slot = await replica.reserveSegment(call.request);
         this.#slots.set(slot.slotId, { replica, slot });
@@ -67,6 +67,12 @@ export class IngestWorkerHandle {
         this.#slots.delete(call.slot.slotId);
         return replica.abortSegment(call.slot);
     }
+  }
+
+  async #control({ peer, route, args }: Extract<MainCall, { op: "control" }>): Promise<unknown> {
+    if (route === "hello") return hello(this.#options, peer);
+    const replica = this.#options.replicaFor(peer);
+    return dispatchControl(replica, route, args, this.#ended.signal);
   }
 
   #exited(cause: Error | undefined): TidemarkError {

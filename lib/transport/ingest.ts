@@ -9,7 +9,8 @@ import { readControlRequest, versionlessPath } from "./control-request.js";
 import { answerError, answerJson } from "./ingest-answer.js";
 import type { MainCall, WorkerCall } from "./ingest-call.js";
 import type { IngestLimits } from "./limits.js";
-import { matchPath, SEGMENT_PATH } from "./peer-routes.js";
+import { matchPath, PROBE_PATH, SEGMENT_PATH } from "./peer-routes.js";
+import { ingestProbe } from "./probe-ingest.js";
 import { ingestSegment } from "./segment-ingest.js";
 import { answerThreadCalls, ThreadCaller } from "./thread-calls.js";
 import { serverTls } from "./tls-settings.js";
@@ -26,6 +27,8 @@ export interface IngestOptions {
   readonly openSink: OpenSegmentSink;
   /** From the DER of the peer's certificate; throws UNAUTHENTICATED. */
   readonly identifyPeer: (certificateDer: Uint8Array | undefined) => PeerIdentity;
+  /** Gives back a piece of a body; without it the collector has a gigabyte of them for each. */
+  readonly freeMemory?: (bytes: Uint8Array) => void;
 }
 
 /** The body of an ingest worker's thread: listens, and does what PeerServer asks. */
@@ -115,15 +118,31 @@ class IngestListener {
     try {
       const peer = this.#identify(message.socket as TLSSocket);
       const path = versionlessPath(message.url ?? "");
-      const segment = message.method === "PUT" ? matchPath(SEGMENT_PATH, path) : undefined;
-      const answer =
-        segment === undefined
-          ? await this.#control(message, path, peer)
-          : await this.#segment(message, segment, peer);
-      answerJson(response, answer);
+      answerJson(response, await this.#answer(message, path, peer));
     } catch (thrown) {
       await answerError(message, response, thrown);
     }
+  }
+
+  #answer(message: IncomingMessage, path: string, peer: PeerIdentity): Promise<unknown> {
+    if (message.method === "PUT" && path === PROBE_PATH) return this.#probe(message, peer);
+    const segment = message.method === "PUT" ? matchPath(SEGMENT_PATH, path) : undefined;
+    if (segment === undefined) return this.#control(message, path, peer);
+    return this.#withDecoder((decoder) =>
+      ingestSegment(message, segment, {
+        receiver: this.#receiverFor(peer),
+        openSink: this.#options.openSink,
+        freeMemory: this.#options.freeMemory,
+        decoder,
+        idleTimeoutMs: this.#limits.idleTimeoutMs,
+      }),
+    );
+  }
+
+  async #probe(message: IncomingMessage, peer: PeerIdentity): Promise<SegmentReceipt> {
+    await this.#call({ op: "admit", peer });
+    const { idleTimeoutMs } = this.#limits;
+    return this.#withDecoder((decoder) => ingestProbe(message, decoder, idleTimeoutMs));
   }
 
   #identify(socket: TLSSocket): PeerIdentity {
@@ -137,19 +156,10 @@ class IngestListener {
     return this.#call({ op: "control", peer, ...request });
   }
 
-  async #segment(
-    message: IncomingMessage,
-    parameters: Record<string, string>,
-    peer: PeerIdentity,
-  ): Promise<SegmentReceipt> {
+  async #withDecoder<T>(work: (decoder: ZstdDecoder) => Promise<T>): Promise<T> {
     const decoder = this.#idleDecoders.pop() ?? new ZstdDecoder();
     try {
-      return await ingestSegment(message, parameters, {
-        receiver: this.#receiverFor(peer),
-        openSink: this.#options.openSink,
-        decoder,
-        idleTimeoutMs: this.#limits.idleTimeoutMs,
-      });
+      return await work(decoder);
     } finally {
       this.#idleDecoders.push(decoder);
     }

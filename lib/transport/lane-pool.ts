@@ -1,7 +1,7 @@
-import type { SegmentReceipt } from "../model/delta.js";
 import { TidemarkError } from "../model/errors.js";
-import type { SegmentJob } from "./segment-job.js";
+import type { ProbeJob, SegmentJob } from "./segment-job.js";
 import type { LaneCall } from "./lane.js";
+import type { SegmentSender, SentSegment } from "./segment-sender.js";
 import { WorkerHandle } from "./worker-handle.js";
 
 export interface LanePoolOptions {
@@ -25,7 +25,7 @@ interface Lane {
  * Worker threads that read, compress and send segments; one pool a host. A
  * segment that finds all lanes busy waits its turn.
  */
-export class LanePool {
+export class LanePool implements SegmentSender {
   readonly #workerUrl: URL;
   readonly #laneCount: number;
   readonly #segmentsPerLane: number;
@@ -47,11 +47,19 @@ export class LanePool {
    * Resolves when the segment is durable at the replica. After a rejection,
    * CANCELLED included, the lane holds nothing of the segment any more.
    */
-  async send(job: SegmentJob, signal?: AbortSignal): Promise<SegmentReceipt> {
+  send(job: SegmentJob, signal?: AbortSignal): Promise<SentSegment> {
+    return this.#call({ op: "send", job }, signal);
+  }
+
+  /** As send(), but nothing is kept of it. */
+  probe(job: ProbeJob, signal?: AbortSignal): Promise<SentSegment> {
+    return this.#call({ op: "probe", job }, signal);
+  }
+
+  async #call(call: LaneCall, signal?: AbortSignal): Promise<SentSegment> {
     const lane = await this.#acquire(signal);
     try {
-      const call: LaneCall = { op: "send", job };
-      return (await lane.thread.caller.call(call, signal)) as SegmentReceipt;
+      return (await lane.thread.caller.call(call, signal)) as SentSegment;
     } catch (thrown) {
       throw this.#closed ? closed() : thrown;
     } finally {

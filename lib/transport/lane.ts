@@ -1,9 +1,10 @@
-import { Agent } from "node:https";
-import type { SegmentReceipt } from "../model/delta.js";
-import type { OpenSegmentRecords, SegmentJob } from "./segment-job.js";
+import type { Agent } from "node:https";
+import type { NewSegmentDigest } from "../model/segment-digest.js";
+import { newReplicaAgent } from "./replica-agent.js";
+import type { OpenSegmentRecords, ProbeJob, SegmentJob } from "./segment-job.js";
+import type { SentSegment } from "./segment-sender.js";
 import { uploadSegment } from "./segment-upload.js";
 import { answerThreadCalls } from "./thread-calls.js";
-import { clientTls } from "./tls-settings.js";
 import { endWorkerThread, enterWorkerThread } from "./worker-thread.js";
 import { ZstdEncoder } from "./zstd-encoder.js";
 
@@ -13,6 +14,7 @@ const IDLE_CONNECTION_MS = 50_000;
 
 export type LaneCall =
   | { readonly op: "send"; readonly job: SegmentJob }
+  | { readonly op: "probe"; readonly job: ProbeJob }
   /** Cancels what is under way; the thread ends when that has let go. */
   | { readonly op: "close" };
 
@@ -20,7 +22,7 @@ export type LaneCall =
  * The body of a lane's worker thread: sends the segments that LanePool hands
  * it, several at once, over connections of its own.
  */
-export function runLane(openRecords: OpenSegmentRecords): void {
+export function runLane(openCaptured: OpenSegmentRecords, newDigest: NewSegmentDigest): void {
   const port = enterWorkerThread();
   const agents = new Map<string, Agent>();
   const idleEncoders: ZstdEncoder[] = [];
@@ -32,15 +34,16 @@ export function runLane(openRecords: OpenSegmentRecords): void {
     for (const agent of agents.values()) agent.destroy();
     endWorkerThread(0);
   };
-  const send = async (job: SegmentJob, signal: AbortSignal): Promise<SegmentReceipt> => {
+  const send = async (
+    job: SegmentJob,
+    openRecords: OpenSegmentRecords,
+    signal: AbortSignal,
+  ): Promise<SentSegment> => {
     const encoder = idleEncoders.pop() ?? new ZstdEncoder();
     sendingCount += 1;
     try {
-      return await uploadSegment(
-        job,
-        { openRecords, encoder, agent: agentOf(agents, job) },
-        signal,
-      );
+      const tools = { openRecords, newDigest, encoder, agent: agentOf(agents, job) };
+      return await uploadSegment(job, tools, signal);
     } finally {
       idleEncoders.push(encoder);
       sendingCount -= 1;
@@ -49,7 +52,8 @@ export function runLane(openRecords: OpenSegmentRecords): void {
   };
   const cancelAll = answerThreadCalls(port, async (payload, signal) => {
     const call = payload as LaneCall;
-    if (call.op === "send") return send(call.job, signal);
+    if (call.op === "send") return send(call.job, openCaptured, signal);
+    if (call.op === "probe") return send(call.job, () => piecesOf(call.job), signal);
     closing = true;
     cancelAll();
     endWhenIdle();
@@ -58,8 +62,8 @@ export function runLane(openRecords: OpenSegmentRecords): void {
 }
 
 /** One for each replica and certificate; the one that was made first goes when there are many. */
-function agentOf(agents: Map<string, Agent>, { origin, tls }: SegmentJob): Agent {
-  const key = [origin, tls.certificatePem, tls.authorityPem].join("\n");
+function agentOf(agents: Map<string, Agent>, { origin, tls, proxyUrl }: SegmentJob): Agent {
+  const key = [origin, proxyUrl, tls.certificatePem, tls.authorityPem].join("\n");
   const known = agents.get(key);
   if (known !== undefined) return known;
   const oldest = agents.keys().next().value;
@@ -67,17 +71,11 @@ function agentOf(agents: Map<string, Agent>, { origin, tls }: SegmentJob): Agent
     agents.get(oldest)?.destroy();
     agents.delete(oldest);
   }
-  const agent = newAgent(tls);
+  const agent = newReplicaAgent(tls, proxyUrl, { timeout: IDLE_CONNECTION_MS });
   agents.set(key, agent);
   return agent;
 }
 
-function newAgent(tls: SegmentJob["tls"]): Agent {
-  return new Agent({
-    ...clientTls(tls),
-    keepAlive: true,
-    timeout: IDLE_CONNECTION_MS,
-    // Each connection proves both identities anew.
-    maxCachedSessions: 0,
-  });
+async function* piecesOf({ pieces }: ProbeJob): AsyncGenerator<Uint8Array> {
+  yield* pieces;
 }

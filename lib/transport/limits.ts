@@ -2,7 +2,8 @@
 
 const MIB = 1024 * 1024;
 
-export const PROTOCOL_VERSION = 1;
+/** Ascending. What a host of the version before knows is among them. */
+export const PROTOCOL_VERSIONS: readonly number[] = [1];
 
 /** Of one segment, uncompressed, zero blocks included. */
 export const MAX_CONTENT_BYTES = 64 * MIB;
@@ -18,7 +19,6 @@ export const MAX_ANSWER_JSON_BYTES = MIB;
  * 8 MiB); levels up to 19 stay within it.
  */
 export const MAX_WINDOW_LOG = 23;
-export const MAX_COMPRESSION_LEVEL = 19;
 
 const SEGMENT_HEADER_BYTES = 40;
 const RECORD_HEADER_BYTES = 24;

@@ -1,30 +1,23 @@
-import { DELTA_FORMAT_VERSION } from "../model/delta.js";
 import { failpoint } from "../model/failpoint.js";
 import type { ReplicaEndpoint } from "../model/replica-endpoint.js";
 import type { SegmentReceiver } from "../model/segment-receiver.js";
-import { PROTOCOL_VERSION } from "./limits.js";
 import type { PeerArgs, PeerRouteName } from "./peer-routes.js";
-import type { Hello } from "./peer-schemas.js";
 
 /** What the network serves: the replica's store, as far as a peer may see it. */
 export type PeerReplica = Omit<ReplicaEndpoint, "putSegment"> & SegmentReceiver;
 
+/** All but hello, which is no matter of the store's. */
+export type StoreRouteName = Exclude<PeerRouteName, "hello">;
+
 type Handlers = {
-  readonly [N in PeerRouteName]: (
+  readonly [N in StoreRouteName]: (
     replica: PeerReplica,
     args: PeerArgs<N>,
     signal: AbortSignal,
   ) => Promise<unknown>;
 };
 
-const HELLO: Hello = {
-  product: "tidemark",
-  protocolVersions: [PROTOCOL_VERSION],
-  deltaFormatVersions: [DELTA_FORMAT_VERSION],
-};
-
 const HANDLERS: Handlers = {
-  hello: async () => HELLO,
   enable: (replica, { vm, generation }, signal) => replica.enable(vm, generation, signal),
   status: (replica, { vmId }, signal) => replica.status(vmId, signal),
   openStaging: (replica, { vmId, generation }, signal) =>
@@ -39,6 +32,12 @@ const HANDLERS: Handlers = {
     await replica.abandon(vmId, deltaId, signal);
     return null;
   },
+  deleteVm: async (replica, { vmId, generation }, signal) => {
+    await replica.deleteVm(vmId, generation, signal);
+    return null;
+  },
+  succeed: (replica, succession, signal) => replica.succeed(succession, signal),
+  takeReturned: (replica, { vm, lineage }, signal) => replica.takeReturned(vm, lineage, signal),
   points: (replica, { vmId }, signal) => replica.points(vmId, signal),
   blockHashes: async (replica, request, signal) =>
     Buffer.from(await replica.blockHashes(request, signal)).toString("base64"),
@@ -47,7 +46,7 @@ const HANDLERS: Handlers = {
 /** `args` have passed the route's schema. */
 export function dispatchControl(
   replica: PeerReplica,
-  route: PeerRouteName,
+  route: StoreRouteName,
   args: object,
   signal: AbortSignal,
 ): Promise<unknown> {

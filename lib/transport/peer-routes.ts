@@ -6,7 +6,7 @@
  */
 import { z } from "zod";
 import * as schemas from "./peer-schemas.js";
-import { MAX_ANSWER_JSON_BYTES, PROTOCOL_VERSION } from "./limits.js";
+import { MAX_ANSWER_JSON_BYTES } from "./limits.js";
 
 export interface PeerRoute {
   readonly method: "GET" | "PUT" | "POST" | "DELETE";
@@ -83,6 +83,33 @@ export const PEER_ROUTES = {
     maxAnswerBytes: MAX_ANSWER_JSON_BYTES,
     purpose: "abandon the delta",
   },
+  deleteVm: {
+    method: "POST",
+    path: `${vmPath}/delete`,
+    args: z.object({ vmId: schemas.uuid, generation: schemas.generation }),
+    answer: z.null(),
+    maxAnswerBytes: MAX_ANSWER_JSON_BYTES,
+    purpose: "delete the replica",
+  },
+  succeed: {
+    method: "POST",
+    path: `${vmPath}/lineage`,
+    args: schemas.succession,
+    answer: schemas.replicaVmStatus,
+    maxAnswerBytes: MAX_ANSWER_JSON_BYTES,
+    purpose: "hand the VM over",
+  },
+  takeReturned: {
+    method: "POST",
+    path: `${vmPath}/return`,
+    args: schemas.returnRequest.refine(
+      ({ vmId, vm }) => vmId === vm.vmId,
+      "path and body name different VMs",
+    ),
+    answer: schemas.returnedDisks,
+    maxAnswerBytes: MAX_ANSWER_JSON_BYTES,
+    purpose: "reverse the replication",
+  },
   points: {
     method: "GET",
     path: `${vmPath}/points`,
@@ -105,18 +132,25 @@ export type PeerRouteName = keyof typeof PEER_ROUTES;
 export type PeerArgs<N extends PeerRouteName> = z.output<(typeof PEER_ROUTES)[N]["args"]>;
 export type PeerAnswer<N extends PeerRouteName> = z.output<(typeof PEER_ROUTES)[N]["answer"]>;
 
+/** Answered in every version, so that two hosts can find out which one they share. */
+export const HELLO_PATH = PEER_ROUTES.hello.path;
+
 /** Segments do not go through the control plane: method PUT, its body a zstd stream. */
 export const SEGMENT_PATH = `${deltaPath}/attempts/:attempt/segments/:segmentIndex`;
+/** Takes what a segment takes, to measure the way, and keeps nothing of it. */
+export const PROBE_PATH = "/probe";
 export const CONTENT_BYTES_HEADER = "x-tidemark-content-bytes";
 export const SHA256_TRAILER = "x-tidemark-sha256";
+/** Of what the trailer is made; missing: of the record bytes. */
+export const DIGEST_HEADER = "x-tidemark-digest";
 
-/** "/v1/vms/6f.../points" from "/vms/:vmId/points" and {vmId}. */
-export function buildPath(pattern: string, args: object): string {
+/** "/v1/vms/6f.../points" from version 1, "/vms/:vmId/points" and {vmId}. */
+export function buildPath(version: number, pattern: string, args: object): string {
   const values = args as Record<string, unknown>;
   const path = pattern.replace(/:([A-Za-z0-9]+)/g, (_, key: string) =>
     encodeURIComponent(String(values[key])),
   );
-  return `/v${PROTOCOL_VERSION}${path}`;
+  return `/v${version}${path}`;
 }
 
 /** The parameters when the path (below the version) fits the pattern. */

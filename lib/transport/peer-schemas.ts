@@ -10,16 +10,30 @@ import {
 import type { DeltaHeader, SegmentReceipt } from "../model/delta.js";
 import type { DiskGeometry, Generation, ReplicatedVm } from "../model/disk.js";
 import type { GroupCut, GroupPoint } from "../model/group-cut.js";
-import type { CommitRequest, RecoveryPoint, ReplicaVmStatus } from "../model/replica-endpoint.js";
+import {
+  type Lineage,
+  type LineageEntry,
+  SUCCESSION_CAUSES,
+  type Succession,
+} from "../model/lineage.js";
+import type {
+  CommitRequest,
+  RecoveryPoint,
+  ReplicaVmStatus,
+  ReturnedDisks,
+} from "../model/replica-endpoint.js";
 import type { SegmentRequest } from "../model/segment-receiver.js";
 import { DELTA_FORMAT_VERSION } from "../model/delta.js";
+import { FIRST_SEGMENT_DIGEST, SEGMENT_DIGESTS } from "../model/segment-digest.js";
 import { parseUuid } from "../model/uuid.js";
+import { errorBodySchema } from "./error-body.js";
 import { MAX_CONTENT_BYTES } from "./limits.js";
 
 const MAX_DISKS = 256;
 const MAX_SEGMENTS = 1 << 22;
 const MAX_POINTS = 1 << 16;
 const MAX_GROUP_VMS = 256;
+const MAX_GENERATIONS = 1 << 16;
 
 /** Canonical, so that it can be compared and can name a file. */
 export const uuid = z.string().transform((text, context) => {
@@ -54,10 +68,16 @@ const diskGeometry: z.ZodType<DiskGeometry> = z.object({
 });
 
 const disks = z.array(diskGeometry).min(1).max(MAX_DISKS);
+const excludedDisks = z.array(diskGeometry).max(MAX_DISKS).optional();
 
 export const generation: z.ZodType<Generation> = z.object({ number: count, id: uuid });
 
-export const replicatedVm: z.ZodType<ReplicatedVm> = z.object({ vmId: uuid, name, disks });
+export const replicatedVm: z.ZodType<ReplicatedVm> = z.object({
+  vmId: uuid,
+  name,
+  disks,
+  excludedDisks,
+});
 
 const groupFields = {
   groupId: uuid,
@@ -94,6 +114,7 @@ export const deltaHeader: z.ZodType<DeltaHeader> = z.object({
   stagingSessionId: uuid.nullable(),
   cut,
   disks,
+  excludedDisks,
   segmentCount: count.max(MAX_SEGMENTS),
 });
 
@@ -131,13 +152,46 @@ export const recoveryPoint: z.ZodType<RecoveryPoint> = z.object({
 
 export const recoveryPoints = z.array(recoveryPoint).max(MAX_POINTS);
 
+const extentList = z
+  .array(count)
+  .max(2 * MAX_HASH_EXTENTS)
+  .refine((list) => list.length % 2 === 0, "not pairs of offset and length");
+
+const lineageEntry: z.ZodType<LineageEntry> = z.object({
+  generation,
+  parentId: uuid.nullable(),
+  forkPointId: uuid.nullable(),
+  holderId: uuid,
+  cause: z.enum(SUCCESSION_CAUSES),
+});
+
+export const succession: z.ZodType<Succession> = z.object({
+  vmId: uuid,
+  from: generation,
+  to: lineageEntry,
+});
+
 export const replicaVmStatus: z.ZodType<ReplicaVmStatus> = z.object({
   vm: replicatedVm,
   generation,
+  lineage: z.array(lineageEntry).min(1).max(MAX_GENERATIONS).optional(),
   head: recoveryPoint.nullable(),
   pointCount: count,
   stagingSessionId: uuid.nullable(),
   storedBytes: count,
+  headDamage: z
+    .array(z.object({ diskId: uuid, extents: extentList }))
+    .max(MAX_DISKS)
+    .optional(),
+});
+
+const lineage: z.ZodType<Lineage> = z.array(lineageEntry).min(1).max(MAX_GENERATIONS);
+
+export const returnRequest = z.object({ vmId: uuid, vm: replicatedVm, lineage });
+
+export const returnedDisks: z.ZodType<ReturnedDisks> = z.object({
+  status: replicaVmStatus,
+  isUnchanged: z.boolean(),
 });
 
 /** What it adds up to is checked where it is answered. */
@@ -146,11 +200,9 @@ export const blockHashRequest: z.ZodType<BlockHashRequest> = z.object({
   generation,
   pointId: uuid,
   diskIndex: count.max(MAX_DISKS - 1),
+  diskId: uuid.optional(),
   blockBytes: ordinal.min(512).max(MAX_HASHED_BYTES),
-  extents: z
-    .array(count)
-    .max(2 * MAX_HASH_EXTENTS)
-    .refine((list) => list.length % 2 === 0, "not pairs of offset and length"),
+  extents: extentList,
 });
 
 const MAX_HASH_TEXT = Math.ceil((MAX_HASH_COUNT * HASH_BYTES) / 3) * 4;
@@ -173,12 +225,28 @@ export const segmentRequest: z.ZodType<SegmentRequest> = z.object({
   attempt: decimal.pipe(ordinal),
   segmentIndex: decimal.pipe(count.max(MAX_SEGMENTS - 1)),
   contentBytes: decimal.pipe(ordinal.max(MAX_CONTENT_BYTES)),
+  digest: z.enum(SEGMENT_DIGESTS).optional(),
 });
 
 export const hello = z.object({
   product: z.literal("tidemark"),
   protocolVersions: z.array(ordinal).min(1).max(100),
   deltaFormatVersions: z.array(ordinal).min(1).max(100),
+  /** Not of every version. */
+  host: z
+    .object({
+      hostName: name,
+      softwareVersion: z.string().max(64),
+      acceptsReplicas: z.boolean(),
+      freeBytes: count.nullable(),
+      /** Why the asking peer may not replicate here; null when it may. */
+      refusal: errorBodySchema.nullable(),
+    })
+    .optional(),
+  /** Of segments; the version before knew zstd alone and did not say so. */
+  contentCodings: z.array(z.string().max(40)).max(20).default(["zstd"]),
+  /** Likewise. */
+  segmentDigests: z.array(z.string().max(40)).max(20).default([FIRST_SEGMENT_DIGEST]),
 });
 
 export type Hello = z.output<typeof hello>;

@@ -3,13 +3,13 @@ import { closeSync } from "node:fs";
 import { createServer } from "node:net";
 import { setTimeout as delay } from "node:timers/promises";
 import { toTidemarkError, TidemarkError } from "../model/errors.js";
-import type { PeerIdentity, TlsMaterial } from "../model/peer.js";
+import type { TlsMaterial } from "../model/peer.js";
+import type { Greeter } from "./hello.js";
 import type { ListenPlace } from "./ingest-call.js";
 import { IngestWorkerHandle } from "./ingest-worker-handle.js";
 import { DEFAULT_INGEST_LIMITS, type IngestLimits } from "./limits.js";
-import type { PeerReplica } from "./peer-dispatch.js";
 
-export interface PeerServerOptions {
+export interface PeerServerOptions extends Greeter {
   /** The compiled entry file that calls runIngest(). */
   readonly workerUrl: URL;
   /** Threads, each with a listening socket of its own. Default 2; 1 without `openSocket`. */
@@ -20,14 +20,13 @@ export interface PeerServerOptions {
   /** Opens a listening SO_REUSEPORT socket; the descriptor becomes the server's. */
   readonly openSocket?: (host: string, port: number) => number;
   readonly tls: TlsMaterial;
-  /** What this peer may see; throws FORBIDDEN when it may see nothing. */
-  readonly replicaFor: (peer: PeerIdentity) => PeerReplica;
   readonly limits?: Partial<IngestLimits>;
   /** One sentence for the log. */
   readonly onWarning?: (message: string) => void;
 }
 
 const RESTART_DELAY_MS = 500;
+const DEFAULT_WORKER_COUNT = 2;
 
 /**
  * The replica's listener: ingest threads take connections and segments, the
@@ -50,7 +49,8 @@ export class PeerServer {
 
   static async start(options: PeerServerOptions): Promise<PeerServer> {
     const server = new PeerServer(options);
-    const workerCount = options.openSocket === undefined ? 1 : (options.workerCount ?? 2);
+    const workerCount =
+      options.openSocket === undefined ? 1 : (options.workerCount ?? DEFAULT_WORKER_COUNT);
     try {
       if (options.openSocket !== undefined) await refuseIfTaken(options.host, options.port);
       for (let index = 0; index < workerCount; index += 1) await server.#startWorker();
@@ -75,6 +75,12 @@ export class PeerServer {
     await Promise.all([...this.#workers].map((worker) => worker.renew({ op: "renew", tls })));
   }
 
+  /** To as many threads as there would have been from the start without `workerCount`. */
+  async grow(): Promise<void> {
+    const count = this.#options.openSocket === undefined ? 1 : DEFAULT_WORKER_COUNT;
+    while (this.#workers.size < count) await this.#startWorker();
+  }
+
   async close(): Promise<void> {
     this.#closing.abort();
     await Promise.allSettled(this.#restarts);
@@ -93,6 +99,8 @@ export class PeerServer {
     const worker = new IngestWorkerHandle({
       workerUrl: this.#options.workerUrl,
       replicaFor: this.#options.replicaFor,
+      describe: this.#options.describe,
+      segmentDigests: this.#options.segmentDigests,
       onWarning: (message) => this.#options.onWarning?.(message),
       onLost: (lost, cause) => this.#lost(lost, cause),
     });

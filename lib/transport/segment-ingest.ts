@@ -7,10 +7,11 @@ import type {
   SegmentRequest,
   SegmentSlot,
 } from "../model/segment-receiver.js";
+import { type ContentCoding, IdentityDecoder, parseContentCoding } from "./content-coding.js";
 import { maxRecordBytes, maxWireBytes } from "./limits.js";
-import { readPieces } from "./message-body.js";
+import { takePieces } from "./message-body.js";
 import { parseRequest } from "./parse-peer.js";
-import { CONTENT_BYTES_HEADER, SHA256_TRAILER } from "./peer-routes.js";
+import { CONTENT_BYTES_HEADER, DIGEST_HEADER, SHA256_TRAILER } from "./peer-routes.js";
 import { segmentRequest } from "./peer-schemas.js";
 import type { ZstdDecoder } from "./zstd-decoder.js";
 
@@ -19,6 +20,7 @@ export interface SegmentIngestTools {
   readonly receiver: SegmentReceiver;
   readonly openSink: OpenSegmentSink;
   readonly decoder: ZstdDecoder;
+  readonly freeMemory?: ((bytes: Uint8Array) => void) | undefined;
   readonly idleTimeoutMs: number;
 }
 
@@ -31,10 +33,11 @@ export async function ingestSegment(
   parameters: Record<string, string>,
   tools: SegmentIngestTools,
 ): Promise<SegmentReceipt> {
+  const coding = codingOf(message);
   const request = requestOf(message, parameters);
   const slot = await tools.receiver.reserveSegment(request);
   try {
-    const receipt = await fillSlot(message, request, slot, tools);
+    const receipt = await fillSlot(message, request, slot, coding, tools);
     await tools.receiver.completeSegment(slot, receipt);
     return receipt;
   } catch (thrown) {
@@ -43,27 +46,26 @@ export async function ingestSegment(
   }
 }
 
+function codingOf(message: IncomingMessage): ContentCoding {
+  return parseContentCoding(message.headers["content-encoding"] ?? "identity");
+}
+
 function requestOf(message: IncomingMessage, parameters: Record<string, string>): SegmentRequest {
-  const encoding = message.headers["content-encoding"] ?? "identity";
-  if (encoding !== "zstd") {
-    throw new TidemarkError(
-      "UNSUPPORTED",
-      `Cannot receive a segment: because its content encoding is ${JSON.stringify(encoding.slice(0, 20))}, not "zstd".`,
-    );
-  }
   const contentBytes = message.headers[CONTENT_BYTES_HEADER];
-  return parseRequest(segmentRequest, { ...parameters, contentBytes }, "receive a segment");
+  const digest = message.headers[DIGEST_HEADER];
+  return parseRequest(segmentRequest, { ...parameters, contentBytes, digest }, "receive a segment");
 }
 
 async function fillSlot(
   message: IncomingMessage,
   request: SegmentRequest,
   slot: SegmentSlot,
+  coding: ContentCoding,
   tools: SegmentIngestTools,
 ): Promise<SegmentReceipt> {
   const sink = await tools.openSink(slot);
   try {
-    const wireBytes = await fillSink(message, request, sink, tools);
+    const wireBytes = await fillSink(message, request, sink, coding, tools);
     const receipt = { ...(await sink.finish()), wireBytes };
     requireSent(message, request, receipt);
     return receipt;
@@ -78,19 +80,33 @@ async function fillSink(
   message: IncomingMessage,
   request: SegmentRequest,
   sink: SegmentSink,
-  { decoder, idleTimeoutMs }: SegmentIngestTools,
+  coding: ContentCoding,
+  { decoder: zstd, freeMemory, idleTimeoutMs }: SegmentIngestTools,
 ): Promise<number> {
   const recordLimitBytes = maxRecordBytes(request.contentBytes);
   const wireLimitBytes = maxWireBytes(recordLimitBytes);
+  const decoder = coding === "zstd" ? zstd : new IdentityDecoder();
   let wireBytes = 0;
   decoder.start(recordLimitBytes);
-  for await (const piece of readPieces(message, idleTimeoutMs)) {
+  await takePieces(message, idleTimeoutMs, (piece) => {
     wireBytes += piece.length;
     if (wireBytes > wireLimitBytes) throw tooLong(wireLimitBytes);
-    for (const recordBytes of decoder.push(piece)) await sink.write(recordBytes);
-  }
-  decoder.end();
+    const written = writeAll(decoder.push(piece)[Symbol.iterator](), sink);
+    if (written === undefined) freeMemory?.(piece);
+    return written;
+  });
+  await writeAll(decoder.end()[Symbol.iterator](), sink);
   return wireBytes;
+}
+
+/** At once, as far as the sink does not ask to be waited for. */
+function writeAll(records: Iterator<Uint8Array>, sink: SegmentSink): Promise<void> | undefined {
+  for (;;) {
+    const next = records.next();
+    if (next.done === true) return undefined;
+    const written = sink.write(next.value);
+    if (written !== undefined) return written.then(() => writeAll(records, sink));
+  }
 }
 
 /** The sink's digest is that of the bytes it wrote; the trailer's that of the bytes that were read. */
@@ -109,7 +125,7 @@ function requireSent(
   if (sha256 === receipt.sha256 && receipt.segmentIndex === request.segmentIndex) return;
   throw new TidemarkError(
     "CORRUPT",
-    "Cannot receive a segment: because what arrived is not what its sender read (SHA-256 or index differ).",
+    "Cannot receive a segment: because what arrived is not what its sender read (digest or index differ).",
     { hint: "It is sent again; report this if it comes back.", retryable: true },
   );
 }

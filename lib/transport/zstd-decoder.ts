@@ -2,19 +2,24 @@
  * Streaming zstd decompression of hostile input: exactly one frame, a bounded
  * window, a bounded output. Its calls block: only for worker threads.
  *
- * Output goes into buffers of OUTPUT_BYTES, piece after piece, each byte
- * written once: a piece stays as it is for as long as somebody holds it.
+ * All output goes through one buffer, which is handed out when it is full: a
+ * piece is valid until the next one is asked for.
  */
 import zstd from "zstd-napi/binding.js";
 import { TidemarkError } from "../model/errors.js";
+import type { SegmentDecoder } from "./content-coding.js";
 import { MAX_WINDOW_LOG } from "./limits.js";
 
+/** What arrives in pieces of a TLS record is gathered: a call costs what a record's content does. */
+const INPUT_BYTES = 128 * 1024;
 const OUTPUT_BYTES = 256 * 1024;
-const LEAST_ROOM_BYTES = 32 * 1024;
+const NOTHING: readonly Uint8Array[] = [];
 
-export class ZstdDecoder {
+export class ZstdDecoder implements SegmentDecoder {
   readonly #context = new zstd.DCtx();
-  #output = Buffer.alloc(0);
+  readonly #input = Buffer.allocUnsafeSlow(INPUT_BYTES);
+  readonly #output = Buffer.allocUnsafeSlow(OUTPUT_BYTES);
+  #gatheredBytes = 0;
   #filledBytes = 0;
   #limitBytes = 0;
   #totalBytes = 0;
@@ -25,65 +30,88 @@ export class ZstdDecoder {
     this.#context.reset(zstd.ResetDirective.sessionAndParameters);
     this.#context.setParameter(zstd.DParameter.windowLogMax, MAX_WINDOW_LOG);
     this.#limitBytes = limitBytes;
+    this.#gatheredBytes = 0;
+    this.#filledBytes = 0;
     this.#totalBytes = 0;
     this.#frameEnded = false;
   }
 
-  /** CORRUPT, LIMIT_REACHED. */
-  *push(input: Uint8Array): Generator<Uint8Array> {
+  /** CORRUPT, LIMIT_REACHED. What does not fill a buffer comes, or fails, with a later push or the end. */
+  push(input: Uint8Array): Iterable<Uint8Array> {
+    if (this.#gatheredBytes + input.length > INPUT_BYTES) return this.#decodeBoth(input);
+    this.#gather(input);
+    return NOTHING;
+  }
+
+  /** TRUNCATED. */
+  *end(): Generator<Uint8Array> {
+    yield* this.#decode(this.#takeGathered());
+    if (!this.#frameEnded) {
+      throw new TidemarkError(
+        "TRUNCATED",
+        "Cannot decompress the segment: because its zstd stream ends too early.",
+        { retryable: true },
+      );
+    }
+    if (this.#filledBytes > 0) yield this.#take();
+  }
+
+  *#decodeBoth(input: Uint8Array): Generator<Uint8Array> {
+    yield* this.#decode(this.#takeGathered());
+    if (input.length > INPUT_BYTES) yield* this.#decode(input);
+    else this.#gather(input);
+  }
+
+  #gather(input: Uint8Array): void {
+    this.#input.set(input, this.#gatheredBytes);
+    this.#gatheredBytes += input.length;
+  }
+
+  #takeGathered(): Uint8Array {
+    const gathered = this.#input.subarray(0, this.#gatheredBytes);
+    this.#gatheredBytes = 0;
+    return gathered;
+  }
+
+  *#decode(input: Uint8Array): Generator<Uint8Array> {
     let rest = input;
     for (;;) {
       if (this.#frameEnded) {
         if (rest.length > 0) throw corrupt("something follows its end");
         return;
       }
-      const room = this.#room();
-      const [pendingBytes, producedBytes, consumedBytes] = this.#step(room, rest);
+      const [pendingBytes, producedBytes, consumedBytes] = this.#step(rest);
       rest = rest.subarray(consumedBytes);
       this.#frameEnded = pendingBytes === 0;
-      if (producedBytes > 0) yield this.#take(producedBytes);
-      if (rest.length === 0 && producedBytes < room.length) return;
+      this.#count(producedBytes);
+      if (this.#filledBytes === OUTPUT_BYTES) yield this.#take();
+      else if (rest.length === 0) return;
     }
   }
 
-  /** TRUNCATED. */
-  end(): void {
-    if (this.#frameEnded) return;
-    throw new TidemarkError(
-      "TRUNCATED",
-      "Cannot decompress the segment: because its zstd stream ends too early.",
-      { retryable: true },
-    );
-  }
-
-  #room(): Buffer {
-    if (this.#output.length - this.#filledBytes < LEAST_ROOM_BYTES) {
-      this.#output = Buffer.allocUnsafeSlow(OUTPUT_BYTES);
-      this.#filledBytes = 0;
-    }
-    return this.#output.subarray(this.#filledBytes);
-  }
-
-  #step(room: Buffer, input: Uint8Array): [number, number, number] {
+  #step(input: Uint8Array): [number, number, number] {
     try {
-      return this.#context.decompressStream(room, input);
+      return this.#context.decompressStream(this.#output.subarray(this.#filledBytes), input);
     } catch (cause) {
       throw corrupt((cause as Error).message, cause);
     }
   }
 
-  #take(producedBytes: number): Uint8Array {
-    this.#totalBytes += producedBytes;
-    if (this.#totalBytes > this.#limitBytes) {
-      throw new TidemarkError(
-        "LIMIT_REACHED",
-        `Cannot decompress the segment: because it holds more than the ${this.#limitBytes} bytes that its stated content can take.`,
-        { hint: "Report this: the sender states one size and sends another." },
-      );
-    }
-    const from = this.#filledBytes;
+  #count(producedBytes: number): void {
     this.#filledBytes += producedBytes;
-    return this.#output.subarray(from, this.#filledBytes);
+    this.#totalBytes += producedBytes;
+    if (this.#totalBytes <= this.#limitBytes) return;
+    throw new TidemarkError(
+      "LIMIT_REACHED",
+      `Cannot decompress the segment: because it holds more than the ${this.#limitBytes} bytes that its stated content can take.`,
+      { hint: "Report this: the sender states one size and sends another." },
+    );
+  }
+
+  #take(): Uint8Array {
+    const taken = this.#output.subarray(0, this.#filledBytes);
+    this.#filledBytes = 0;
+    return taken;
   }
 }
 

@@ -1,18 +1,21 @@
 /**
  * Streaming zstd compression. Its calls block: only for worker threads.
  *
- * Output goes into buffers of OUTPUT_BYTES that are handed on when full and
- * never written again; the context (about 1 MiB at level 1) is kept between
- * streams.
+ * Output goes into buffers of OUTPUT_BYTES that are handed on when full, and
+ * written again only after release(); the context (about 1 MiB at level 1) is
+ * kept between streams.
  */
 import zstd from "zstd-napi/binding.js";
+import type { SegmentEncoder } from "./content-coding.js";
 
 const OUTPUT_BYTES = 128 * 1024;
+const MAX_SPARE_BUFFERS = 8;
 const NOTHING = new Uint8Array(0);
 
-export class ZstdEncoder {
+export class ZstdEncoder implements SegmentEncoder {
   readonly #context = new zstd.CCtx();
-  #output = Buffer.alloc(0);
+  readonly #spare: Buffer[] = [];
+  #output: Buffer = Buffer.alloc(0);
   #filledBytes = 0;
 
   /** Begins a stream, whatever became of the one before. */
@@ -42,6 +45,11 @@ export class ZstdEncoder {
     }
   }
 
+  /** Of a piece that push() or end() gave and nobody reads any more; also of a former stream. */
+  release(piece: Buffer): void {
+    if (this.#spare.length < MAX_SPARE_BUFFERS) this.#spare.push(Buffer.from(piece.buffer));
+  }
+
   #step(input: Uint8Array, directive: zstd.EndDirective): [number, number, number] {
     return this.#context.compressStream2(
       this.#output.subarray(this.#filledBytes),
@@ -57,7 +65,7 @@ export class ZstdEncoder {
   }
 
   #renewOutput(): void {
-    this.#output = Buffer.allocUnsafeSlow(OUTPUT_BYTES);
+    this.#output = this.#spare.pop() ?? Buffer.allocUnsafeSlow(OUTPUT_BYTES);
     this.#filledBytes = 0;
   }
 }

@@ -8,11 +8,18 @@ namespace tidemark {
 struct AddonData {
   Napi::FunctionReference device;
   Napi::FunctionReference fault_device;
+  Napi::FunctionReference layered_device;
+  Napi::FunctionReference fold;
   Napi::FunctionReference tracked_device;
   Napi::FunctionReference capture;
+  Napi::FunctionReference known_content;
   Napi::FunctionReference nbd_server;
   Napi::FunctionReference link_keeper;
   Napi::FunctionReference layer_segment_writer;
+  Napi::FunctionReference layer;
+  Napi::FunctionReference layer_merge;
+  Napi::FunctionReference scratch_budget;
+  Napi::FunctionReference xxh3;
 
   static AddonData& of(Napi::Env env) { return *env.GetInstanceData<AddonData>(); }
 };

@@ -85,4 +85,13 @@ Napi::Value to_js_extents(Napi::Env env, const std::vector<ByteExtent>& extents)
   return array;
 }
 
+std::vector<std::string> paths_argument(const Napi::CallbackInfo& info, size_t index) {
+  const Napi::Array array = info[index].As<Napi::Array>();
+  std::vector<std::string> paths;
+  for (uint32_t i = 0; i < array.Length(); ++i) {
+    paths.push_back(array.Get(i).As<Napi::String>().Utf8Value());
+  }
+  return paths;
+}
+
 }  // namespace tidemark

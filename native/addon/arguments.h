@@ -18,6 +18,7 @@ uint64_t bytes_argument(const Napi::CallbackInfo& info, size_t index);
 uint32_t uint32_argument(const Napi::CallbackInfo& info, size_t index);
 bool bool_argument(const Napi::CallbackInfo& info, size_t index);
 std::string string_argument(const Napi::CallbackInfo& info, size_t index);
+std::vector<std::string> paths_argument(const Napi::CallbackInfo& info, size_t index);
 Uuid uuid_argument(const Napi::CallbackInfo& info, size_t index);
 std::span<std::byte> buffer_argument(const Napi::CallbackInfo& info, size_t index);
 // [offset, length, ...] from a Float64Array.

@@ -7,8 +7,10 @@
 
 #include "addon/addon_data.h"
 #include "addon/arguments.h"
+#include "addon/known_content_object.h"
 #include "common/crc32c.h"
 #include "tracking/capture_device.h"
+#include "tracking/changed_runs.h"
 
 namespace tidemark {
 
@@ -25,24 +27,47 @@ class CaptureRegistry {
 
   uint64_t id_of(const std::shared_ptr<Capture>& capture) {
     std::lock_guard lock(mutex_);
-    std::erase_if(by_id_, [](const auto& entry) { return entry.second.expired(); });
+    std::erase_if(by_id_, [](const auto& entry) { return entry.second.capture.expired(); });
     for (const auto& [id, known] : by_id_) {
-      if (known.lock() == capture) return id;
+      if (known.capture.lock() == capture) return id;
     }
-    by_id_.emplace(++last_id_, capture);
+    by_id_.emplace(++last_id_, Entry{capture, {}});
     return last_id_;
   }
 
   std::shared_ptr<Capture> find(uint64_t id) {
     std::lock_guard lock(mutex_);
     const auto found = by_id_.find(id);
-    return found == by_id_.end() ? nullptr : found->second.lock();
+    return found == by_id_.end() ? nullptr : found->second.capture.lock();
+  }
+
+  void set_filter(uint64_t id, const std::shared_ptr<ContentFilter>& filter) {
+    std::lock_guard lock(mutex_);
+    const auto found = by_id_.find(id);
+    if (found != by_id_.end()) found->second.filter = filter;
+  }
+
+  std::shared_ptr<ContentFilter> filter_of(uint64_t id) {
+    std::lock_guard lock(mutex_);
+    const auto found = by_id_.find(id);
+    return found == by_id_.end() ? nullptr : found->second.filter.lock();
   }
 
  private:
+  struct Entry {
+    std::weak_ptr<Capture> capture;
+    std::weak_ptr<ContentFilter> filter;
+  };
+
   std::mutex mutex_;
-  std::map<uint64_t, std::weak_ptr<Capture>> by_id_;
+  std::map<uint64_t, Entry> by_id_;
   uint64_t last_id_ = 0;
+};
+
+struct ChangedOutcome {
+  std::vector<ChangedRun> runs;
+  std::vector<uint32_t> crcs;
+  std::vector<uint8_t> zeros;
 };
 
 struct ReadOutcome {
@@ -78,6 +103,46 @@ Result<ReadOutcome> read_extents(Capture& capture, const std::vector<ByteExtent>
   return outcome;
 }
 
+Result<ChangedOutcome> read_changed_extents(Capture& capture, ContentFilter* filter,
+                                            const std::vector<ByteExtent>& extents,
+                                            std::span<std::byte> into, uint64_t gap_bytes) {
+  auto runs = read_changed_runs(capture, filter, extents, into, gap_bytes);
+  if (!runs.is_ok()) return runs.status();
+  ChangedOutcome outcome{std::move(runs).value(), {}, {}};
+  for (const ChangedRun& run : outcome.runs) {
+    const auto content = into.subspan(run.position_bytes, run.length_bytes);
+    const bool zero = is_all_zero(content);
+    outcome.zeros.push_back(zero ? 1 : 0);
+    outcome.crcs.push_back(zero ? 0 : crc32c(content.data(), content.size()));
+  }
+  return outcome;
+}
+
+Napi::Value to_js_changed(Napi::Env env, ChangedOutcome& outcome) {
+  auto runs = Napi::Float64Array::New(env, outcome.runs.size() * 3);
+  for (size_t i = 0; i < outcome.runs.size(); ++i) {
+    runs[3 * i] = static_cast<double>(outcome.runs[i].position_bytes);
+    runs[3 * i + 1] = static_cast<double>(outcome.runs[i].offset_bytes);
+    runs[3 * i + 2] = static_cast<double>(outcome.runs[i].length_bytes);
+  }
+  auto crcs = Napi::Uint32Array::New(env, outcome.crcs.size());
+  std::copy(outcome.crcs.begin(), outcome.crcs.end(), crcs.Data());
+  auto zeros = Napi::Uint8Array::New(env, outcome.zeros.size());
+  std::copy(outcome.zeros.begin(), outcome.zeros.end(), zeros.Data());
+  Napi::Object object = Napi::Object::New(env);
+  object.Set("runs", runs);
+  object.Set("crcs", crcs);
+  object.Set("zeros", zeros);
+  return object;
+}
+
+void require_room(const Napi::CallbackInfo& info, const std::vector<ByteExtent>& extents,
+                  std::span<std::byte> into, uint64_t gap_bytes) {
+  if (laid_out_bytes(extents, gap_bytes) <= into.size()) return;
+  throw to_js_error(info.Env(), Status(ErrorCode::kInvalidArgument,
+                                       "Cannot read the extents: the buffer is too small."));
+}
+
 Napi::Value to_js_read(Napi::Env env, ReadOutcome& outcome) {
   auto crcs = Napi::Uint32Array::New(env, outcome.crcs.size());
   std::copy(outcome.crcs.begin(), outcome.crcs.end(), crcs.Data());
@@ -102,6 +167,8 @@ Napi::Function CaptureObject::define(Napi::Env env) {
                          InstanceMethod("extents", &Self::extents),
                          InstanceMethod("device", &Self::device),
                          InstanceMethod("read", &Self::read),
+                         InstanceMethod("readChanged", &Self::read_changed),
+                         InstanceMethod("filterBy", &Self::filter_by),
                          InstanceMethod("release", &Self::release),
                          InstanceMethod("brokenReason", &Self::broken_reason),
                          InstanceMethod("savedBytes", &Self::saved_bytes),
@@ -114,6 +181,7 @@ CaptureObject::CaptureObject(const Napi::CallbackInfo& info)
     : Napi::ObjectWrap<CaptureObject>(info) {
   auto capture = unwrap_external<Capture>(info);
   id_ = CaptureRegistry::instance().id_of(capture);
+  filter_ = CaptureRegistry::instance().filter_of(id_);
   handle_.set(std::move(capture));
 }
 
@@ -163,14 +231,32 @@ Napi::Value CaptureObject::read(const Napi::CallbackInfo& info) {
   const auto extents = extents_argument(info, 0);
   const auto into = buffer_argument(info, 1);
   const uint64_t gap_bytes = bytes_argument(info, 2);
-  if (laid_out_bytes(extents, gap_bytes) > into.size()) {
-    throw to_js_error(info.Env(), Status(ErrorCode::kInvalidArgument,
-                                         "Cannot read the extents: the buffer is too small."));
-  }
+  require_room(info, extents, into, gap_bytes);
   return AsyncTask<ReadOutcome>::run(
       info.Env(),
       [capture, extents, into, gap_bytes] { return read_extents(*capture, extents, into, gap_bytes); },
       to_js_read, info[1]);
+}
+
+Napi::Value CaptureObject::read_changed(const Napi::CallbackInfo& info) {
+  auto capture = handle_.lease(info.Env());
+  const auto extents = extents_argument(info, 0);
+  const auto into = buffer_argument(info, 1);
+  const uint64_t gap_bytes = bytes_argument(info, 2);
+  require_room(info, extents, into, gap_bytes);
+  return AsyncTask<ChangedOutcome>::run(
+      info.Env(),
+      [capture, filter = filter_, extents, into, gap_bytes] {
+        return read_changed_extents(*capture, filter.get(), extents, into, gap_bytes);
+      },
+      to_js_changed, info[1]);
+}
+
+Napi::Value CaptureObject::filter_by(const Napi::CallbackInfo& info) {
+  const Capture& capture = handle_.get(info.Env());
+  filter_ = known_content_argument(info, 0).begin_filter(info.Env(), capture);
+  CaptureRegistry::instance().set_filter(id_, filter_);
+  return info.Env().Undefined();
 }
 
 Napi::Value CaptureObject::release(const Napi::CallbackInfo& info) {
@@ -193,6 +279,7 @@ Napi::Value CaptureObject::saved_bytes(const Napi::CallbackInfo& info) {
 
 Napi::Value CaptureObject::detach(const Napi::CallbackInfo& info) {
   handle_.set(nullptr);
+  filter_ = nullptr;
   return info.Env().Undefined();
 }
 

@@ -4,6 +4,7 @@
 
 #include "addon/handle.h"
 #include "tracking/capture.h"
+#include "tracking/content_filter.h"
 
 namespace tidemark {
 
@@ -23,6 +24,10 @@ class CaptureObject final : public Napi::ObjectWrap<CaptureObject> {
   // A device that reads as the disk was at the cut.
   Napi::Value device(const Napi::CallbackInfo& info);
   Napi::Value read(const Napi::CallbackInfo& info);
+  // read() without what the filter knows; answers where what is left of it lies.
+  Napi::Value read_changed(const Napi::CallbackInfo& info);
+  // From now on, in every thread, by what this KnownContent knows.
+  Napi::Value filter_by(const Napi::CallbackInfo& info);
   Napi::Value release(const Napi::CallbackInfo& info);
   Napi::Value broken_reason(const Napi::CallbackInfo& info);
   Napi::Value saved_bytes(const Napi::CallbackInfo& info);
@@ -31,6 +36,7 @@ class CaptureObject final : public Napi::ObjectWrap<CaptureObject> {
   Napi::Value close(const Napi::CallbackInfo& info);
 
   Handle<Capture> handle_;
+  std::shared_ptr<ContentFilter> filter_;  // of who attached; null: none
   uint64_t id_ = 0;
 };
 

@@ -3,9 +3,6 @@
 #include "addon/addon_data.h"
 #include "addon/arguments.h"
 #include "addon/async_task.h"
-#include "device/file_device.h"
-#include "device/memory_device.h"
-#include "layers/layered_device.h"
 
 namespace tidemark {
 
@@ -25,15 +22,14 @@ LayerIdentity identity_argument(const Napi::CallbackInfo& info, size_t index) {
   const auto uuid = [&](const char* name) {
     const auto parsed = Uuid::parse(object.Get(name).As<Napi::String>().Utf8Value());
     if (parsed) return *parsed;
-    throw to_js_error(info.Env(), Status(ErrorCode::kInvalidArgument,
-                                         std::string("Cannot seal the layer: ") + name +
-                                             " is not a UUID."));
+    throw to_js_error(info.Env(),
+                      Status(ErrorCode::kInvalidArgument,
+                             std::string("Cannot seal the layer: ") + name + " is not a UUID."));
   };
   LayerIdentity identity;
   identity.disk = uuid("diskId");
   identity.lineage = uuid("lineage");
-  identity.sequence =
-      static_cast<uint64_t>(object.Get("sequence").As<Napi::Number>().Int64Value());
+  identity.sequence = static_cast<uint64_t>(object.Get("sequence").As<Napi::Number>().Int64Value());
   identity.disk_size_bytes =
       static_cast<uint64_t>(object.Get("diskSizeBytes").As<Napi::Number>().Int64Value());
   identity.granularity_bytes = object.Get("granularityBytes").As<Napi::Number>().Uint32Value();
@@ -51,15 +47,6 @@ std::vector<std::vector<std::byte>> blobs_argument(const Napi::CallbackInfo& inf
   return blobs;
 }
 
-std::vector<std::string> paths_argument(const Napi::CallbackInfo& info, size_t index) {
-  const Napi::Array array = info[index].As<Napi::Array>();
-  std::vector<std::string> paths;
-  for (uint32_t i = 0; i < array.Length(); ++i) {
-    paths.push_back(array.Get(i).As<Napi::String>().Utf8Value());
-  }
-  return paths;
-}
-
 Result<LayerSummary> verify(const std::string& path, const Uuid& disk, bool deep) {
   auto layer = Layer::open(path, disk);
   if (!layer.is_ok()) return layer.status();
@@ -68,24 +55,6 @@ Result<LayerSummary> verify(const std::string& path, const Uuid& disk, bool deep
     if (!status.is_ok()) return status;
   }
   return layer.value()->summary();
-}
-
-Result<std::shared_ptr<BlockDevice>> open_layered(LayeredDeviceParameters parameters,
-                                                  const std::string& base_path,
-                                                  const std::vector<std::string>& layer_paths) {
-  // Without a base there are zeroes below the layers; they take no memory until written.
-  parameters.base = make_memory_device(parameters.size_bytes);
-  if (!base_path.empty()) {
-    auto base = open_file_device({.path = base_path, .read_only = true});
-    if (!base.is_ok()) return base.status();
-    parameters.base = std::move(base).value();
-  }
-  for (const std::string& path : layer_paths) {
-    auto layer = Layer::open(path, parameters.disk);
-    if (!layer.is_ok()) return layer.status();
-    parameters.layers.push_back(std::move(layer).value());
-  }
-  return open_layered_device(std::move(parameters));
 }
 
 }  // namespace
@@ -97,6 +66,7 @@ Napi::Function LayerSegmentWriterObject::define(Napi::Env env) {
                          InstanceMethod("append", &Self::append),
                          InstanceMethod("zero", &Self::zero),
                          InstanceMethod("finish", &Self::finish),
+                         InstanceMethod("close", &Self::close),
                      });
 }
 
@@ -106,14 +76,15 @@ LayerSegmentWriterObject::LayerSegmentWriterObject(const Napi::CallbackInfo& inf
 }
 
 Napi::Value LayerSegmentWriterObject::append(const Napi::CallbackInfo& info) {
-  throw_unless_ok(info.Env(), handle_.get(info.Env()).append(bytes_argument(info, 0),
-                                                             buffer_argument(info, 1)));
+  throw_unless_ok(
+      info.Env(),
+      handle_.get(info.Env()).append(bytes_argument(info, 0), buffer_argument(info, 1)));
   return info.Env().Undefined();
 }
 
 Napi::Value LayerSegmentWriterObject::zero(const Napi::CallbackInfo& info) {
-  throw_unless_ok(info.Env(), handle_.get(info.Env()).zero(bytes_argument(info, 0),
-                                                           bytes_argument(info, 1)));
+  throw_unless_ok(info.Env(),
+                  handle_.get(info.Env()).zero(bytes_argument(info, 0), bytes_argument(info, 1)));
   return info.Env().Undefined();
 }
 
@@ -126,6 +97,43 @@ Napi::Value LayerSegmentWriterObject::finish(const Napi::CallbackInfo& info) {
         return Napi::Buffer<uint8_t>::Copy(env, reinterpret_cast<uint8_t*>(blob.data()),
                                            blob.size());
       });
+}
+
+Napi::Value LayerSegmentWriterObject::close(const Napi::CallbackInfo& info) {
+  return handle_.close(info.Env(),
+                       [](std::shared_ptr<LayerSegmentWriter>) { return Status::ok(); });
+}
+
+Napi::Function LayerMergeObject::define(Napi::Env env) {
+  using Self = LayerMergeObject;
+  return DefineClass(env, "LayerMerge",
+                     {
+                         InstanceMethod("step", &Self::step),
+                         InstanceMethod("finish", &Self::finish),
+                         InstanceMethod("close", &Self::close),
+                     });
+}
+
+LayerMergeObject::LayerMergeObject(const Napi::CallbackInfo& info)
+    : Napi::ObjectWrap<LayerMergeObject>(info) {
+  handle_.set(unwrap_external<LayerMerge>(info));
+}
+
+Napi::Value LayerMergeObject::step(const Napi::CallbackInfo& info) {
+  const uint64_t max_bytes = bytes_argument(info, 0);
+  return AsyncTask<bool>::run(
+      info.Env(), [merge = handle_.lease(info.Env()), max_bytes] { return merge->step(max_bytes); },
+      [](Napi::Env env, bool& more) { return Napi::Boolean::New(env, more); });
+}
+
+Napi::Value LayerMergeObject::finish(const Napi::CallbackInfo& info) {
+  return AsyncTask<LayerSummary>::run(
+      info.Env(), [merge = handle_.lease(info.Env())] { return merge->finish(); },
+      [](Napi::Env env, LayerSummary& summary) { return to_js_summary(env, summary); });
+}
+
+Napi::Value LayerMergeObject::close(const Napi::CallbackInfo& info) {
+  return handle_.close(info.Env(), [](std::shared_ptr<LayerMerge>) { return Status::ok(); });
 }
 
 Napi::Value layer_segment_writer_js(const Napi::CallbackInfo& info) {
@@ -154,22 +162,38 @@ Napi::Value verify_layer_js(const Napi::CallbackInfo& info) {
       [](Napi::Env env, LayerSummary& summary) { return to_js_summary(env, summary); });
 }
 
-Napi::Value open_layered_device_js(const Napi::CallbackInfo& info) {
-  LayeredDeviceParameters parameters;
-  parameters.disk = uuid_argument(info, 0);
-  parameters.size_bytes = bytes_argument(info, 1);
-  parameters.granularity_bytes = uint32_argument(info, 2);
-  const std::string base_path = string_argument(info, 3);
-  const auto layer_paths = paths_argument(info, 4);
-  parameters.scratch_path = string_argument(info, 5);
-  return AsyncTask<std::shared_ptr<BlockDevice>>::run(
+namespace {
+
+using MergePointer = std::unique_ptr<LayerMerge>;
+
+Napi::Value wrap_merge(Napi::Env env, MergePointer& merge) {
+  return wrap_new(env, AddonData::of(env).layer_merge,
+                  std::shared_ptr<LayerMerge>(std::move(merge)));
+}
+
+}  // namespace
+
+Napi::Value merge_into_layer_js(const Napi::CallbackInfo& info) {
+  const std::string path = string_argument(info, 0);
+  const LayerIdentity identity = identity_argument(info, 1);
+  const auto layer_paths = paths_argument(info, 2);
+  return AsyncTask<MergePointer>::run(
       info.Env(),
-      [parameters, base_path, layer_paths] {
-        return open_layered(parameters, base_path, layer_paths);
+      [path, identity, layer_paths] { return LayerMerge::into_layer(path, identity, layer_paths); },
+      wrap_merge);
+}
+
+Napi::Value merge_into_base_js(const Napi::CallbackInfo& info) {
+  const std::string path = string_argument(info, 0);
+  const Uuid disk = uuid_argument(info, 1);
+  const uint64_t disk_size_bytes = bytes_argument(info, 2);
+  const auto layer_paths = paths_argument(info, 3);
+  return AsyncTask<MergePointer>::run(
+      info.Env(),
+      [path, disk, disk_size_bytes, layer_paths] {
+        return LayerMerge::into_base(path, disk, disk_size_bytes, layer_paths);
       },
-      [](Napi::Env env, std::shared_ptr<BlockDevice>& device) -> Napi::Value {
-        return wrap_new(env, AddonData::of(env).device, device);
-      });
+      wrap_merge);
 }
 
 }  // namespace tidemark

@@ -4,6 +4,7 @@
 
 #include "addon/handle.h"
 #include "layers/layer.h"
+#include "layers/layer_merge.h"
 
 namespace tidemark {
 
@@ -16,14 +17,29 @@ class LayerSegmentWriterObject final : public Napi::ObjectWrap<LayerSegmentWrite
   Napi::Value append(const Napi::CallbackInfo& info);
   Napi::Value zero(const Napi::CallbackInfo& info);
   Napi::Value finish(const Napi::CallbackInfo& info);
+  Napi::Value close(const Napi::CallbackInfo& info);
 
   Handle<LayerSegmentWriter> handle_;
+};
+
+class LayerMergeObject final : public Napi::ObjectWrap<LayerMergeObject> {
+ public:
+  static Napi::Function define(Napi::Env env);
+  explicit LayerMergeObject(const Napi::CallbackInfo& info);
+
+ private:
+  Napi::Value step(const Napi::CallbackInfo& info);
+  Napi::Value finish(const Napi::CallbackInfo& info);
+  Napi::Value close(const Napi::CallbackInfo& info);
+
+  Handle<LayerMerge> handle_;
 };
 
 // Module functions.
 Napi::Value layer_segment_writer_js(const Napi::CallbackInfo& info);
 Napi::Value seal_layer_js(const Napi::CallbackInfo& info);
 Napi::Value verify_layer_js(const Napi::CallbackInfo& info);
-Napi::Value open_layered_device_js(const Napi::CallbackInfo& info);
+Napi::Value merge_into_layer_js(const Napi::CallbackInfo& info);
+Napi::Value merge_into_base_js(const Napi::CallbackInfo& info);
 
 }  // namespace tidemark

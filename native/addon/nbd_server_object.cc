@@ -72,6 +72,7 @@ Napi::Function NbdServerObject::define(Napi::Env env) {
                          InstanceAccessor("address", &Self::address, nullptr),
                          InstanceMethod("addExport", &Self::add_export),
                          InstanceMethod("removeExport", &Self::remove_export),
+                         InstanceMethod("clientCount", &Self::client_count),
                          InstanceMethod("accept", &Self::accept),
                          InstanceMethod("setTls", &Self::set_tls),
                          InstanceMethod("reconnectClients", &Self::reconnect_clients),
@@ -104,6 +105,11 @@ Napi::Value NbdServerObject::remove_export(const Napi::CallbackInfo& info) {
   return run_status_task(info.Env(), [server = handle_.lease(info.Env()), name] {
     return server->remove_export(name);
   });
+}
+
+Napi::Value NbdServerObject::client_count(const Napi::CallbackInfo& info) {
+  const uint32_t count = handle_.get(info.Env()).client_count(string_argument(info, 0));
+  return Napi::Number::New(info.Env(), count);
 }
 
 Napi::Value NbdServerObject::accept(const Napi::CallbackInfo& info) {

@@ -16,6 +16,7 @@ class NbdServerObject final : public Napi::ObjectWrap<NbdServerObject> {
   Napi::Value address(const Napi::CallbackInfo& info);
   Napi::Value add_export(const Napi::CallbackInfo& info);
   Napi::Value remove_export(const Napi::CallbackInfo& info);
+  Napi::Value client_count(const Napi::CallbackInfo& info);
   Napi::Value accept(const Napi::CallbackInfo& info);
   Napi::Value set_tls(const Napi::CallbackInfo& info);
   Napi::Value reconnect_clients(const Napi::CallbackInfo& info);

@@ -340,9 +340,11 @@ Result<UniqueFd> open_backing(const FileDeviceParameters& parameters) {
 Result<std::shared_ptr<BlockDevice>> open_file_device(const FileDeviceParameters& parameters) {
   Result<UniqueFd> fd = open_backing(parameters);
   if (!fd.is_ok()) return fd.status();
-  Status locked =
-      lock_image(fd.value().get(), parameters.lock, parameters.read_only, parameters.path);
-  if (!locked.is_ok()) return locked;
+  if (parameters.lock != ImageLockMode::kNone) {  // a new description has none
+    Status locked =
+        lock_image(fd.value().get(), parameters.lock, parameters.read_only, parameters.path);
+    if (!locked.is_ok()) return locked;
+  }
   const Result<FileGeometry> geometry =
       probe_file_geometry(fd.value().get(), parameters.direct, parameters.path);
   if (!geometry.is_ok()) return geometry.status();

@@ -32,12 +32,16 @@ Status run(BlockDevice& device, IoOp op, uint64_t offset_bytes, uint64_t length_
 
 }  // namespace
 
-int submit_and_wait(BlockDevice& device, IoRequest& request) noexcept {
+int wait_for(IoRequest& request, const std::function<void(IoRequest&)>& submit) {
   Waiter waiter;
   request.push(wake, &waiter);
-  device.submit(request);
+  submit(request);
   waiter.completed.acquire();
   return waiter.error;
+}
+
+int submit_and_wait(BlockDevice& device, IoRequest& request) noexcept {
+  return wait_for(request, [&device](IoRequest& each) { device.submit(each); });
 }
 
 Status read_sync(BlockDevice& device, uint64_t offset_bytes, std::span<std::byte> into) {

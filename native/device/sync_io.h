@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <span>
 
 #include "common/status.h"
@@ -10,7 +11,8 @@
 
 namespace tidemark {
 
-// Submits and waits; 0 or a positive errno.
+// Calls `submit` and waits until it has completed the request; 0 or a positive errno.
+int wait_for(IoRequest& request, const std::function<void(IoRequest&)>& submit);
 int submit_and_wait(BlockDevice& device, IoRequest& request) noexcept;
 
 Status read_sync(BlockDevice& device, uint64_t offset_bytes, std::span<std::byte> into);

@@ -3,27 +3,24 @@
 #include <cstdint>
 
 #include "device/io_request.h"
-#include "layers/layer_stack.h"
+#include "layers/content_source.h"
 #include "layers/scratch.h"
 
 namespace tidemark {
 
-// Every byte of the disk: the scratch, where there is one, over the stack.
-class DiskContent {
+// Every byte of the disk: the scratch, where there is one, over what is below.
+class DiskContent final : public ContentSource {
  public:
-  DiskContent(const LayerStack& below, Scratch* scratch) noexcept
+  DiskContent(const ContentSource& below, Scratch* scratch) noexcept
       : below_(below), scratch_(scratch) {}
 
-  const LayerStack& below() const noexcept { return below_; }
-
-  // From `offset` on, at most `max_bytes` (> 0) long.
-  SourceRun find(uint64_t offset_bytes, uint64_t max_bytes) const noexcept;
+  SourceRun find(uint64_t offset_bytes, uint64_t max_bytes) const noexcept override;
 
   // Completes the request when all of its bytes are there.
   void read(IoRequest& request) const noexcept;
 
  private:
-  const LayerStack& below_;
+  const ContentSource& below_;
   Scratch* const scratch_;
 };
 

@@ -3,8 +3,10 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cerrno>
+#include <cstring>
 
 #include "common/byte_order.h"
 
@@ -32,23 +34,32 @@ constexpr uint64_t mask_of(uint64_t first, uint64_t end) noexcept {
 }  // namespace
 
 Result<std::unique_ptr<GranuleStates>> GranuleStates::create(uint64_t granule_count) {
-  const uint64_t page_count = divided_up(granule_count, kGranulesPerPage);
-  const uint64_t words = page_count * kWordsPerPage + divided_up(page_count, 64);
+  return map(MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0, granule_count);
+}
+
+Result<std::unique_ptr<GranuleStates>> GranuleStates::create_in(int fd, uint64_t offset_bytes,
+                                                                uint64_t granule_count) {
+  return map(MAP_SHARED, fd, offset_bytes, granule_count);
+}
+
+Result<std::unique_ptr<GranuleStates>> GranuleStates::map(int flags, int fd, uint64_t offset_bytes,
+                                                          uint64_t granule_count) {
+  const uint64_t words = divided_up(granule_count, kGranulesPerPage) * kWordsPerPage;
   const size_t memory_bytes = words * sizeof(uint64_t);
-  void* memory = ::mmap(nullptr, memory_bytes, PROT_READ | PROT_WRITE,
-                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void* memory = ::mmap(nullptr, memory_bytes, PROT_READ | PROT_WRITE, flags, fd,
+                        static_cast<off_t>(offset_bytes));
   if (memory == MAP_FAILED) return Status::from_errno("Cannot hold the scratch's index", errno);
   return std::unique_ptr<GranuleStates>(new GranuleStates(granule_count, memory, memory_bytes));
 }
 
-// Anonymous memory is zero, which is what the atomics start with.
+// The memory is zero, which is what the atomics start with.
 GranuleStates::GranuleStates(uint64_t granule_count, void* memory, size_t memory_bytes)
     : granule_count_(granule_count),
       page_count_(divided_up(granule_count, kGranulesPerPage)),
       memory_(memory),
       memory_bytes_(memory_bytes),
       words_(static_cast<std::atomic<uint64_t>*>(memory)),
-      dirty_(words_ + page_count_ * kWordsPerPage) {}
+      dirty_(divided_up(page_count_, 64)) {}
 
 GranuleStates::~GranuleStates() { ::munmap(memory_, memory_bytes_); }
 
@@ -135,6 +146,17 @@ bool GranuleStates::load_page(uint64_t page, const std::byte* from) noexcept {
     if (value != 0) words_[index].store(value, std::memory_order_relaxed);
   }
   return true;
+}
+
+bool GranuleStates::overlay_page(uint64_t page, const std::byte* from) noexcept {
+  std::array<std::byte, kWordsPerPage * 8> present;
+  copy_page(page, present.data());
+  if (std::memcmp(present.data(), from, present.size()) == 0) return true;
+  for (uint64_t i = 0; i < kWordsPerPage; ++i) {
+    words_[page * kWordsPerPage + i].store(0, std::memory_order_relaxed);
+  }
+  mark_dirty(page);
+  return load_page(page, from);
 }
 
 }  // namespace tidemark

@@ -2,8 +2,9 @@
 // because it is zero.
 //
 // Representation: two bits a granule in an array of atomic words, 32 granules a
-// word, in memory that the kernel hands out on first touch; and a bit for each
-// page of the scratch index (510 words) that has changed since it was last taken.
+// word, in memory that the kernel hands out on first touch, or in a file
+// (live_states.h); and a bit for each page of the scratch index (510 words) that has
+// changed since it was last taken.
 // Workload: a lookup for each request, runs over long ranges, single granules set
 // by writes, long ranges by trims. Cost: a load for 32 granules; 64 MiB for 1 TiB
 // at 4 KiB once every part of the disk was written. Any thread; the setter holds
@@ -14,6 +15,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "common/status.h"
 
@@ -33,6 +35,9 @@ class GranuleStates {
   };
 
   static Result<std::unique_ptr<GranuleStates>> create(uint64_t granule_count);
+  // The words in a file of zeroes, from there on, which has room for all of them.
+  static Result<std::unique_ptr<GranuleStates>> create_in(int fd, uint64_t offset_bytes,
+                                                          uint64_t granule_count);
   ~GranuleStates();
   GranuleStates(const GranuleStates&) = delete;
   GranuleStates& operator=(const GranuleStates&) = delete;
@@ -53,8 +58,12 @@ class GranuleStates {
   void copy_page(uint64_t page, std::byte* to) const noexcept;
   // Before any other thread is there. False: no states that set() could have made.
   bool load_page(uint64_t page, const std::byte* from) noexcept;
+  // As load_page() over what is there; dirty where that is another.
+  bool overlay_page(uint64_t page, const std::byte* from) noexcept;
 
  private:
+  static Result<std::unique_ptr<GranuleStates>> map(int flags, int fd, uint64_t offset_bytes,
+                                                    uint64_t granule_count);
   GranuleStates(uint64_t granule_count, void* memory, size_t memory_bytes);
   void set_in_word(uint64_t word, uint64_t mask, GranuleState state) noexcept;
 
@@ -63,7 +72,7 @@ class GranuleStates {
   void* const memory_;
   const size_t memory_bytes_;
   std::atomic<uint64_t>* const words_;
-  std::atomic<uint64_t>* const dirty_;  // a bit a page
+  std::vector<std::atomic<uint64_t>> dirty_;  // a bit a page
 };
 
 }  // namespace tidemark

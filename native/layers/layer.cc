@@ -13,12 +13,11 @@
 #include "layers/file_io.h"
 #include "layers/file_mapping.h"
 #include "layers/layer_format.h"
+#include "layers/layer_scan.h"
 
 namespace tidemark {
 
 namespace {
-
-constexpr size_t kVerifyBytes = 1U << 20;
 
 Status corrupt(const std::string& what, const std::string& because) {
   return {ErrorCode::kCorrupt,
@@ -50,8 +49,14 @@ class Layer::Impl {
 
   Status load(const Uuid& expected_disk);
   Run find(uint64_t disk_offset_bytes, uint64_t max_bytes) const noexcept;
-  Status verify() const;
+  Status check_index() const;
+  LayerExtent extent_at(uint64_t index) const noexcept {
+    return decode_extent(index_.bytes().data() + index * kLayerExtentBytes);
+  }
+  uint32_t checksum_at(uint64_t index) const noexcept;
+  uint64_t first_ending_after(uint64_t disk_offset_bytes) const noexcept;
 
+  const std::string& path() const noexcept { return path_; }
   const LayerHeader& header() const noexcept { return header_; }
   const LayerFooter& footer() const noexcept { return footer_; }
   int fd() const noexcept { return fd_.get(); }
@@ -59,13 +64,6 @@ class Layer::Impl {
  private:
   Status load_header(const Uuid& expected_disk);
   Status load_footer();
-  Status check_index() const;
-  LayerExtent extent_at(uint64_t index) const noexcept {
-    return decode_extent(index_.bytes().data() + index * kLayerExtentBytes);
-  }
-  uint32_t checksum_at(uint64_t index) const noexcept;
-  uint64_t first_ending_after(uint64_t disk_offset_bytes) const noexcept;
-  Status verify_extent(const LayerExtent& extent, std::span<std::byte> buffer) const;
 
   UniqueFd fd_;
   std::string path_;
@@ -189,44 +187,6 @@ Layer::Run Layer::Impl::find(uint64_t disk_offset_bytes, uint64_t max_bytes) con
   return {length_bytes, true, false, extent.file_offset_bytes + skipped_bytes};
 }
 
-Status Layer::Impl::verify_extent(const LayerExtent& extent, std::span<std::byte> buffer) const {
-  const uint32_t granularity = header_.identity.granularity_bytes;
-  uint64_t checksum_index = extent.first_checksum_index;
-  uint64_t done_bytes = 0;
-  while (done_bytes < extent.length_bytes) {
-    auto chunk = buffer.first(std::min<uint64_t>(buffer.size(), extent.length_bytes - done_bytes));
-    if (Status status = read_whole(fd_.get(), extent.file_offset_bytes + done_bytes, chunk,
-                                   "Cannot verify layer " + path_);
-        !status.is_ok()) {
-      return status;
-    }
-    for (; !chunk.empty(); ++checksum_index) {
-      const auto granule = chunk.first(std::min<size_t>(chunk.size(), granularity));
-      if (crc32c(granule.data(), granule.size()) != checksum_at(checksum_index)) {
-        return corrupt("Cannot verify layer " + path_,
-                       "the block at disk offset " +
-                           std::to_string(extent.disk_offset_bytes + done_bytes) +
-                           " differs from its checksum");
-      }
-      chunk = chunk.subspan(granule.size());
-      done_bytes += granule.size();
-    }
-  }
-  return Status::ok();
-}
-
-Status Layer::Impl::verify() const {
-  if (Status status = check_index(); !status.is_ok()) return status;
-  // Whole granules at a time, whatever their size.
-  std::vector<std::byte> buffer(std::max<size_t>(kVerifyBytes, header_.identity.granularity_bytes));
-  for (uint64_t i = 0; i < footer_.summary.extent_count; ++i) {
-    const LayerExtent extent = extent_at(i);
-    if (extent.is_zero()) continue;
-    if (Status status = verify_extent(extent, buffer); !status.is_ok()) return status;
-  }
-  return Status::ok();
-}
-
 Result<std::shared_ptr<const Layer>> Layer::open(const std::string& path,
                                                  const Uuid& expected_disk) {
   // O_NONBLOCK: a FIFO in a layer's place must not stall the opener.
@@ -248,6 +208,21 @@ Layer::Run Layer::find(uint64_t disk_offset_bytes, uint64_t max_bytes) const noe
   return impl_->find(disk_offset_bytes, max_bytes);
 }
 
-Status Layer::verify() const { return impl_->verify(); }
+LayerExtent Layer::extent_at(uint64_t index) const noexcept { return impl_->extent_at(index); }
+
+uint64_t Layer::first_extent_past(uint64_t disk_offset_bytes) const noexcept {
+  return impl_->first_ending_after(disk_offset_bytes);
+}
+
+uint32_t Layer::checksum_at(uint64_t index) const noexcept { return impl_->checksum_at(index); }
+
+Status Layer::verify() const {
+  if (Status status = impl_->check_index(); !status.is_ok()) return status;
+  const LayerScan scan = scan_layer(*this, 0, UINT64_MAX);
+  if (scan.damaged.empty()) return Status::ok();
+  return corrupt("Cannot verify layer " + impl_->path(),
+                 "the block at disk offset " + std::to_string(scan.damaged.front().offset_bytes) +
+                     " differs from its checksum");
+}
 
 }  // namespace tidemark

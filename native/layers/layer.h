@@ -28,6 +28,19 @@ namespace tidemark {
 
 inline constexpr uint64_t kLayerDataOffset = 4096;
 
+// An entry of the index. A zero extent has no data: its file offset is 0, which
+// is no offset of data, because the header is there.
+struct LayerExtent {
+  uint64_t disk_offset_bytes = 0;
+  uint64_t length_bytes = 0;
+  uint64_t file_offset_bytes = 0;
+  uint64_t first_checksum_index = 0;  // how many checksums precede this extent's
+
+  bool is_zero() const noexcept { return file_offset_bytes == 0; }
+  uint64_t disk_end_bytes() const noexcept { return disk_offset_bytes + length_bytes; }
+  uint64_t file_end_bytes() const noexcept { return file_offset_bytes + length_bytes; }
+};
+
 struct LayerIdentity {
   Uuid disk;
   Uuid lineage;
@@ -97,6 +110,12 @@ class Layer {
   // Re-reads every granule against its checksum; kCorrupt names the first that
   // differs by its disk offset. Blocks.
   Status verify() const;
+
+  // The index: entries sorted by disk offset, and the first that reaches past one.
+  uint64_t extent_count() const noexcept { return summary().extent_count; }
+  LayerExtent extent_at(uint64_t index) const noexcept;
+  uint64_t first_extent_past(uint64_t disk_offset_bytes) const noexcept;
+  uint32_t checksum_at(uint64_t index) const noexcept;
 
  private:
   class Impl;

@@ -23,19 +23,6 @@ inline constexpr size_t kLayerFooterBytes = 64;
 inline constexpr uint64_t kLayerIndexAlignmentBytes = 4096;
 inline constexpr uint64_t kLargestDiskBytes = INT64_MAX;
 
-// An entry of the index. A zero extent has no data: its file offset is 0, which
-// is no offset of data, because the header is there.
-struct LayerExtent {
-  uint64_t disk_offset_bytes = 0;
-  uint64_t length_bytes = 0;
-  uint64_t file_offset_bytes = 0;
-  uint64_t first_checksum_index = 0;  // how many checksums precede this extent's
-
-  bool is_zero() const noexcept { return file_offset_bytes == 0; }
-  uint64_t disk_end_bytes() const noexcept { return disk_offset_bytes + length_bytes; }
-  uint64_t file_end_bytes() const noexcept { return file_offset_bytes + length_bytes; }
-};
-
 void encode_extent(const LayerExtent& extent, std::byte* to) noexcept;
 LayerExtent decode_extent(const std::byte* from) noexcept;
 

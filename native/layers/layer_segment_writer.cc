@@ -1,33 +1,21 @@
 // LayerSegmentWriter: see layer.h.
 
-#include <fcntl.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
 
 #include "common/crc32c.h"
 #include "common/failpoint.h"
-#include "common/fd.h"
-#include "layers/file_io.h"
 #include "layers/layer.h"
 #include "layers/layer_format.h"
+#include "layers/region_writer.h"
 #include "layers/segment_extents.h"
 
 namespace tidemark {
 
-namespace {
-
-// Many small appends become one system call.
-constexpr size_t kBufferBytes = 1U << 20;
-
-}  // namespace
-
 class LayerSegmentWriter::Impl {
  public:
-  Impl(UniqueFd fd, const std::string& path, uint64_t region_offset_bytes, uint64_t capacity_bytes,
-       uint32_t granularity_bytes)
-      : fd_(std::move(fd)), path_(path), extents_(granularity_bytes) {
+  Impl(RegionWriter file, const std::string& path, uint64_t region_offset_bytes,
+       uint64_t capacity_bytes, uint32_t granularity_bytes)
+      : file_(std::move(file)), path_(path), extents_(granularity_bytes) {
     index_.region_offset_bytes = region_offset_bytes;
     index_.capacity_bytes = capacity_bytes;
     index_.granularity_bytes = granularity_bytes;
@@ -40,13 +28,11 @@ class LayerSegmentWriter::Impl {
  private:
   Status check(uint64_t disk_offset_bytes, uint64_t length_bytes) const;
   void add_checksums(std::span<const std::byte> data);
-  Status write_out(std::span<const std::byte> data);
 
-  UniqueFd fd_;
+  RegionWriter file_;
   std::string path_;
   SegmentExtents extents_;
-  SegmentIndex index_;             // its extents are filled in by finish()
-  std::vector<std::byte> buffer_;  // what is appended and not yet in the file
+  SegmentIndex index_;  // its extents are filled in by finish()
   uint64_t appended_bytes_ = 0;
   Status failure_;  // of a write; what follows it would leave a gap
   bool finished_ = false;
@@ -73,16 +59,6 @@ void LayerSegmentWriter::Impl::add_checksums(std::span<const std::byte> data) {
   }
 }
 
-// Everything buffered and then `data` go to the file.
-Status LayerSegmentWriter::Impl::write_out(std::span<const std::byte> data) {
-  const uint64_t buffered_offset_bytes =
-      index_.region_offset_bytes + appended_bytes_ - buffer_.size();
-  failure_ = write_whole(fd_.get(), buffered_offset_bytes, buffer_, data,
-                         "Cannot write segment of " + path_);
-  buffer_.clear();
-  return failure_;
-}
-
 Status LayerSegmentWriter::Impl::append(uint64_t disk_offset_bytes,
                                         std::span<const std::byte> data) {
   if (Status status = check(disk_offset_bytes, data.size()); !status.is_ok()) return status;
@@ -94,11 +70,8 @@ Status LayerSegmentWriter::Impl::append(uint64_t disk_offset_bytes,
   failpoint("layer.append");
   const uint64_t file_offset_bytes = index_.region_offset_bytes + appended_bytes_;
   const uint64_t first_checksum_index = index_.checksums.size();
-  if (buffer_.size() + data.size() > kBufferBytes) {
-    if (Status status = write_out(data); !status.is_ok()) return status;
-  } else {
-    buffer_.insert(buffer_.end(), data.begin(), data.end());
-  }
+  failure_ = file_.append(data);
+  if (!failure_.is_ok()) return failure_;
   appended_bytes_ += data.size();
   add_checksums(data);
   extents_.add({disk_offset_bytes, data.size(), file_offset_bytes, first_checksum_index});
@@ -117,12 +90,9 @@ Result<std::vector<std::byte>> LayerSegmentWriter::Impl::finish() {
                   "Cannot finish segment of " + path_ + ": because it is finished."};
   }
   finished_ = true;
-  if (failure_.is_ok()) (void)write_out({});
   if (!failure_.is_ok()) return failure_;
   failpoint("layer.sync");
-  if (Status status = sync_data(fd_.get(), "Cannot sync segment of " + path_); !status.is_ok()) {
-    return status;
-  }
+  if (Status status = file_.finish(); !status.is_ok()) return status;
   failpoint("layer.sync");
   index_.extents = extents_.sorted();
   return encode_segment_index(index_);
@@ -143,10 +113,10 @@ Result<std::unique_ptr<LayerSegmentWriter>> LayerSegmentWriter::open(const std::
                                                    std::to_string(granularity_bytes) +
                                                    " is no power of two from 512 B to 64 MiB."};
   }
-  UniqueFd fd(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
-  if (!fd.is_open()) return Status::from_errno("Cannot open layer " + path, errno);
+  auto file = RegionWriter::open(path, region_offset_bytes, "Cannot write segment of " + path);
+  if (!file.is_ok()) return file.status();
   return std::unique_ptr<LayerSegmentWriter>(new LayerSegmentWriter(std::make_unique<Impl>(
-      std::move(fd), path, region_offset_bytes, capacity_bytes, granularity_bytes)));
+      std::move(file).value(), path, region_offset_bytes, capacity_bytes, granularity_bytes)));
 }
 
 LayerSegmentWriter::LayerSegmentWriter(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}

@@ -1,15 +1,12 @@
 #include "layers/layered_device.h"
 
+#include <sys/stat.h>
+
 #include <algorithm>
 #include <cerrno>
 
-#include "common/byte_order.h"
-#include "common/crc32c.h"
-#include "layers/disk_content.h"
-#include "layers/layer_format.h"
-#include "layers/layer_stack.h"
+#include "layers/granule_hold.h"
 #include "layers/scratch_change.h"
-#include "layers/scratch_files.h"
 
 namespace tidemark {
 
@@ -17,32 +14,23 @@ namespace {
 
 constexpr uint32_t kLargestPreferredBlock = 64 * 1024;
 
-class LayeredDevice final : public BlockDevice {
- public:
-  LayeredDevice(uint64_t size_bytes, std::unique_ptr<LayerStack> below, OpenScratch scratch);
+std::optional<FileIdentity> identity_of(const std::string& path) {
+  struct stat info {};
+  if (path.empty() || ::stat(path.c_str(), &info) != 0) return std::nullopt;
+  return FileIdentity{info.st_dev, info.st_ino};
+}
 
-  uint64_t size_bytes() const noexcept override { return size_bytes_; }
-  const DeviceTraits& traits() const noexcept override { return traits_; }
-  void submit(IoRequest& request) noexcept override;
-  Status query_extents(std::string_view context, uint64_t offset_bytes, uint64_t length_bytes,
-                       size_t max_extents, std::vector<DeviceExtent>& extents) override;
-
- private:
-  Result<DeviceExtent> extent_at(uint64_t offset_bytes, uint64_t max_bytes) const;
-
-  const uint64_t size_bytes_;
-  const std::unique_ptr<LayerStack> below_;
-  const OpenScratch scratch_;
-  const DiskContent content_;
-  DeviceTraits traits_;
-};
+}  // namespace
 
 LayeredDevice::LayeredDevice(uint64_t size_bytes, std::unique_ptr<LayerStack> below,
-                             OpenScratch scratch)
+                             OpenScratch scratch, std::string base_path)
     : size_bytes_(size_bytes),
       below_(std::move(below)),
       scratch_(std::move(scratch)),
-      content_(*below_, scratch_.scratch.get()) {
+      base_path_(std::move(base_path)),
+      base_file_(identity_of(base_path_)),
+      opened_{DiskContent(*below_, scratch_.scratch.get()), scratch_.scratch.get()},
+      route_(&opened_) {
   traits_.minimum_block_bytes = below_->base().traits().minimum_block_bytes;
   traits_.read_only = scratch_.scratch == nullptr;
   traits_.rotational = below_->base().traits().rotational;
@@ -57,20 +45,61 @@ LayeredDevice::LayeredDevice(uint64_t size_bytes, std::unique_ptr<LayerStack> be
   }
 }
 
-void LayeredDevice::submit(IoRequest& request) noexcept {
-  assert(request.end_bytes() <= size_bytes_);
-  if (request.op == IoOp::kRead) return content_.read(request);
-  if (request.op == IoOp::kCache) return request.complete(0);
-  Scratch* scratch = scratch_.scratch.get();
-  if (scratch == nullptr) return request.complete(request.op == IoOp::kFlush ? 0 : EROFS);
-  if (request.op == IoOp::kFlush) return scratch->flusher().flush(request);
-  ScratchChange::start(request, *scratch, content_);
+bool LayeredDevice::is_base(const std::string& path) const noexcept {
+  return base_path_.empty() || (base_file_ && identity_of(path) == base_file_);
 }
 
-Result<DeviceExtent> LayeredDevice::extent_at(uint64_t offset_bytes, uint64_t max_bytes) const {
-  const SourceRun run = content_.find(offset_bytes, max_bytes);
+void LayeredDevice::submit(IoRequest& request) noexcept {
+  assert(request.end_bytes() <= size_bytes_);
+  const Route& now = route();
+  if (now.raw != nullptr) return now.raw->submit(request);
+  if (request.op == IoOp::kRead) return now.content.read(request);
+  if (request.op == IoOp::kCache) return request.complete(0);
+  if (now.scratch == nullptr) return request.complete(request.op == IoOp::kFlush ? 0 : EROFS);
+  if (request.op == IoOp::kFlush) return flush(request, now);
+  ScratchChange::start(request, *now.scratch, now.content);
+}
+
+// What was written before the fold is in the scratch; then what came since.
+void LayeredDevice::flush(IoRequest& request, const Route& now) noexcept {
+  if (!now.is_folding || is_scratch_durable_.load()) {
+    return now.scratch->flusher().flush(request);
+  }
+  request.push(
+      [](IoRequest& done, void* context, uint64_t, int error) noexcept {
+        if (error != 0) return done.complete(error);
+        static_cast<Scratch*>(context)->flusher().flush(done);
+      },
+      now.scratch);
+  scratch_.scratch->flusher().flush(request);
+}
+
+// Who waits for a claim meanwhile is passed on, to the new route.
+void LayeredDevice::switch_to(Scratch& from, const Route& to) {
+  const GranuleHold all(from.locks(), 0, from.granule_count());
+  from.hand_over_to(*this);
+  route_.store(&to, std::memory_order_release);
+}
+
+void LayeredDevice::start_folding(std::unique_ptr<Scratch> base) {
+  base_ = std::move(base);
+  folding_.emplace(Route{DiskContent(opened_.content, base_.get()), base_.get(), true});
+  switch_to(*scratch_.scratch, *folding_);
+}
+
+void LayeredDevice::finish_folding() {
+  BlockDevice& base = base_->data();
+  if (folded_ || !base.traits().trim_reads_zero) return;
+  folded_.emplace(Route{DiskContent(opened_.content, base_.get()), base_.get(), true, &base});
+  switch_to(*base_, *folded_);
+}
+
+Result<DeviceExtent> LayeredDevice::extent_at(const Route& now, uint64_t offset_bytes,
+                                              uint64_t max_bytes) const {
+  const SourceRun run = now.content.find(offset_bytes, max_bytes);
   if (run.device == nullptr) return DeviceExtent{run.length_bytes, kExtentHole | kExtentZero};
-  if (run.device != &below_->base()) return DeviceExtent{run.length_bytes, 0};
+  const bool in_folded_base = now.is_folding && run.device == &now.scratch->data();
+  if (run.device != &below_->base() && !in_folded_base) return DeviceExtent{run.length_bytes, 0};
   std::vector<DeviceExtent> of_base;
   const Status status = run.device->query_extents("base:allocation", run.device_offset_bytes,
                                                   run.length_bytes, 1, of_base);
@@ -85,9 +114,13 @@ Status LayeredDevice::query_extents(std::string_view context, uint64_t offset_by
   if (context != "base:allocation") {
     return BlockDevice::query_extents(context, offset_bytes, length_bytes, max_extents, extents);
   }
+  const Route& now = route();
+  if (now.raw != nullptr) {
+    return now.raw->query_extents(context, offset_bytes, length_bytes, max_extents, extents);
+  }
   const size_t first = extents.size();
   while (length_bytes > 0) {
-    const Result<DeviceExtent> next = extent_at(offset_bytes, length_bytes);
+    const Result<DeviceExtent> next = extent_at(now, offset_bytes, length_bytes);
     if (!next.is_ok()) return next.status();
     const DeviceExtent extent = next.value();
     if (extents.size() > first && extents.back().flags == extent.flags) {
@@ -101,82 +134,6 @@ Status LayeredDevice::query_extents(std::string_view context, uint64_t offset_by
     length_bytes -= extent.length_bytes;
   }
   return Status::ok();
-}
-
-Status invalid(const std::string& because) {
-  return {ErrorCode::kInvalidArgument, "Cannot open layered device: because " + because + "."};
-}
-
-// The base's block must divide every place at which a read may be divided.
-Status check_alignment(const LayeredDeviceParameters& parameters) {
-  const uint64_t block_bytes = parameters.base->traits().minimum_block_bytes;
-  bool divides =
-      parameters.size_bytes % block_bytes == 0 && parameters.granularity_bytes % block_bytes == 0;
-  for (const auto& layer : parameters.layers) {
-    const LayerIdentity& identity = layer->identity();
-    divides = divides && identity.granularity_bytes % block_bytes == 0 &&
-              identity.disk_size_bytes % block_bytes == 0;
-  }
-  if (divides) return Status::ok();
-  return {ErrorCode::kUnsupported,
-          "Cannot open layered device: because its base takes only blocks of " +
-              std::to_string(block_bytes) + " bytes. Open the base without direct I/O."};
-}
-
-Status check(const LayeredDeviceParameters& parameters) {
-  if (parameters.base == nullptr) return invalid("it has no base");
-  if (parameters.size_bytes == 0 || parameters.size_bytes > kLargestDiskBytes) {
-    return invalid("its size is not the size of a disk");
-  }
-  if (!is_valid_granularity(parameters.granularity_bytes)) {
-    return invalid("its granularity is no power of two from 512 B to 64 MiB");
-  }
-  if (parameters.size_bytes / parameters.granularity_bytes / GranuleStates::kGranulesPerPage >=
-      UINT32_MAX) {
-    return invalid("its granularity is too small for its size");
-  }
-  for (const auto& layer : parameters.layers) {
-    if (layer == nullptr) return invalid("one of its layers is missing");
-    if (layer->identity().disk == parameters.disk) continue;
-    return {ErrorCode::kForeign, "Cannot open layered device: because a layer is of disk " +
-                                     layer->identity().disk.to_string() + ", not of " +
-                                     parameters.disk.to_string() +
-                                     ". Give each disk its own layers."};
-  }
-  return check_alignment(parameters);
-}
-
-ScratchIdentity identity_of(const LayeredDeviceParameters& parameters) {
-  ScratchIdentity identity;
-  identity.disk = parameters.disk;
-  identity.size_bytes = parameters.size_bytes;
-  identity.granularity_bytes = parameters.granularity_bytes;
-  identity.base_size_bytes = parameters.base->size_bytes();
-  identity.layer_count = static_cast<uint32_t>(parameters.layers.size());
-  for (const auto& layer : parameters.layers) {
-    std::byte bytes[28];
-    std::memcpy(bytes, layer->identity().lineage.bytes.data(), 16);
-    store_le<uint64_t>(bytes + 16, layer->identity().sequence);
-    store_le<uint32_t>(bytes + 24, layer->summary().checksum);
-    identity.layers_checksum = crc32c(bytes, sizeof bytes, identity.layers_checksum);
-  }
-  return identity;
-}
-
-}  // namespace
-
-Result<std::shared_ptr<BlockDevice>> open_layered_device(LayeredDeviceParameters parameters) {
-  if (Status status = check(parameters); !status.is_ok()) return status;
-  OpenScratch scratch;
-  if (!parameters.scratch_path.empty()) {
-    auto opened = open_scratch_files(parameters.scratch_path, identity_of(parameters));
-    if (!opened.is_ok()) return opened.status();
-    scratch = std::move(opened).value();
-  }
-  auto below = LayerStack::open(std::move(parameters.base), std::move(parameters.layers));
-  if (!below.is_ok()) return below.status();
-  return std::shared_ptr<BlockDevice>(std::make_shared<LayeredDevice>(
-      parameters.size_bytes, std::move(below).value(), std::move(scratch)));
 }
 
 }  // namespace tidemark

@@ -89,10 +89,18 @@ void ScratchChange::run() noexcept {
 }
 
 void ScratchChange::claimed() noexcept {
+  if (BlockDevice* successor = scratch_.successor()) return pass_on(*successor);
   if (claim_is_enough()) return fill();
   // A trim came in between; who asks for an exclusive claim gets what it needs.
   scratch_.locks().unlock(*this);
   claim();
+}
+
+void ScratchChange::pass_on(BlockDevice& successor) noexcept {
+  scratch_.locks().unlock(*this);
+  IoRequest& request = request_;
+  delete this;
+  successor.submit(request);
 }
 
 void ScratchChange::begin_step(Step step) noexcept {
@@ -184,19 +192,23 @@ void ScratchChange::write_zeroes(Piece& piece, uint32_t flags) noexcept {
   submit(piece.io);
 }
 
-// Whole granules have nothing to write: their state says it. Only who asks for
-// room gets it.
+bool ScratchChange::zeroes_are_data() const noexcept {
+  return scratch_.writes_zeroes() || (request_.flags & kIoNoHole) != 0;
+}
+
+// Whole granules of a scratch have nothing to write: their state says it. Only who
+// asks for room gets it.
 void ScratchChange::zero_straight() noexcept {
   for (Piece* piece : {&head_, &tail_}) {
     if (state_of(*piece) == GranuleState::kData) write_zeroes(*piece, 0);
   }
-  if ((request_.flags & kIoNoHole) != 0) write_zeroes(middle_, kIoNoHole);
+  if (zeroes_are_data()) write_zeroes(middle_, request_.flags & (kIoNoHole | kIoFastZero));
 }
 
 void ScratchChange::set_states() noexcept {
   const uint64_t granularity = scratch_.granularity_bytes();
   GranuleStates& states = scratch_.states();
-  const bool data = is_write() || (request_.flags & kIoNoHole) != 0;
+  const bool data = is_write() || zeroes_are_data();
   const uint64_t middle_first = (middle_.begin_bytes + granularity - 1) / granularity;
   const uint64_t middle_end = (middle_.end_bytes + granularity - 1) / granularity;
   if (!middle_.is_empty()) {

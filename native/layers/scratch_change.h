@@ -50,6 +50,7 @@ class ScratchChange final : public GranuleClaim {
   void divide() noexcept;
   void claim() noexcept;
   void claimed() noexcept;
+  void pass_on(BlockDevice& successor) noexcept;
   void fill() noexcept;
   void fill_piece(Piece& piece) noexcept;
   void merge(Piece& piece) noexcept;
@@ -57,6 +58,7 @@ class ScratchChange final : public GranuleClaim {
   void write_straight() noexcept;
   void write_zeroes(Piece& piece, uint32_t flags) noexcept;
   void zero_straight() noexcept;
+  bool zeroes_are_data() const noexcept;
   void finish() noexcept;
   void set_states() noexcept;
 

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "common/failpoint.h"
+#include "device/sync_io.h"
 
 namespace tidemark {
 
@@ -15,6 +16,13 @@ void ScratchFlusher::flush(IoRequest& request) noexcept {
     running_ = true;
   }
   run_flat(*this);
+}
+
+Status ScratchFlusher::flush_and_wait() {
+  IoRequest request;
+  request.op = IoOp::kFlush;
+  const int error = wait_for(request, [this](IoRequest& each) { flush(each); });
+  return error == 0 ? Status::ok() : Status::from_errno("cannot flush", error);
 }
 
 void ScratchFlusher::run() noexcept {

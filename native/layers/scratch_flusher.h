@@ -23,6 +23,8 @@ class ScratchFlusher final : private FlatTask {
   // Completes `request` when everything that completed before this call is
   // durable. Any thread.
   void flush(IoRequest& request) noexcept EXCLUDES(mutex_);
+  // The same for a thread that may block.
+  Status flush_and_wait() EXCLUDES(mutex_);
 
  private:
   enum class Step : uint8_t {

@@ -12,6 +12,7 @@ namespace tidemark {
 namespace {
 
 constexpr char kHeaderMagic[8] = {'T', 'M', 'K', 'S', 'C', 'R', 'A', 'T'};
+constexpr char kMarksMagic[8] = {'T', 'M', 'K', 'F', 'O', 'L', 'D', 'M'};
 constexpr char kJournalMagic[8] = {'T', 'M', 'K', 'S', 'C', 'R', 'J', 'L'};
 constexpr size_t kCrcOffset = kScratchPageBytes - 4;
 constexpr size_t kPageCrcOffset = 12;
@@ -29,12 +30,14 @@ ScratchGeometry ScratchGeometry::of(const ScratchIdentity& identity) noexcept {
 }
 
 // Header: magic 0, version 8, granularity 12, disk 16, scratch 32, size 48, base
-// size 56, layer count 64, layers' checksum 68, zero to 4092, CRC-32C 4092.
+// size 56, layer count 64, layers' checksum 68, the folded scratch 72 (of marks),
+// zero to 4092, CRC-32C 4092.
 void encode_scratch_header(const ScratchIdentity& identity, const Uuid& scratch,
                            std::byte* to) noexcept {
+  const bool marks = !identity.folded_scratch.is_nil();
   std::memset(to, 0, kScratchPageBytes);
-  std::memcpy(to, kHeaderMagic, sizeof kHeaderMagic);
-  store_le<uint32_t>(to + 8, kScratchFormatVersion);
+  std::memcpy(to, marks ? kMarksMagic : kHeaderMagic, sizeof kHeaderMagic);
+  store_le<uint32_t>(to + 8, marks ? kFoldMarksFormatVersion : kScratchFormatVersion);
   store_le<uint32_t>(to + 12, identity.granularity_bytes);
   std::memcpy(to + 16, identity.disk.bytes.data(), 16);
   std::memcpy(to + 32, scratch.bytes.data(), 16);
@@ -42,20 +45,22 @@ void encode_scratch_header(const ScratchIdentity& identity, const Uuid& scratch,
   store_le<uint64_t>(to + 56, identity.base_size_bytes);
   store_le<uint32_t>(to + 64, identity.layer_count);
   store_le<uint32_t>(to + 68, identity.layers_checksum);
+  std::memcpy(to + 72, identity.folded_scratch.bytes.data(), 16);
   store_le<uint32_t>(to + kCrcOffset, crc32c(to, kCrcOffset));
 }
 
 Result<ScratchHeader> decode_scratch_header(const std::byte* from, const std::string& what) {
-  if (std::memcmp(from, kHeaderMagic, sizeof kHeaderMagic) != 0) {
+  const bool marks = std::memcmp(from, kMarksMagic, sizeof kMarksMagic) == 0;
+  if (!marks && std::memcmp(from, kHeaderMagic, sizeof kHeaderMagic) != 0) {
     return Status{ErrorCode::kCorrupt,
                   what + ": because its index does not start as one does. Discard it."};
   }
   const auto version = load_le<uint32_t>(from + 8);
-  if (version != kScratchFormatVersion) {
+  const uint32_t known = marks ? kFoldMarksFormatVersion : kScratchFormatVersion;
+  if (version != known) {
     return Status{ErrorCode::kVersion, what + ": because its format version is " +
                                            std::to_string(version) + ", this build reads version " +
-                                           std::to_string(kScratchFormatVersion) +
-                                           ". Use a build that knows it."};
+                                           std::to_string(known) + ". Use a build that knows it."};
   }
   ScratchHeader header;
   header.seed = load_le<uint32_t>(from + kCrcOffset);
@@ -70,6 +75,7 @@ Result<ScratchHeader> decode_scratch_header(const std::byte* from, const std::st
   header.identity.base_size_bytes = load_le<uint64_t>(from + 56);
   header.identity.layer_count = load_le<uint32_t>(from + 64);
   header.identity.layers_checksum = load_le<uint32_t>(from + 68);
+  if (marks) std::memcpy(header.identity.folded_scratch.bytes.data(), from + 72, 16);
   return header;
 }
 

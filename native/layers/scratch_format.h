@@ -1,5 +1,6 @@
-// The bytes of a scratch's index file; docs/formats/scratch.md is their
-// description. Everything is little endian.
+// The bytes of a scratch's index file, and of a fold's marks, which are an index
+// too; docs/formats/scratch.md and fold.md are their description. Everything is
+// little endian.
 #pragma once
 
 #include <cstddef>
@@ -14,6 +15,7 @@
 namespace tidemark {
 
 inline constexpr uint32_t kScratchFormatVersion = 1;
+inline constexpr uint32_t kFoldMarksFormatVersion = 1;
 inline constexpr size_t kScratchPageBytes = 4096;
 inline constexpr size_t kScratchPayloadBytes = GranuleStates::kWordsPerPage * 8;
 inline constexpr size_t kScratchPageHeadBytes = kScratchPageBytes - kScratchPayloadBytes;
@@ -26,6 +28,7 @@ struct ScratchIdentity {
   uint64_t base_size_bytes = 0;
   uint32_t layer_count = 0;
   uint32_t layers_checksum = 0;  // over each layer's lineage, sequence and checksum, in order
+  Uuid folded_scratch;           // of a fold's marks: whose writes it folds; nil: a scratch
 
   bool operator==(const ScratchIdentity&) const = default;
 };

@@ -28,6 +28,9 @@ class ScratchIndex {
   static Status format(BlockDevice& device, const ScratchIdentity& identity,
                        const std::string& what);
 
+  // What it was made for; kCorrupt, kVersion, kTruncated. Blocks.
+  static Result<ScratchHeader> read_header(BlockDevice& device, const std::string& what);
+
   // Reads the states; kForeign, kCorrupt, kVersion, kTruncated. Blocks. The states
   // outlive the index.
   static Result<std::unique_ptr<ScratchIndex>> load(std::shared_ptr<BlockDevice> device,

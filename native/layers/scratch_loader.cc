@@ -11,6 +11,14 @@ namespace {
 
 constexpr uint64_t kReadPages = 256;
 
+Status read_index(BlockDevice& device, uint64_t offset_bytes, std::vector<std::byte>& into,
+                  const std::string& what) {
+  Status status = read_sync(device, offset_bytes, into);
+  if (status.is_ok()) return status;
+  return {status.code(), what + ": because its index cannot be read: " + status.message(),
+          status.sys_errno()};
+}
+
 }  // namespace
 
 Status ScratchLoader::corrupt(const std::string& because) const {
@@ -19,19 +27,11 @@ Status ScratchLoader::corrupt(const std::string& because) const {
 }
 
 Status ScratchLoader::read(uint64_t offset_bytes, std::vector<std::byte>& into) {
-  Status status = read_sync(*device_, offset_bytes, into);
-  if (status.is_ok()) return status;
-  return {status.code(), what_ + ": because its index cannot be read: " + status.message(),
-          status.sys_errno()};
+  return read_index(*device_, offset_bytes, into, what_);
 }
 
 Status ScratchLoader::load_header() {
-  if (device_->size_bytes() < kScratchPageBytes) {
-    return {ErrorCode::kTruncated, what_ + ": because its index is shorter than its header."};
-  }
-  std::vector<std::byte> page(kScratchPageBytes);
-  if (Status status = read(0, page); !status.is_ok()) return status;
-  auto header = decode_scratch_header(page.data(), what_);
+  auto header = ScratchIndex::read_header(*device_, what_);
   if (!header.is_ok()) return header.status();
   if (header.value().identity != identity_) {
     const bool other_disk = header.value().identity.disk != identity_.disk;
@@ -162,6 +162,15 @@ Result<std::unique_ptr<ScratchIndex>> ScratchLoader::load() {
     return corrupt("a page of its index is missing");
   }
   return std::move(index_);
+}
+
+Result<ScratchHeader> ScratchIndex::read_header(BlockDevice& device, const std::string& what) {
+  if (device.size_bytes() < kScratchPageBytes) {
+    return Status{ErrorCode::kTruncated, what + ": because its index is shorter than its header."};
+  }
+  std::vector<std::byte> page(kScratchPageBytes);
+  if (Status status = read_index(device, 0, page, what); !status.is_ok()) return status;
+  return decode_scratch_header(page.data(), what);
 }
 
 Result<std::unique_ptr<ScratchIndex>> ScratchIndex::load(std::shared_ptr<BlockDevice> device,

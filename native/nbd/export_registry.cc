@@ -54,6 +54,11 @@ void ServedExport::leave() {
   if (--user_count_ == 0) unused_.notify_all();
 }
 
+uint32_t ServedExport::user_count() {
+  MutexLock lock(mutex_);
+  return user_count_;
+}
+
 void ServedExport::wait_until_unused() {
   MutexLock lock(mutex_);
   lock.wait(unused_, [this]() NO_THREAD_SAFETY_ANALYSIS { return user_count_ == 0; });

@@ -24,6 +24,7 @@ class ServedExport {
   bool is_read_only() const noexcept {
     return entry_.read_only || entry_.device->traits().read_only;
   }
+  uint32_t user_count();
   void wait_until_unused();
 
  private:

@@ -81,7 +81,10 @@ void IoThread::end_connections_of(std::shared_ptr<ServedExport> served) {
     for (const auto& [key, connection] : connections_) {
       if (connection->served() == served.get()) connection->end_export();
     }
-    call_after(kFarewellLimit, [this, served] { abandon_connections_of(*served); });
+    // Nothing of it is kept for that long: its device may be closed before.
+    call_after(kFarewellLimit, [this, ended = std::weak_ptr<ServedExport>(served)] {
+      if (const auto lingering = ended.lock()) abandon_connections_of(*lingering);
+    });
   });
 }
 

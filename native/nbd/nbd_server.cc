@@ -1,6 +1,7 @@
 #include "nbd/nbd_server.h"
 
 #include <algorithm>
+#include <chrono>
 #include <thread>
 #include <vector>
 
@@ -13,6 +14,13 @@
 #include "nbd/tls_settings.h"
 
 namespace tidemark {
+
+namespace {
+
+constexpr auto kRemovalPoll = std::chrono::milliseconds(1);
+constexpr int kRemovalPolls = 2000;
+
+}  // namespace
 
 class NbdServer::Impl {
  public:
@@ -28,6 +36,7 @@ class NbdServer::Impl {
   }
   Status add_export(NbdExport entry) { return exports_.add(std::move(entry)); }
   Status remove_export(const std::string& name);
+  uint32_t client_count(const std::string& name) const;
   Status set_tls(const NbdTlsParameters& parameters);
   Status reconnect_clients(const std::string& name);
   const std::string& address() const { return listening_socket_.address(); }
@@ -73,7 +82,16 @@ Status NbdServer::Impl::remove_export(const std::string& name) {
   }
   for (const auto& thread : threads_) thread->end_connections_of(served);
   served->wait_until_unused();
+  // The threads may not have come to what was posted to them; stopped ones never do.
+  for (int i = 0; i < kRemovalPolls && served.use_count() > 1; ++i) {
+    std::this_thread::sleep_for(kRemovalPoll);
+  }
   return Status::ok();
+}
+
+uint32_t NbdServer::Impl::client_count(const std::string& name) const {
+  const auto served = exports_.find(name);
+  return served == nullptr ? 0 : served->user_count();
 }
 
 Status NbdServer::Impl::set_tls(const NbdTlsParameters& parameters) {
@@ -155,6 +173,10 @@ void NbdServer::accept() { impl_->accept(); }
 Status NbdServer::add_export(NbdExport entry) { return impl_->add_export(std::move(entry)); }
 
 Status NbdServer::remove_export(const std::string& name) { return impl_->remove_export(name); }
+
+uint32_t NbdServer::client_count(const std::string& name) const {
+  return impl_->client_count(name);
+}
 
 Status NbdServer::set_tls(const NbdTlsParameters& parameters) { return impl_->set_tls(parameters); }
 

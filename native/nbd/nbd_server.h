@@ -81,9 +81,11 @@ class NbdServer {
 
   Status add_export(NbdExport entry);  // kAlreadyExists
   // Its connections end after what is in flight. Blocks until they have: then
-  // the server has no request on the device any more. A client that does not read
-  // its replies delays that by at most a second.
+  // the server has no request on the device any more, and does not hold it. A client that does not
+  // read its replies delays that by at most a second.
   Status remove_export(const std::string& name);
+  // Connections in transmission on it; 0 for an export that is not there.
+  uint32_t client_count(const std::string& name) const;
 
   // For new connections; those that are open go on. kInvalidArgument for a server
   // without TLS: whether it is required is decided at the start.

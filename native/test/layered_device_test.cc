@@ -1,6 +1,6 @@
 // LayeredDevice as a disk: the contract, a model of base, layers and scratch,
 // many threads, what a restart finds, and what is refused.
-#include "layers/layered_device.h"
+#include "layers/open_layered_device.h"
 
 #include <doctest/doctest.h>
 #include <pthread.h>

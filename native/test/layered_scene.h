@@ -13,7 +13,7 @@
 #include "device/memory_device.h"
 #include "device/sync_io.h"
 #include "layer_builder.h"
-#include "layers/layered_device.h"
+#include "layers/open_layered_device.h"
 #include "scratch_file.h"
 
 namespace tidemark {
@@ -26,7 +26,7 @@ inline std::shared_ptr<BlockDevice> memory_with(const LayerBytes& content) {
   return device;
 }
 
-inline std::shared_ptr<BlockDevice> open_device(const LayeredDeviceParameters& parameters) {
+inline std::shared_ptr<LayeredDevice> open_device(const LayeredDeviceParameters& parameters) {
   auto device = open_layered_device(parameters);
   REQUIRE_MESSAGE(device.is_ok(), device.status().message());
   return device.value();
@@ -39,16 +39,19 @@ struct Chain {
   LayerBytes disk;
   std::vector<std::string> layer_paths;
 
-  Chain(std::mt19937_64& random, uint64_t size, uint32_t granularity, size_t layer_count) {
-    const uint64_t base_size = std::max<uint64_t>(1, size / 2 + random() % size);
-    LayerBytes base = random_content(random, base_size);
+  Chain(std::mt19937_64& random, uint64_t size, uint32_t granularity, size_t layer_count)
+      : Chain(random, size, granularity, layer_count,
+              random_content(random, std::max<uint64_t>(1, size / 2 + random() % size))) {}
+
+  Chain(std::mt19937_64& random, uint64_t size, uint32_t granularity, size_t layer_count,
+        const LayerBytes& base) {
     parameters.disk = kDisk;
     parameters.size_bytes = size;
     parameters.granularity_bytes = granularity;
     parameters.base = memory_with(base);
     parameters.scratch_path = directory.path() + "/scratch";
     disk = base;
-    disk.resize(std::max(size, base_size));
+    disk.resize(std::max<uint64_t>(size, base.size()));
     for (size_t i = 0; i < layer_count; ++i) add_layer(random, size, granularity);
     disk.resize(size);
   }

@@ -2,6 +2,7 @@
 //   seal PATH      writes two segments and seals them
 //   scratch DIR    writes through a LayeredDevice and flushes, again and again;
 //                  after each flush it says so in DIR/flushed
+//   fold DIR       folds the disk of DIR/base, DIR/layer and DIR/scratch into the base
 #include <unistd.h>
 
 #include <cstdio>
@@ -11,10 +12,12 @@
 #include <vector>
 
 #include "common/failpoint.h"
+#include "device/file_device.h"
 #include "device/memory_device.h"
 #include "device/sync_io.h"
+#include "layers/fold.h"
 #include "layers/layer.h"
-#include "layers/layered_device.h"
+#include "layers/open_layered_device.h"
 
 using namespace tidemark;
 
@@ -71,6 +74,35 @@ int scratch(const std::string& directory) {
   return 0;
 }
 
+int fold(const std::string& directory) {
+  auto base = open_file_device({.path = directory + "/base", .read_only = true});
+  require(base.status());
+  auto layer = Layer::open(directory + "/layer", disk());
+  require(layer.status());
+  LayeredDeviceParameters parameters;
+  parameters.disk = disk();
+  parameters.size_bytes = 64 * 4096;
+  parameters.base = base.value();
+  parameters.base_path = directory + "/base";
+  parameters.layers = {layer.value()};
+  parameters.scratch_path = directory + "/scratch";
+  auto device = open_layered_device(parameters);
+  require(device.status());
+  auto fold = Fold::open(device.value(), parameters.base_path);
+  require(fold.status());
+  // What the guest writes meanwhile is what is there already.
+  std::vector<std::byte> block(4096);
+  for (uint64_t i = 0;; ++i) {
+    const auto more = fold.value()->step(3 * 4096);
+    require(more.status());
+    if (!more.value()) break;
+    require(read_sync(*device.value(), i * 4096, block));
+    require(write_sync(*device.value(), i * 4096, block));
+  }
+  require(fold.value()->finish());
+  return 0;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -79,5 +111,6 @@ int main(int argc, char** argv) {
   const std::string what = argv[1];
   if (what == "seal") return seal(argv[2]);
   if (what == "scratch") return scratch(argv[2]);
+  if (what == "fold") return fold(argv[2]);
   return 2;
 }

@@ -11,7 +11,7 @@
 #include "device/memory_device.h"
 #include "device/sync_io.h"
 #include "layers/layer.h"
-#include "layers/layered_device.h"
+#include "layers/open_layered_device.h"
 
 using namespace tidemark;
 

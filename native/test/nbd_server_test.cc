@@ -121,7 +121,24 @@ TEST_CASE("Exports come and go under unique names") {
   client.greet();
   CHECK(client.ask(OPT_GO, info_payload("a")).type == REP_ERR_UNKNOWN);
   CHECK(disk.server->add_export({"a", "", false, disk.device}).is_ok());
+  CHECK(disk.server->client_count("a") == 0);
   CHECK(client.ask_all(OPT_GO, info_payload("a")).back().type == REP_ACK);
+  CHECK(disk.server->client_count("a") == 1);
+  CHECK(disk.server->client_count("b") == 0);
+}
+
+TEST_CASE("A server holds nothing of an export that was removed") {
+  ServedDisk disk;
+  disk.serve("a");
+  const long uses = disk.device.use_count();
+  for (const bool has_client : {false, true}) {
+    CHECK(disk.server->add_export({"b", "", false, disk.device}).is_ok());
+    RawClient client = disk.connect();
+    client.greet();
+    if (has_client) CHECK(client.ask_all(OPT_GO, info_payload("b")).back().type == REP_ACK);
+    CHECK(disk.server->remove_export("b").is_ok());
+    CHECK(disk.device.use_count() == uses);
+  }
 }
 
 TEST_CASE("A removed export finishes what is in flight, then its connections end") {

@@ -20,6 +20,14 @@ void t.test("a bar is a ratio to the better peer", async (t) => {
   t.match(missed.text, /NOT MET reads: 0\.89x of nbdkit .*4k randread 1x1 \/ tidemark/);
 });
 
+void t.test("a bar may be a ratio to the worse peer", async (t) => {
+  const { beside: besideWorst, ...rest } = BAR;
+  const peers = [row("qemu-nbd", [50]), row("nbdkit", [100])];
+  const bar = { ...rest, besideWorst };
+  t.match(checkBar(bar, [...peers, row("tidemark", [45])], metricOf), { isMet: true });
+  t.match(checkBar(bar, [...peers, row("tidemark", [44])], metricOf).text, /0\.88x of qemu-nbd/);
+});
+
 void t.test("one peer is enough to judge by; none is not", async (t) => {
   const own = row("tidemark", [90]);
   t.match(checkBar(BAR, [own, row("qemu-nbd", [100])], metricOf), { isMet: true });

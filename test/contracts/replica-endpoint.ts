@@ -6,7 +6,9 @@ import { randomUUID } from "node:crypto";
 import type { Test } from "tap";
 import { MAX_HASHED_BYTES } from "#lib/model/block-hashes.js";
 import type { ErrorCode } from "#lib/model/errors.js";
+import { DISKS_CONTRACT } from "./replica-disks.js";
 import { GROUP_CONTRACT } from "./replica-groups.js";
+import { LINEAGE_CONTRACT } from "./replica-lineage.js";
 import {
   type EndpointUnderTest,
   GRANULARITY,
@@ -40,8 +42,18 @@ const RULES: Record<string, (t: Test, scene: ReplicaScene) => Promise<void>> = {
     t.same(status.vm, scene.vm);
     t.same([status.head, status.pointCount, status.stagingSessionId], [null, 0, null]);
     t.same(status.generation, scene.generation);
-    const other = { ...scene.vm, disks: scene.vm.disks.slice(0, 1) };
+    const other = { ...scene.vm, name: "another guest" };
     await refused(t, "CONFLICT", scene.endpoint.enable(other, scene.generation));
+    const foreign = { number: 1, id: randomUUID() };
+    const others = { ...scene.vm, disks: scene.vm.disks.slice(0, 1) };
+    await refused(t, "FENCED", scene.endpoint.enable(others, foreign));
+    const finer = scene.vm.disks.map((disk) => ({ ...disk, granularityBytes: 2 * GRANULARITY }));
+    await refused(
+      t,
+      "CONFLICT",
+      scene.endpoint.enable({ ...scene.vm, disks: finer }, scene.generation),
+    );
+    t.same((await scene.endpoint.status(scene.vm.vmId)).vm, scene.vm, "nothing was changed");
   },
 
   "an unknown VM is NOT_FOUND": async (t, scene) => {
@@ -70,6 +82,36 @@ const RULES: Record<string, (t: Test, scene: ReplicaScene) => Promise<void>> = {
     t.same(await scene.endpoint.points(scene.vm.vmId), [point]);
     t.same((await scene.endpoint.status(scene.vm.vmId)).head, point);
     await scene.expectBlocks(t, header.deltaId, { 0: 0, 1: 11, 2: 0, 5: 55 });
+  },
+
+  "a deleted VM is gone, may be deleted again, and may be enabled anew": async (t, scene) => {
+    await scene.enable();
+    const first = await scene.point(null, { 1: 11 });
+    const open = scene.header({ parentPointId: first.pointId });
+    await scene.endpoint.openDelta(open);
+    const { vmId } = scene.vm;
+    await scene.endpoint.deleteVm(vmId, scene.generation);
+    await scene.endpoint.deleteVm(vmId, scene.generation);
+    await refused(t, "NOT_FOUND", scene.endpoint.status(vmId));
+    await refused(t, "NOT_FOUND", scene.endpoint.points(vmId));
+    await refused(t, "NOT_FOUND", scene.commit(open, "0".repeat(64)));
+    await scene.enable();
+    t.same((await scene.endpoint.status(vmId)).head, null);
+    const again = await scene.point(null, { 2: 22 });
+    await scene.expectBlocks(t, again.pointId, { 1: 0, 2: 22 });
+  },
+
+  "only who holds its generation deletes a VM": async (t, scene) => {
+    await scene.enable();
+    const point = await scene.point(null, { 1: 11 });
+    const others = [
+      { number: 1, id: randomUUID() },
+      { ...scene.generation, number: 2 },
+    ];
+    for (const other of others) {
+      await refused(t, "FENCED", scene.endpoint.deleteVm(scene.vm.vmId, other));
+    }
+    t.equal(await scene.headId(), point.pointId);
   },
 
   "a later point keeps the earlier one as it was": async (t, scene) => {
@@ -436,6 +478,8 @@ const RULES: Record<string, (t: Test, scene: ReplicaScene) => Promise<void>> = {
   },
 
   ...GROUP_CONTRACT,
+  ...DISKS_CONTRACT,
+  ...LINEAGE_CONTRACT,
 
   "an empty delta without a head makes the first point": async (t, scene) => {
     await scene.enable();

@@ -20,7 +20,7 @@ export const GRANULARITY = 4096;
 export class ReplicaScene {
   readonly endpoint: ReplicaEndpoint;
   vm: ReplicatedVm;
-  readonly generation: Generation = { number: 1, id: randomUUID() };
+  generation: Generation = { number: 1, id: randomUUID() };
   readonly #made: EndpointUnderTest;
   #sequence = 0;
 
@@ -114,22 +114,39 @@ export class ReplicaScene {
     return content === undefined ? null : content.byteLength / GRANULARITY;
   }
 
+  /** Of the disks that the point has; none where the implementation cannot tell. */
+  async diskSizesInBlocks(pointId: string): Promise<readonly number[]> {
+    const sizes: number[] = [];
+    for (let index = 0; ; index += 1) {
+      const content = await this.#made
+        .readPoint?.(this.vm.vmId, pointId, index)
+        .catch(() => undefined);
+      if (content === undefined) return sizes;
+      sizes.push(content.byteLength / GRANULARITY);
+    }
+  }
+
   async headId(): Promise<string | null> {
     return (await this.endpoint.status(this.vm.vmId)).head?.pointId ?? null;
   }
 
   /** The block's value at a point; null where the implementation cannot tell. */
-  async block(pointId: string, block: number): Promise<number | null> {
+  async block(pointId: string, block: number, diskIndex = 0): Promise<number | null> {
     if (this.#made.readPoint === undefined) return null;
-    const content = await this.#made.readPoint(this.vm.vmId, pointId, 0);
+    const content = await this.#made.readPoint(this.vm.vmId, pointId, diskIndex);
     const bytes = content.subarray(block * GRANULARITY, (block + 1) * GRANULARITY);
     if (bytes.some((byte) => byte !== bytes[0])) throw new Error("a block of mixed content");
     return bytes[0] ?? 0;
   }
 
-  async expectBlocks(t: Test, pointId: string, blocks: Record<number, number>): Promise<void> {
+  async expectBlocks(
+    t: Test,
+    pointId: string,
+    blocks: Record<number, number>,
+    diskIndex = 0,
+  ): Promise<void> {
     for (const [block, value] of Object.entries(blocks)) {
-      const found = await this.block(pointId, Number(block));
+      const found = await this.block(pointId, Number(block), diskIndex);
       if (found !== null) t.equal(found, value, `block ${block} of the point`);
     }
   }

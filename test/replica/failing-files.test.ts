@@ -1,39 +1,10 @@
 /** T28, G9: each file operation of a commit fails once; nothing is half there, and the repeat gets through. */
 import t, { type Test } from "tap";
-import { TidemarkError } from "#lib/model/errors.js";
-import { MemoryFiles } from "./support/memory-files.js";
+import { FailingFiles } from "./support/failing-files.js";
 import { plainLayers } from "./support/plain-layers.js";
 import { type Blocks, ExpectedDisks, openPlainStore, readBlocks, Scene } from "./support/scene.js";
 
 const ROOT = "/store";
-
-/** Fails the operation whose turn it is, before or after it took effect. */
-class FailingFiles extends MemoryFiles {
-  operationsUntilFailure = Number.POSITIVE_INFINITY;
-  failsAfterEffect = false;
-  failed = "";
-
-  override async writeSynced(path: string, content: Uint8Array): Promise<void> {
-    await this.#pass("write", () => super.writeSynced(path, content));
-  }
-
-  override async rename(from: string, to: string): Promise<void> {
-    await this.#pass("rename", () => super.rename(from, to));
-  }
-
-  override async syncDirectory(path: string): Promise<void> {
-    await this.#pass("sync", () => super.syncDirectory(path));
-  }
-
-  async #pass(what: string, operation: () => Promise<void>): Promise<void> {
-    this.operationsUntilFailure -= 1;
-    const isFailing = this.operationsUntilFailure === 0;
-    if (!isFailing || this.failsAfterEffect) await operation();
-    if (!isFailing) return;
-    this.failed = what;
-    throw new TidemarkError("NO_SPACE", `Cannot ${what}: because the test says so.`);
-  }
-}
 
 const FIRST: Blocks = { 0: { 0: 11 }, 1: { 0: 12 } };
 const STAGED: Blocks = { 0: { 1: 21 }, 1: { 1: 22 } };

@@ -4,6 +4,7 @@ import { once } from "node:events";
 import { fileURLToPath } from "node:url";
 import t, { type Test } from "tap";
 import { binding } from "#lib/tracking/binding.js";
+import { PLAIN_NODE } from "../support/plain-node.js";
 import { contentOfPoint } from "./support/numbered-points.js";
 import { openNativeStore, temporaryDirectory } from "./support/native-scene.js";
 import { readBlocks, Scene } from "./support/scene.js";
@@ -29,7 +30,8 @@ async function runUntilKilled(
 ): Promise<{ readonly acknowledged: Acknowledged[]; readonly signal: string | null }> {
   const { vm, generation } = scene;
   const parameters = [root, JSON.stringify(vm), JSON.stringify(generation), "12"];
-  const child = spawn(process.execPath, ["--import", "tsx", CHILD, ...parameters], {
+  const [program, ...node] = PLAIN_NODE;
+  const child = spawn(program, [...node, "--import", "tsx", CHILD, ...parameters], {
     stdio: ["ignore", "pipe", "inherit"],
     env: { ...process.env, TIDEMARK_FAILPOINT: failpoint },
   });

@@ -7,7 +7,7 @@ import t, { type Test } from "tap";
 import { ReplicaStore } from "#lib/replica/replica-store.js";
 import { openSegmentSink } from "#lib/replica/segment-sink.js";
 import { binding } from "#lib/tracking/binding.js";
-import { openNativeStore, temporaryDirectory } from "./support/native-scene.js";
+import { openNativeStore, temporaryDirectory, verifyLayers } from "./support/native-scene.js";
 import { readBlocks, Scene } from "./support/scene.js";
 
 const epochOf = (root: string, scene: Scene) =>
@@ -75,7 +75,8 @@ void t.test("damage ends the chain before it and loses nothing", async (t) => {
       await t.rejects(store.status(vmId), isDamage);
       await t.rejects(store.openStaging(vmId, scene.generation), isDamage);
       await t.rejects(scene.point(store, pointIds[0] ?? "", { 0: { 1: 1 } }), isDamage);
-      await t.rejects(store.compact(vmId, 1), isDamage);
+      await t.rejects(store.retention.merge(vmId), isDamage);
+      await t.rejects(store.retention.edit(vmId, pointIds[0] ?? "", { label: "x" }), isDamage);
       t.match((await store.listVms()).find((one) => one.vmId === vmId)?.error, isDamage);
       t.ok(await other.point(store, otherPoint.pointId, { 0: { 1: 1 } }), "the other VM goes on");
       const after = new Set(await readdir(root, { recursive: true }));
@@ -99,9 +100,9 @@ void t.test("a manifest of another VM is FOREIGN", async (t) => {
 void t.test("a format of a later version is refused with both versions named", async (t) => {
   const { root, scene, other } = await storeOfThreePoints(t);
   const text = await readFile(pointFile(root, scene, 3), "utf8");
-  await writeFile(pointFile(root, scene, 3), text.replace('"version":1', '"version":8'));
+  await writeFile(pointFile(root, scene, 3), text.replace('"version":2', '"version":8'));
   const store = await openNativeStore(t, root);
-  await t.rejects(store.status(scene.vm.vmId), { code: "VERSION_UNKNOWN", message: /8.*1/ });
+  await t.rejects(store.status(scene.vm.vmId), { code: "VERSION_UNKNOWN", message: /8.*2/ });
   t.equal((await store.points(scene.vm.vmId)).length, 2);
   t.ok(await store.status(other.vm.vmId));
 });
@@ -126,9 +127,9 @@ void t.test("T14: verification finds one flipped bit in a layer", async (t) => {
   bytes.writeUInt8(bytes.readUInt8(4096 + 17) ^ 4, 4096 + 17);
   await writeFile(layer ?? "", bytes);
   const store = await openNativeStore(t, root);
-  await store.verifyPoint(scene.vm.vmId, pointIds[0] ?? "");
-  await t.rejects(store.verifyPoint(scene.vm.vmId, pointIds[1] ?? ""), { code: "CORRUPT" });
-  await t.rejects(store.verifyPoint(scene.vm.vmId, pointIds[2] ?? ""), { code: "CORRUPT" });
+  await verifyLayers(store, scene.vm.vmId, pointIds[0] ?? "");
+  await t.rejects(verifyLayers(store, scene.vm.vmId, pointIds[1] ?? ""), { code: "CORRUPT" });
+  await t.rejects(verifyLayers(store, scene.vm.vmId, pointIds[2] ?? ""), { code: "CORRUPT" });
 });
 
 void t.test("T36: what nothing refers to is removed; other people's files are not", async (t) => {

@@ -1,11 +1,15 @@
 /** Recovery points opened as disks. */
-import { access } from "node:fs/promises";
-import { connect } from "node:net";
+import { randomUUID } from "node:crypto";
+import { access, mkdir, readdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import t, { type Test } from "tap";
+import type { Generation } from "#lib/model/disk.js";
+import { type LineageEntry, successorOf } from "#lib/model/lineage.js";
+import { encodeDocument } from "#lib/replica/durable-document.js";
 import { PointExports } from "#lib/replica/point-exports.js";
 import type { ReplicaStore } from "#lib/replica/replica-store.js";
 import { binding } from "#lib/tracking/binding.js";
+import { keepNewest } from "./support/keep-newest.js";
 import { openNativeStore, temporaryDirectory } from "./support/native-scene.js";
 import { GRANULARITY, readBlocks, Scene } from "./support/scene.js";
 import { NbdClient } from "./support/nbd-client.js";
@@ -77,6 +81,23 @@ void t.test(
   },
 );
 
+void t.test("G5: a point that is open read-only takes no write, and commits go on", async (t) => {
+  const { root, scene, store, second, exports } = await start(t);
+  const { vmId } = scene.vm;
+  const opened = await exports.openExport(vmId, second.pointId, "read-only");
+  const uri = opened.disks[0]?.uri ?? "";
+  await using client = await NbdClient.connect(socketOf(uri), "vda");
+  await t.rejects(client.write(0, Buffer.alloc(GRANULARITY, 0x99)), /NBD error 1$/, "EPERM");
+  t.same(await readdir(join(root, "scratch", opened.exportId)), ["export.json"], "no scratch");
+  let parent = second.pointId;
+  for (const value of [31, 32, 33]) {
+    parent = (await scene.point(store, parent, { 0: { 0: value } })).pointId;
+    t.equal(await blockOver(uri, 0), 11, "it reads as it was");
+  }
+  await exports.close();
+  t.same(await readdir(join(root, "scratch")), [], "nothing is left of it");
+});
+
 void t.test("an unknown point is NOT_FOUND and leaves nothing", async (t) => {
   const { scene, exports } = await start(t);
   const none = exports.openExport(scene.vm.vmId, scene.vm.vmId, "test-failover");
@@ -84,72 +105,82 @@ void t.test("an unknown point is NOT_FOUND and leaves nothing", async (t) => {
   t.same(exports.list(), []);
 });
 
-void t.test("T26: while a point is open nothing is merged", async (t) => {
-  const { scene, store, first, second, exports } = await start(t);
-  const { vmId } = scene.vm;
-  const opened = await exports.openExport(vmId, first.pointId, "test-failover");
-  t.equal(await store.compact(vmId, 1), false);
-  t.equal((await store.points(vmId)).length, 2);
-  t.equal(await blockOver(opened.disks[0]?.uri ?? "", 1), 12);
-  await exports.closeExport(opened.exportId);
-  t.equal(await store.compact(vmId, 1), true);
-  t.same(
-    (await store.points(vmId)).map(({ pointId }) => pointId),
-    [second.pointId],
-  );
-  t.same(await readBlocks(store, binding, vmId, second.pointId), [
-    [11, 22, 0, 0, 0, 0, 0, 0],
-    [13, 0, 0, 0, 0, 0, 0, 0],
-  ]);
-});
-
 void t.test(
-  "a failover's writes survive a restart, at the same address; a test's do not",
+  "T26: a point that is open is not given up, and its files stay until it is closed",
   async (t) => {
-    const { root, scene, store, second, exports } = await start(t);
+    const { scene, store, first, second, exports, root } = await start(t);
     const { vmId } = scene.vm;
-    const failover = await exports.openExport(vmId, second.pointId, "failover");
-    const test = await exports.openExport(vmId, second.pointId, "test-failover");
-    const uri = failover.disks[0]?.uri ?? "";
-    {
-      await using client = await NbdClient.connect(socketOf(uri), "vda");
-      await client.write(2 * GRANULARITY, Buffer.alloc(GRANULARITY, 0x77));
-    }
-    await exports.close();
-    await store.close();
-    await t.rejects(access(join(root, "scratch", test.exportId)), { code: "ENOENT" });
-
-    const storeAgain = await openNativeStore(t, root);
-    const again = await openExports(t, storeAgain, root);
-    t.same(again.warnings, []);
-    t.same(again.list(), [failover]);
-    t.equal(await blockOver(uri, 2), 0x77);
-    t.equal(await blockOver(uri, 1), 22);
-    t.equal(await storeAgain.compact(vmId, 1), false, "its point is in use again");
-    await again.closeExport(failover.exportId);
-    await t.rejects(connected(socketOf(uri)), /ENOENT|ECONNREFUSED/);
+    const layers = () => readdir(join(root, "vms", vmId, "epochs", "0000000001", "layers"));
+    const opened = await exports.openExport(vmId, second.pointId, "test-failover");
+    await scene.point(store, second.pointId, { 0: { 1: 33 } });
+    t.equal(await keepNewest(store, vmId, 1), true);
+    t.same(
+      (await store.points(vmId)).map(({ sequence }) => sequence),
+      [2, 3],
+      "the oldest went into the base, the open one stays",
+    );
+    t.equal((await layers()).length, 4, "what it reads is still there");
+    t.equal(await blockOver(opened.disks[0]?.uri ?? "", 1), 22);
+    const again = await exports.openExport(vmId, second.pointId, "test-failover");
+    t.equal(await blockOver(again.disks[0]?.uri ?? "", 1), 22, "also from the base");
+    for (const { exportId } of [opened, again]) await exports.closeExport(exportId);
+    t.equal(await keepNewest(store, vmId, 2), true);
+    t.equal((await layers()).length, 1, "T36: then the files go");
+    t.equal(await keepNewest(store, vmId, 1), true);
+    t.equal((await store.points(vmId)).length, 1);
+    t.equal(first.sequence, 1);
   },
 );
 
-void t.test("a failover that cannot be served again is kept, and said", async (t) => {
-  const { root, scene, store, second, exports } = await start(t);
-  const failover = await exports.openExport(scene.vm.vmId, second.pointId, "failover");
-  await exports.close();
-  await store.close();
-  const otherRoot = await temporaryDirectory(t);
-  const emptyStore = await openNativeStore(t, otherRoot);
-  const again = await openExports(t, emptyStore, root);
-  t.equal(again.list().length, 0);
-  t.match(again.warnings, [/^Cannot serve export .* again: because Cannot find VM/]);
-  await access(join(root, "scratch", failover.exportId));
-});
+void t.test(
+  "T26: what a failover lies on stays as it is; what is above it is merged",
+  async (t) => {
+    const { root, scene, store, second, exports } = await start(t);
+    const { vmId } = scene.vm;
+    let parent = second;
+    for (const value of [33, 44, 55]) {
+      parent = await scene.point(store, parent.pointId, { 0: { 1: value } });
+    }
+    const { generation: from } = await store.status(vmId);
+    const promotion = newHolder(from, second.pointId);
+    await store.succeed({ vmId, from, to: promotion });
+    t.equal(await keepNewest(store, vmId, 1), false, "the base waits");
+    const left = await store.retention.list(vmId);
+    t.same(
+      left.map(({ point }) => point.sequence),
+      [2, 5],
+    );
+    t.equal(left.at(-1)?.storedBytes, GRANULARITY, "three layers became one");
+    const opened = await exports.openExport(vmId, second.pointId, "test-failover");
+    t.equal(await blockOver(opened.disks[0]?.uri ?? "", 1), 22);
+    await exports.close();
+    await store.close();
 
-function connected(path: string): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const socket = connect(path, () => {
-      socket.destroy();
-      resolve();
-    });
-    socket.on("error", reject);
-  });
+    const again = await openNativeStore(t, root);
+    t.equal(await keepNewest(again, vmId, 1), false, "also after a restart");
+    const back = { ...newHolder(promotion.generation, parent.pointId), holderId: from.id };
+    await again.succeed({ vmId, from: promotion.generation, to: { ...back, cause: "cancelled" } });
+    t.equal(await keepNewest(again, vmId, 1), true);
+    t.same((await readBlocks(again, binding, vmId, parent.pointId))[0]?.slice(0, 3), [11, 55, 0]);
+  },
+);
+
+function newHolder(from: Generation, forkPointId: string): LineageEntry {
+  const id = randomUUID();
+  return successorOf(from, id, { forkPointId, holderId: id, cause: "unplanned-failover" });
 }
+
+void t.test("what an export of an earlier version wrote is kept, and said", async (t) => {
+  const { root, store, exports } = await start(t);
+  await exports.close();
+  const exportId = randomUUID();
+  const directory = join(root, "scratch", exportId);
+  await mkdir(directory);
+  const former = { name: "tidemark-export", version: 1 };
+  const body = { exportId, vmId: exportId, pointId: exportId, kind: "failover" };
+  await writeFile(join(directory, "export.json"), encodeDocument(former, body));
+  const again = await openExports(t, store, root);
+  t.equal(again.list().length, 0);
+  t.match(again.warnings, [/^Cannot drop export .*: because .* version 1 .* are kept in /]);
+  await access(join(directory, "export.json"));
+});

@@ -4,6 +4,7 @@ import t, { type Test } from "tap";
 import { PointExports } from "#lib/replica/point-exports.js";
 import type { ReplicaStore } from "#lib/replica/replica-store.js";
 import { binding } from "#lib/tracking/binding.js";
+import { keepNewest } from "./support/keep-newest.js";
 import { openNativeStore, temporaryDirectory } from "./support/native-scene.js";
 import { GRANULARITY, readBlocks, Scene } from "./support/scene.js";
 
@@ -68,7 +69,7 @@ void t.test("a larger, older point is whole after a shrink, whatever is merged",
   await resized.check(t, store);
   t.equal(await failoverSize(t, store, root, vm.vmId), LARGE * GRANULARITY, "the old size");
   for (const retained of [4, 3, 2, 1]) {
-    t.equal(await store.compact(vm.vmId, retained), true);
+    t.equal(await keepNewest(store, vm.vmId, retained), true);
     t.equal((await store.points(vm.vmId)).length, retained);
     await resized.check(t, store);
     await store.close();

@@ -1,5 +1,5 @@
 /** Segments on their way in: what counts after a restart, and what is refused. */
-import { randomUUID } from "node:crypto";
+import { createHash, randomUUID } from "node:crypto";
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout } from "node:timers/promises";
@@ -12,7 +12,8 @@ import {
   segmentSha256,
   segmentSource,
 } from "../contracts/segment-bytes.js";
-import { openNativeStore, temporaryDirectory } from "./support/native-scene.js";
+import { naiveXxh3 } from "../support/naive-xxh3.js";
+import { openNativeStore, temporaryDirectory, verifyLayers } from "./support/native-scene.js";
 import { type Blocks, GRANULARITY, readBlocks, Scene } from "./support/scene.js";
 
 const BLOCKS: Blocks = { 0: { 0: 1, 1: 2, 2: 0 }, 1: { 7: 3 } };
@@ -118,6 +119,36 @@ void t.test(
   },
 );
 
+void t.test(
+  "a segment may have the other digest, and counts with it after a restart",
+  async (t) => {
+    const root = await temporaryDirectory(t);
+    const scene = new Scene();
+    const first = await openNativeStore(t, root);
+    await first.enable(scene.vm, scene.generation);
+    const header = scene.header({ segmentCount: 1 });
+    const segment = at(scene.segments(header.deltaId, { 0: { 1: 7 } }), 0);
+    await first.openDelta(header);
+    const slot = await first.reserveSegment({ ...request(scene, segment), digest: "xxh3-128" });
+    const sink = await openSegmentSink(slot);
+    await sink.write(encodeSegment(segment));
+    const receipt = { ...(await sink.finish()), wireBytes: 1 };
+    await first.completeSegment(slot, receipt);
+    const xxh3 = Buffer.from(naiveXxh3(encodeSegment(segment)), "hex");
+    t.equal(receipt.sha256, createHash("sha256").update(xxh3).digest("hex"));
+    await first.close();
+
+    const second = await openNativeStore(t, root);
+    const [durable] = await second.openDelta(header);
+    t.equal(durable?.sha256, receipt.sha256);
+    const { vmId, generation, deltaId, attempt } = header;
+    const digest = createHash("sha256").update(receipt.sha256, "hex").digest("hex");
+    const point = await second.commit({ vmId, deltaId, attempt, generation, digest });
+    t.equal(point?.digest, digest);
+    t.equal((await readBlocks(second, binding, vmId, point?.pointId ?? ""))[0]?.[1], 7);
+  },
+);
+
 void t.test("a commit waits for a segment that is arriving a second time", async (t) => {
   const scene = new Scene();
   const store = await openNativeStore(t, await temporaryDirectory(t));
@@ -138,7 +169,7 @@ void t.test("a commit waits for a segment that is arriving a second time", async
   const point = await commit;
   const content = await readBlocks(store, binding, scene.vm.vmId, point?.pointId ?? "");
   t.equal(content[0]?.[1], 7);
-  await store.verifyPoint(scene.vm.vmId, point?.pointId ?? "");
+  await verifyLayers(store, scene.vm.vmId, point?.pointId ?? "");
 });
 
 void t.test(

@@ -1,4 +1,6 @@
 /** An engine with everything in memory and time by hand, for tests of one rule each. */
+import { type ToLocalTime, WEEKDAYS } from "#lib/model/local-time.js";
+import type { DiskGeometry } from "#lib/model/disk.js";
 import type { RelationshipRecord, ReplicationEvent } from "#lib/model/relationship.js";
 import type { ReplicaEndpoint } from "#lib/model/replica-endpoint.js";
 import type { StateStore } from "#lib/model/state-store.js";
@@ -12,6 +14,14 @@ import { decodeSegment, encodeContents } from "../contracts/segment-bytes.js";
 import { override } from "./override.js";
 import { DISKS, GRANULARITY, SETTINGS, TARGET_ID, VM_ID } from "./simulation/scene.js";
 import { VirtualClock } from "./simulation/virtual-clock.js";
+
+const inUtc: ToLocalTime = (nowMs) => {
+  const date = new Date(nowMs);
+  return {
+    weekday: WEEKDAYS[date.getUTCDay()] ?? "sun",
+    minuteOfDay: date.getUTCHours() * 60 + date.getUTCMinutes(),
+  };
+};
 
 export interface BenchOptions {
   readonly limits?: Partial<ReplicationLimits>;
@@ -28,6 +38,12 @@ export class Bench {
   readonly endpointParts: Partial<ReplicaEndpoint> = {};
   readonly trackerParts: Partial<VmTracker> = {};
   readonly storeParts: Partial<StateStore> = {};
+  onOpenReplica: (replicaUrl: string) => void = () => {};
+  /** What guests were let do, oldest first; at first they reach the disks. */
+  readonly servedChanges: boolean[] = [];
+  onServed: (isServed: boolean) => Promise<void> = async () => {};
+  /** Those of the VM that are not replicated. */
+  excludedDisks: readonly DiskGeometry[] = [];
   readonly #options: BenchOptions;
   engine: ReplicationEngine;
 
@@ -46,9 +62,13 @@ export class Bench {
   /** Enabled, with its first point. */
   static async replicating(options: BenchOptions = {}): Promise<Bench> {
     const bench = new Bench(options);
-    await bench.engine.enable(SETTINGS);
-    await bench.clock.run(10);
+    await bench.enabled();
     return bench;
+  }
+
+  async enabled(): Promise<void> {
+    await this.engine.enable(SETTINGS);
+    await this.clock.run(10);
   }
 
   writeBlock(block: number, value: number): void {
@@ -69,6 +89,10 @@ export class Bench {
     return (await this.replica.status(VM_ID)).head;
   }
 
+  get isServed(): boolean {
+    return this.servedChanges.at(-1) ?? true;
+  }
+
   async pointCount(): Promise<number> {
     return (await this.replica.points(VM_ID)).length;
   }
@@ -76,8 +100,8 @@ export class Bench {
   /** Whether the head holds what the disks hold. */
   async isReplicaEqual(): Promise<boolean> {
     const pointId = (await this.head())?.pointId ?? "";
-    return DISKS.every((_, index) =>
-      Buffer.from(this.replica.contentOf(VM_ID, pointId, index)).equals(
+    return this.tracker.disks.every(({ diskId }, index) =>
+      Buffer.from(this.replica.contentOf(VM_ID, pointId, diskId)).equals(
         this.tracker.contentOf(index),
       ),
     );
@@ -119,8 +143,18 @@ export class Bench {
       openVm: async () => ({
         name: "guest",
         tracker: alive<VmTracker>(this.tracker, this.trackerParts),
+        excludedDisks: () => this.excludedDisks,
       }),
-      openReplica: () => alive<ReplicaEndpoint>(this.replica, this.endpointParts),
+      openReplica: (settings) => {
+        this.onOpenReplica(settings().replicaUrl);
+        return alive<ReplicaEndpoint>(this.replica, this.endpointParts);
+      },
+      setServed: async (_vmId, isServed) => {
+        if (life.isDead) return;
+        this.servedChanges.push(isServed);
+        await this.onServed(isServed);
+      },
+      toLocalTime: inUtc,
     });
     engine.subscribe((event) => life.isDead || this.events.push(event));
     return engine;

@@ -3,7 +3,8 @@ import { findGroupPoints } from "#lib/model/group-points.js";
 import { MemoryReplica } from "#lib/model/memory-replica.js";
 import { MemoryStateStore } from "#lib/model/memory-state-store.js";
 import { cutTogetherInMemory, MemoryVmTracker } from "#lib/model/memory-tracker.js";
-import type { RelationshipSettings, ReplicationEvent } from "#lib/model/relationship.js";
+import type { ReplicationEvent } from "#lib/model/relationship.js";
+import type { NewRelationshipSettings } from "#lib/model/relationship-settings.js";
 import type { ReplicaEndpoint } from "#lib/model/replica-endpoint.js";
 import type { VmTracker } from "#lib/model/vm-tracker.js";
 import { ReplicationEngine } from "#lib/replication/replication-engine.js";
@@ -98,14 +99,14 @@ export class GroupBench {
         const { tracker, trackerParts } = this.vm(vmId);
         return { name: vmId.slice(0, 1), tracker: override<VmTracker>(tracker, trackerParts) };
       },
-      openReplica: ({ vmId }) =>
-        override<ReplicaEndpoint>(this.replica, this.vm(vmId).endpointParts),
+      openReplica: (settings) =>
+        override<ReplicaEndpoint>(this.replica, this.vm(settings().vmId).endpointParts),
     });
     engine.subscribe((event) => this.events.push(event));
     return engine;
   }
 }
 
-export function settingsOf(vmId: string): RelationshipSettings {
+export function settingsOf(vmId: string): NewRelationshipSettings {
   return { ...SETTINGS, vmId, targetId: vmId.replaceAll("-4", "-5"), group: GROUP };
 }

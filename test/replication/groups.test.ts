@@ -88,7 +88,11 @@ void t.test("a member whose writes never end is left out after the box has grown
   const stuck = await bench.pointCount(A);
   await bench.cycles(5);
   t.equal((await bench.pointCount(A)) - stuck, 5, "the other has a point each interval");
-  t.equal((await bench.engine.status(A)).health, "normal", "the box is what it was");
+  const { healthReasons } = await bench.engine.status(A);
+  t.notOk(
+    healthReasons.some((reason) => reason.includes("Slow storage")),
+    "the box is what it was",
+  );
   const { maxNs } = (await bench.engine.status(A)).pauses;
   t.equal(maxNs, 800e6, "the missed cuts held it too, and count");
   await bench.engine.close();

@@ -2,14 +2,25 @@ import { readFileSync } from "node:fs";
 import t from "tap";
 import { CheckpointTurn } from "#lib/replication/checkpoint-turn.js";
 import { CycleHistory } from "#lib/replication/cycle-history.js";
-import { CycleSchedule } from "#lib/replication/cycle-schedule.js";
+import {
+  ContinuousSchedule,
+  type CycleSchedule,
+  RegularSchedule,
+} from "#lib/replication/cycle-schedule.js";
 import { judgeHealth } from "#lib/replication/health.js";
 import { backOff } from "#lib/replication/retry.js";
+import { RELATIONSHIP_STATES } from "#lib/model/relationship.js";
 import { systemClock } from "#lib/replication/system-clock.js";
 import { nextState, TRANSITIONS } from "#lib/replication/transitions.js";
 import { VirtualClock } from "./simulation/virtual-clock.js";
 
 const never = new AbortController().signal;
+
+/** Waits as the loop does; answers how many were missed. */
+async function due(clock: VirtualClock, schedule: CycleSchedule): Promise<number> {
+  await clock.run(schedule.waitMs);
+  return schedule.begin();
+}
 
 void t.test("checkpoints of a host take turns, also after one that failed", async (t) => {
   const turn = new CheckpointTurn();
@@ -51,21 +62,18 @@ void t.test("every state is reached from ready and can be left", async (t) => {
   for (let round = 0; round < TRANSITIONS.length; round += 1) {
     for (const row of TRANSITIONS) if (reached.has(row.from)) reached.add(row.to);
   }
-  t.same([...reached].sort(), [
-    "error",
-    "initial-replication",
-    "ready",
-    "replicating",
-    "suspended",
-  ]);
+  t.same([...reached].sort(), [...RELATIONSHIP_STATES].sort());
   for (const state of reached) t.ok(TRANSITIONS.some((r) => r.from === state && r.to !== state));
 });
 
-void t.test("resuming without a point begins the first copy, with one the cycles", async (t) => {
-  t.equal(nextState("suspended", "resume", false), "initial-replication");
-  t.equal(nextState("suspended", "resume", true), "replicating");
-  t.equal(nextState("suspended", "point", true), null);
-});
+void t.test(
+  "resuming without a point goes on with the first copy, with one with the cycles",
+  async (t) => {
+    t.equal(nextState("suspended", "resume", false), "ready");
+    t.equal(nextState("suspended", "resume", true), "replicating");
+    t.equal(nextState("suspended", "point", true), null);
+  },
+);
 
 void t.test("the page about the states shows the table", async (t) => {
   const url = new URL("../../docs/relationship-states.md", import.meta.url);
@@ -102,28 +110,25 @@ void t.test("waits between tries double, with jitter, up to the maximum", async 
 void t.test("aligned schedules are due together, whenever they were begun", async (t) => {
   const clock = new VirtualClock();
   await clock.run(300);
-  const early = new CycleSchedule(clock, 1000, true);
+  const early = new RegularSchedule(clock, 1000, true);
   early.restart();
   await clock.run(500);
-  const late = new CycleSchedule(clock, 1000, true);
+  const late = new RegularSchedule(clock, 1000, true);
   const dueMs: number[] = [];
   for (const schedule of [late, early, late, early]) {
-    const wait = schedule.wait(never).then(() => dueMs.push(clock.monotonicMs()));
-    clock.step();
-    await wait;
+    await due(clock, schedule);
+    dueMs.push(clock.monotonicMs());
   }
   t.same(dueMs, [1000, 2000, 2000, 3000]);
 });
 
 void t.test("ticks that passed are missed, and the rhythm stays", async (t) => {
   const clock = new VirtualClock();
-  const schedule = new CycleSchedule(clock, 1000);
+  const schedule = new RegularSchedule(clock, 1000);
   schedule.restart();
   const seen: [number, number][] = [];
   for (const workMs of [100, 2500, 0, 0]) {
-    const wait = schedule.wait(never);
-    clock.step();
-    const missed = await wait;
+    const missed = await due(clock, schedule);
     seen.push([clock.monotonicMs(), missed]);
     await clock.run(workMs);
   }
@@ -135,6 +140,22 @@ void t.test("ticks that passed are missed, and the rhythm stays", async (t) => {
   ]);
 });
 
+void t.test(
+  "continuous cycles follow each other, and ease off while nothing changes",
+  async (t) => {
+    const clock = new VirtualClock();
+    const schedule = new ContinuousSchedule(clock, 1000);
+    const waits: number[] = [];
+    for (const hadChanges of [true, true, false, false, false, false, false, true]) {
+      t.equal(await due(clock, schedule), 0);
+      await clock.run(3000);
+      schedule.end(hadChanges);
+      waits.push(schedule.waitMs);
+    }
+    t.same(waits, [100, 100, 200, 400, 800, 1000, 1000, 100]);
+  },
+);
+
 void t.test("the history keeps the last reports and counts all", async (t) => {
   const history = new CycleHistory(3);
   const report = (cutSequence: number) => ({
@@ -145,6 +166,7 @@ void t.test("the history keeps the last reports and counts all", async (t) => {
     durationMs: 0,
     changedBytes: 0,
     sentBytes: 0,
+    unchangedBytes: 0,
     pauseNs: 0,
     requestsInFlight: 0,
     lagMs: 0,
@@ -165,6 +187,9 @@ void t.test("health is the worst finding, and says every one", async (t) => {
     failuresInARow: 0,
     lagMs: 1000,
     intervalMs: 1000,
+    suspectBytes: 0,
+    waitsUntilMs: null,
+    cycles: { doneCount: 80, missedCount: 20, meanDurationMs: 900 },
     grownDrainLimitMs: null,
   };
   t.same(judgeHealth(fine), { health: "normal", reasons: [] });
@@ -173,6 +198,62 @@ void t.test("health is the worst finding, and says every one", async (t) => {
   t.equal(judgeHealth({ ...fine, failuresInARow: 1 }).health, "warning");
   t.equal(judgeHealth({ ...fine, failuresInARow: 5 }).health, "critical");
   t.equal(judgeHealth({ ...fine, state: "error" }).health, "critical");
+  t.equal(judgeHealth({ ...fine, state: "suspended" }).health, "warning");
+  t.equal(judgeHealth({ ...fine, state: "initial-replication" }).health, "warning");
   const both = judgeHealth({ ...fine, lagMs: 13_000, grownDrainLimitMs: 100 });
   t.equal(both.reasons.length, 2);
+});
+
+void t.test("health counts the missed cycles, with the numbers", async (t) => {
+  const facts = {
+    state: "replicating" as const,
+    errorMessage: null,
+    failuresInARow: 0,
+    lagMs: 5000,
+    intervalMs: 5000,
+    suspectBytes: 0,
+    waitsUntilMs: null,
+    cycles: { doneCount: 79, missedCount: 21, meanDurationMs: 7250 },
+    grownDrainLimitMs: null,
+  };
+  t.same(judgeHealth(facts), {
+    health: "warning",
+    reasons: ["21 of the last 100 cycles were missed: one is due every 5.0 s and takes 7.3 s."],
+  });
+  const few = { doneCount: 5, missedCount: 4, meanDurationMs: 1 };
+  t.equal(judgeHealth({ ...facts, cycles: few }).health, "normal");
+});
+
+void t.test("health of long intervals is judged by the hour", async (t) => {
+  const daily = {
+    state: "replicating" as const,
+    errorMessage: null,
+    failuresInARow: 0,
+    lagMs: 24.9 * 3_600_000,
+    intervalMs: 24 * 3_600_000,
+    suspectBytes: 0,
+    waitsUntilMs: null,
+    cycles: { doneCount: 1, missedCount: 0, meanDurationMs: 1 },
+    grownDrainLimitMs: null,
+  };
+  t.equal(judgeHealth(daily).health, "normal");
+  t.equal(judgeHealth({ ...daily, lagMs: 25.1 * 3_600_000 }).health, "warning");
+});
+
+void t.test("a state that waits says for what, and how much is concerned", async (t) => {
+  const facts = {
+    state: "resynchronization-required" as const,
+    errorMessage: null,
+    failuresInARow: 0,
+    lagMs: 0,
+    intervalMs: 5000,
+    suspectBytes: 8192,
+    waitsUntilMs: Date.UTC(2026, 10, 23, 22),
+    cycles: { doneCount: 0, missedCount: 0, meanDurationMs: 0 },
+    grownDrainLimitMs: null,
+  };
+  const { health, reasons } = judgeHealth(facts);
+  t.equal(health, "critical");
+  t.match(reasons[0], /8192 bytes .* 2026-11-23T22:00:00.000Z/);
+  t.match(judgeHealth({ ...facts, waitsUntilMs: null }).reasons[0], /an administrator/);
 });

@@ -74,7 +74,7 @@ export class GroupedVms {
         targetId: vmId.replaceAll("-4", "-5"),
         replicaUrl: "https://replica.example.com",
         intervalMs: INTERVAL_MS,
-        compressionLevel: 1,
+        compression: 1,
         group: GROUP,
       });
     }

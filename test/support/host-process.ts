@@ -9,6 +9,7 @@ import { apiSocketPath } from "#lib/cli/context.js";
 import { HostPaths, writeConfiguration } from "#lib/daemon/host-configuration.js";
 import { ApiClient } from "#lib/management/api-client.js";
 import { issueCertificate } from "#lib/security/pki.js";
+import { PLAIN_NODE } from "./plain-node.js";
 
 const PROGRAM = fileURLToPath(new URL("../../bin/tidemark.js", import.meta.url));
 const STOP_LIMIT_MS = 30_000;
@@ -26,6 +27,12 @@ export interface HostSettings {
   readonly name: string;
   readonly caDirectory: string;
   readonly isReplica: boolean;
+  /** What the service's command begins with, to run in a namespace. Default: nothing. */
+  readonly entry?: readonly string[];
+  /** Below it points are given up. Default: the host's own. */
+  readonly freeSpaceFloorBytes?: number;
+  /** Of the peer listener. Default 127.0.0.1. */
+  readonly address?: string;
 }
 
 export interface Death {
@@ -39,14 +46,18 @@ export class HostProcess {
   readonly api: ApiClient;
   readonly peerPort: number;
   readonly #name: string;
+  readonly #entry: readonly string[];
+  readonly #address: string;
   #child: ChildProcess | null = null;
   #death: Promise<Death> = Promise.resolve({ code: 0, signal: null });
   /** What the last life said on stderr. */
   stderr = "";
 
-  private constructor(directory: string, name: string, peerPort: number) {
+  private constructor(directory: string, settings: HostSettings, peerPort: number) {
     this.directory = directory;
-    this.#name = name;
+    this.#name = settings.name;
+    this.#entry = settings.entry ?? [];
+    this.#address = settings.address ?? "127.0.0.1";
     this.peerPort = peerPort;
     this.api = new ApiClient(apiSocketPath(directory));
   }
@@ -59,16 +70,21 @@ export class HostProcess {
     await writeConfiguration(paths, {
       version: 1,
       hostName: settings.name,
-      peers: { host: "127.0.0.1", port },
+      peers: { host: settings.address ?? "127.0.0.1", port },
       replicaRoot: settings.isReplica ? "replica" : null,
+      ...(settings.freeSpaceFloorBytes === undefined
+        ? {}
+        : { freeSpaceFloorBytes: settings.freeSpaceFloorBytes }),
     });
     const outputDirectory = paths.pki;
-    await issueCertificate(settings.caDirectory, ["localhost", "127.0.0.1"], { outputDirectory });
-    return new HostProcess(paths.directory, settings.name, port);
+    const names = ["localhost", "127.0.0.1"];
+    if (settings.address !== undefined) names.push(settings.address);
+    await issueCertificate(settings.caDirectory, names, { outputDirectory });
+    return new HostProcess(paths.directory, settings, port);
   }
 
   get peerUrl(): string {
-    return `https://127.0.0.1:${this.peerPort}`;
+    return `https://${this.#address}:${this.peerPort}`;
   }
 
   get isRunning(): boolean {
@@ -85,8 +101,9 @@ export class HostProcess {
     this.stderr = "";
     const env = { ...process.env, TIDEMARK_FAILPOINT: failpoint };
     if (failpoint === "") Reflect.deleteProperty(env, "TIDEMARK_FAILPOINT");
-    const args = [PROGRAM, "--dir", this.directory, "host", "start"];
-    const child = spawn(process.execPath, args, { stdio: ["ignore", "pipe", "pipe"], env });
+    const service = [...PLAIN_NODE, PROGRAM, "--dir", this.directory, "host", "start"];
+    const [command = "", ...args] = [...this.#entry, ...service];
+    const child = spawn(command, args, { stdio: ["ignore", "pipe", "pipe"], env });
     this.#child = child;
     running.add(child);
     this.#death = once(child, "close").then(([code, signal]) => {
@@ -104,6 +121,15 @@ export class HostProcess {
   async kill(): Promise<void> {
     this.#child?.kill("SIGKILL");
     await this.#death;
+  }
+
+  /** SIGSTOP: as a machine that hangs, its connections still open. */
+  pause(): void {
+    this.#child?.kill("SIGSTOP");
+  }
+
+  resume(): void {
+    this.#child?.kill("SIGCONT");
   }
 
   /** SIGTERM; a host that does not end by itself is an error. */

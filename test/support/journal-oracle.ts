@@ -12,7 +12,7 @@ const CHUNK_BYTES = 1 << 20;
 export interface PointUnderTest {
   readonly label: string;
   readonly takenAtMs: number;
-  /** Each disk's whole content. */
+  /** Each disk's whole content, in the journal's order; the last ones may not be there. */
   readonly disks: readonly Buffer[];
 }
 
@@ -45,7 +45,9 @@ export function judgePoint(point: PointUnderTest, journal: readonly JournalEntry
     0,
   );
   if (prefixLength > journal.length) faults.push(`it holds write ${prefixLength}, never made`);
-  const due = journal.findLast((entry) => entry.ackedAtMs < point.takenAtMs)?.sequence ?? 0;
+  const isDue = ({ ackedAtMs, diskIndex }: JournalEntry) =>
+    ackedAtMs < point.takenAtMs && diskIndex < point.disks.length;
+  const due = journal.findLast(isDue)?.sequence ?? 0;
   if (prefixLength < due) {
     faults.push(`it ends at write ${prefixLength}, but ${due} was acknowledged before its cut`);
   }

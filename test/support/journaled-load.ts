@@ -39,6 +39,8 @@ export class JournaledLoad {
   readonly #options: JournaledLoadOptions;
   readonly #random: SeededRandom;
   readonly #clients: (NbdClient | null)[];
+  /** By the disk's number; null for one that is not written. */
+  readonly #uris: (string | null)[];
   readonly #stopping = new AbortController();
   #running: Promise<void> = Promise.resolve();
   #pause: { readonly ended: Promise<void>; readonly end: () => void } | null = null;
@@ -48,6 +50,7 @@ export class JournaledLoad {
     this.#options = options;
     this.#random = new SeededRandom(options.seed);
     this.#clients = options.uris.map(() => null);
+    this.#uris = [...options.uris];
   }
 
   start(): void {
@@ -66,6 +69,21 @@ export class JournaledLoad {
   resume(): void {
     this.#pause?.end();
     this.#pause = null;
+  }
+
+  /** From the next write on. */
+  writeTo(diskIndex: number, uri: string): void {
+    this.#uris[diskIndex] = uri;
+    this.#clients[diskIndex] = null;
+  }
+
+  /** No write of the disk is under way when it resolves, and no connection is open. */
+  async leaveAlone(diskIndex: number): Promise<void> {
+    this.#uris[diskIndex] = null;
+    const { length } = this.journal;
+    while (this.journal.length <= length + 1) await sleep(RECONNECT_MS);
+    this.#clients[diskIndex]?.close();
+    this.#clients[diskIndex] = null;
   }
 
   /** Ends after the write under way is acknowledged, or at once when nobody serves. */
@@ -93,13 +111,14 @@ export class JournaledLoad {
 
   /** Half of the writes go to a small hot area. */
   #newEntry(): JournalEntry {
-    const { uris, writtenBlocks } = this.#options;
+    const { writtenBlocks } = this.#options;
     const random = this.#random;
+    const written = [...this.#uris.keys()].filter((index) => this.#uris[index] !== null);
     const blockCount = 1 + random.below(MAX_RUN_BLOCKS);
     const areaBlocks = random.below(2) === 0 ? writtenBlocks / 8 : writtenBlocks;
     const entry = {
       sequence: this.journal.length + 1,
-      diskIndex: random.below(uris.length),
+      diskIndex: written[random.below(written.length)] ?? 0,
       blockIndex: random.below(areaBlocks - blockCount + 1),
       blockCount,
       ackedAtMs: Number.POSITIVE_INFINITY,
@@ -132,7 +151,7 @@ export class JournaledLoad {
   async #client(diskIndex: number): Promise<NbdClient> {
     const known = this.#clients[diskIndex];
     if (known !== null && known !== undefined) return known;
-    const client = await NbdClient.connect(this.#options.uris[diskIndex] ?? "");
+    const client = await NbdClient.connect(this.#uris[diskIndex] ?? "");
     this.#clients[diskIndex] = client;
     this.reconnectCount += 1;
     return client;

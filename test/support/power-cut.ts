@@ -11,7 +11,7 @@ import { mkdir, rm, truncate, writeFile } from "node:fs/promises";
 import { existsSync } from "node:fs";
 import { basename, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { missingTool, run } from "./program.js";
+import { missingTool, output, run } from "./program.js";
 import { until } from "./until.js";
 
 const IMAGE_BYTES = 96 << 20;
@@ -135,10 +135,4 @@ export class PowerCutMachine implements AsyncDisposable {
     const listed = await output("losetup", "-j", join(this.#directory, "image"), "-nO", "NAME");
     this.#statistics = `/sys/block/${basename(listed.trim())}/stat`;
   }
-}
-
-async function output(program: string, ...rest: readonly string[]): Promise<string> {
-  const { exitCode, stdout, stderr } = await run(program, rest);
-  if (exitCode !== 0) throw new Error(`${program} ${rest.join(" ")} failed: ${stderr}`);
-  return stdout;
 }

@@ -6,6 +6,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { PLAIN_NODE } from "./plain-node.js";
 
 const PROGRAM = fileURLToPath(new URL("../../bin/tidemark.js", import.meta.url));
 
@@ -47,8 +48,16 @@ export async function run(
   return { exitCode, signal, stdout, stderr };
 }
 
+/** What it printed. Throws what it said when it fails. */
+export async function output(program: string, ...rest: readonly string[]): Promise<string> {
+  const { exitCode, stdout, stderr } = await run(program, rest);
+  if (exitCode !== 0) throw new Error(`${program} ${rest.join(" ")} failed: ${stderr}`);
+  return stdout;
+}
+
 export function tidemark(...args: readonly string[]): Promise<Outcome> {
-  return run(process.execPath, [PROGRAM, ...args]);
+  const [program, ...rest] = PLAIN_NODE;
+  return run(program, [...rest, PROGRAM, ...args]);
 }
 
 /** Programs of e2fsprogs and util-linux live in sbin, which a user's PATH may lack. */
@@ -97,7 +106,7 @@ export class RunningProgram {
   }
 
   static launch(t: Teardown, args: readonly string[], options: StartOptions = {}): RunningProgram {
-    const command = [process.execPath, PROGRAM, ...args];
+    const command = [...PLAIN_NODE, PROGRAM, ...args];
     const setup = options.inMountNamespace;
     const wrapper =
       setup === undefined ? [] : ["unshare", "-m", "sh", "-ec", `${setup}\nexec "$@"`, "sh"];

@@ -4,14 +4,14 @@ import { join } from "node:path";
 import type { RecoveryPointBody } from "#lib/management/schemas.js";
 import type { CycleReport } from "#lib/model/relationship.js";
 import { createCa } from "#lib/security/pki.js";
-import { HostProcess } from "./host-process.js";
+import { HostProcess, type HostSettings } from "./host-process.js";
 import { type JournalEntry, JournaledLoad } from "./journaled-load.js";
 import { judgePoint, type PointFinding, readDisk } from "./journal-oracle.js";
 import { BLOCK_BYTES, stampRun } from "./stamped-blocks.js";
 import { until } from "./until.js";
 
 export const VM = "guest";
-export const DISK_BYTES = 16 << 20;
+export const DISK_BYTES = 8 << 20;
 const DISK_COUNT = 2;
 const DISK_BLOCKS = DISK_BYTES / BLOCK_BYTES;
 /** Only these are written after the start, so that a full copy cannot hide among the changes. */
@@ -20,6 +20,16 @@ export const WRITTEN_BYTES_AT_MOST = DISK_COUNT * WRITTEN_BLOCKS * BLOCK_BYTES;
 const BYTES_PER_SECOND = 6 << 20;
 const INTERVAL_MS = 1000;
 const PATIENCE_MS = 120_000;
+
+/** How it is not the usual: two hosts on loopback. */
+export interface ReplicatedVmOptions {
+  /** Before anything is made in the directory. */
+  readonly prepare?: (directory: string) => Promise<void>;
+  readonly settings?: (host: "primary" | "replica") => Partial<HostSettings>;
+  /** Where the primary finds the replica, once that is ready. */
+  readonly replicaUrl?: (replica: HostProcess) => Promise<string>;
+  readonly bytesPerSecond?: number;
+}
 
 /**
  * Two host processes on loopback, and between them a VM with full disks under a
@@ -45,24 +55,25 @@ export class ReplicatedVm {
   }
 
   /** Until the initial replication has ended. */
-  static async start(seed: number): Promise<ReplicatedVm> {
+  static async start(seed: number, options: ReplicatedVmOptions = {}): Promise<ReplicatedVm> {
     const directory = await mkdtemp(join(tmpdir(), "tidemark-kill-"));
+    await options.prepare?.(directory);
     const caDirectory = join(directory, "ca");
     await createCa(caDirectory);
-    const common = { caDirectory };
-    const replica = await HostProcess.create(directory, {
-      ...common,
-      name: "replica",
-      isReplica: true,
-    });
-    const primary = await HostProcess.create(directory, {
-      ...common,
-      name: "primary",
-      isReplica: false,
-    });
+    const [primary, replica] = await Promise.all(
+      (["primary", "replica"] as const).map((name) =>
+        HostProcess.create(directory, {
+          caDirectory,
+          name,
+          isReplica: name === "replica",
+          ...options.settings?.(name),
+        }),
+      ),
+    );
+    if (primary === undefined || replica === undefined) throw new Error("two hosts were made");
     const vm = new ReplicatedVm(directory, primary, replica);
     try {
-      await vm.#begin(seed);
+      await vm.#begin(seed, options);
       return vm;
     } catch (thrown) {
       await vm.close();
@@ -90,7 +101,10 @@ export class ReplicatedVm {
   }
 
   /** As until(), but what it throws says how both hosts are. */
-  async waitFor<T>(what: string, found: () => T | null | false): Promise<T> {
+  async waitFor<T>(
+    what: string,
+    found: () => T | null | false | Promise<T | null | false>,
+  ): Promise<T> {
     try {
       return await until(what, PATIENCE_MS, found);
     } catch (thrown) {
@@ -117,11 +131,23 @@ export class ReplicatedVm {
     );
     try {
       const disks: Buffer[] = [];
-      for (const { uri } of opened.disks) disks.push(await readDisk(uri));
+      for (const { uri, isPlaceholder } of opened.disks) {
+        if (!isPlaceholder) disks.push(await readDisk(uri));
+      }
       const { takenAtMs, sequence } = point;
       return judgePoint({ label: String(sequence), takenAtMs, disks }, journal);
     } finally {
       await this.replica.api.call("exportClose", {}, { export: opened.exportId });
+    }
+  }
+
+  /** What is wrong with the VM's points, as far as they are not among those that were judged. */
+  async faults(judged: Set<string>): Promise<readonly string[]> {
+    this.load.pause();
+    try {
+      return await this.#judgeAll(judged);
+    } finally {
+      this.load.resume();
     }
   }
 
@@ -133,25 +159,39 @@ export class ReplicatedVm {
     await rm(this.directory, { recursive: true, force: true });
   }
 
-  async #begin(seed: number): Promise<void> {
+  async #begin(seed: number, options: ReplicatedVmOptions): Promise<void> {
     const paths = await this.#makeDisks();
     await this.replica.start();
     await this.startPrimary();
     const { disks } = await this.primary.api.call("vmEnable", {
       name: VM,
       disks: paths.map((path) => ({ path })),
-      replicaUrl: this.replica.peerUrl,
+      replicaUrl: (await options.replicaUrl?.(this.replica)) ?? this.replica.peerUrl,
       intervalMs: INTERVAL_MS,
     });
     this.#load = new JournaledLoad({
       uris: disks.map(({ uri }) => uri ?? ""),
       writtenBlocks: WRITTEN_BLOCKS,
-      bytesPerSecond: BYTES_PER_SECOND,
+      bytesPerSecond: options.bytesPerSecond ?? BYTES_PER_SECOND,
       seed,
     });
     this.#load.start();
     await this.nextPoint();
     await this.nextPoint();
+  }
+
+  async #judgeAll(judged: Set<string>): Promise<readonly string[]> {
+    const faults: string[] = [];
+    const points = await this.points();
+    for (const pointId of this.acknowledged) {
+      if (!points.some((point) => point.pointId === pointId)) faults.push(`${pointId} is gone`);
+    }
+    for (const point of points) {
+      if (judged.has(point.pointId)) continue;
+      judged.add(point.pointId);
+      faults.push(...(await this.judge(point)).faults.slice(0, 5));
+    }
+    return faults;
   }
 
   async #makeDisks(): Promise<string[]> {

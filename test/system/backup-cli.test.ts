@@ -38,7 +38,10 @@ void t.test("bitmaps are added, listed, kept over a restart and removed", async 
   await guest.enable(primary, replicaUrl);
   await replicated(primary, guest.name);
   t.match(await says(t, "bitmap", "list", guest.name), /^No bitmaps/);
-  t.match(await says(t, "bitmap", "add", guest.name, NAME), /tidemark backup begin/);
+  t.match(
+    await says(t, "bitmap", "add", guest.name, NAME),
+    /: tidemark --dir \S+ backup begin web /,
+  );
   await says(t, "bitmap", "add", guest.name, "x".repeat(255), "--start", "nothing");
   await refused(t, "ALREADY_EXISTS", "bitmap", "add", guest.name, NAME);
   await refused(t, "INVALID_ARGUMENT", "bitmap", "add", guest.name, "é".repeat(128));
@@ -68,7 +71,7 @@ void t.test(
   async (t) => {
     const full = join(directory, "full.raw");
     const said = await says(t, "backup", "begin", guest.name, NAME);
-    t.match(said, /tidemark backup commit web/);
+    t.match(said, / tidemark --dir \S+ backup commit web/);
     const uri = /nbd\+unix:\S+/.exec(said)?.[0] ?? "";
     await guest.write(4096, Buffer.alloc(8192, 7));
     await succeeds(t, "nbdcopy", uri, full);

@@ -68,30 +68,6 @@ async function killAt(vm: ReplicatedVm, phase: Phase, passage: number): Promise<
   return signal;
 }
 
-/** What is wrong with the VM's points, as far as they were not judged before. */
-async function faultsOf(vm: ReplicatedVm, judged: Set<string>): Promise<readonly string[]> {
-  vm.load.pause();
-  try {
-    return await judgeAll(vm, judged);
-  } finally {
-    vm.load.resume();
-  }
-}
-
-async function judgeAll(vm: ReplicatedVm, judged: Set<string>): Promise<readonly string[]> {
-  const faults: string[] = [];
-  const points = await vm.points();
-  for (const pointId of vm.acknowledged) {
-    if (!points.some((point) => point.pointId === pointId)) faults.push(`${pointId} is gone`);
-  }
-  for (const point of points) {
-    if (judged.has(point.pointId)) continue;
-    judged.add(point.pointId);
-    faults.push(...(await vm.judge(point)).faults.slice(0, 5));
-  }
-  return faults;
-}
-
 void t.test("killed at any phase, both hosts go on and keep every recovery point", async (t) => {
   const vm = await ReplicatedVm.start(SEED);
   t.teardown(() => vm.close());
@@ -108,12 +84,12 @@ void t.test("killed at any phase, both hosts go on and keep every recovery point
         t.equal(next.kind, "cycle", "replication goes on where it was");
       }
       t.same(vm.oversized, [], "no cycle takes more than was written since the one before");
-      t.same(await faultsOf(vm, judged), [], "the acknowledged points are there and right");
+      t.same(await vm.faults(judged), [], "the acknowledged points are there and right");
     });
   }
 
   await t.test("all points are still what they were, after all the kills", async (t) => {
-    t.same(await faultsOf(vm, new Set()), []);
+    t.same(await vm.faults(new Set()), []);
     t.ok(vm.acknowledged.size >= PHASES.length, `${vm.acknowledged.size} acknowledged points`);
     t.ok(vm.load.reconnectCount > 2, "the guest had to connect again");
   });

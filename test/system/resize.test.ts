@@ -52,6 +52,18 @@ void t.test("a resize waits for an open checkpoint, and a new checkpoint for it"
   t.equal(next.dirtyBytes, MIB);
 });
 
+void t.test("no checkpoint of a target begins before the last one has ended", async (t) => {
+  await using disk = await TrackedDisk.track(memoryDevice(MIB), { path: join(directory, "turns") });
+  await disk.addTarget("a", "nothing");
+  for (let round = 0; round < 200; round += 1) {
+    const open = await disk.checkpoint("a");
+    const ending = round % 2 === 0 ? open.rollback() : open.commit();
+    const early = await disk.checkpoint("a").catch((thrown: unknown) => thrown);
+    await ending;
+    if (!t.match(early, { code: "IN_USE" }, `round ${round}`)) break;
+  }
+});
+
 void t.test(
   "connected clients may use the new space, and one that comes back sees it",
   async (t) => {

@@ -336,6 +336,7 @@ void t.test(
         durability: "power-safe",
         capture: { memoryBytes: MIB, spillBytes: MIB },
         onNotice: (message) => t.fail(message),
+        openPromoted: () => Promise.reject(new Error("nothing was failed over")),
       });
       await vms.start();
       return vms;
@@ -344,9 +345,6 @@ void t.test(
     const added = await first.add({
       name: "web",
       disks: [{ name: "root", path: upstream.uri }],
-      replicaUrl: "https://localhost:1",
-      intervalMs: 5000,
-      compressionLevel: 1,
     });
     t.match(added.definition.disks[0], { name: "root", path: upstream.uri });
     await first.close();

@@ -73,8 +73,8 @@ const CASES: Readonly<Record<string, Case>> = {
         found: /other\.ts:1: may not import bindings/,
       },
       "a package in the wrong folder": {
-        files: { "lib/transport/peer.ts": 'import { fetch } from "undici";\n' },
-        found: /may not import undici/,
+        files: { "lib/transport/peer.ts": 'import fastify from "fastify";\n' },
+        found: /may not import fastify/,
       },
       "a folder without a rule": {
         files: { "lib/helpers/a.ts": 'import "../model/errors.js";\n' },

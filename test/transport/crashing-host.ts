@@ -4,7 +4,7 @@
  */
 import { join } from "node:path";
 import type { DeltaHeader } from "#lib/model/delta.js";
-import { hostFiles } from "#lib/security/pki.js";
+import { hostFiles } from "#lib/security/host-files.js";
 import { loadTlsIdentity } from "#lib/security/tls-identity.js";
 import { HttpsReplicaEndpoint } from "#lib/transport/https-replica-client.js";
 import { PeerServer } from "#lib/transport/peer-server.js";

@@ -4,53 +4,17 @@ import { once } from "node:events";
 import { request as httpsRequest, type RequestOptions } from "node:https";
 import { connect as tcpConnect } from "node:net";
 import { connect as tlsConnect } from "node:tls";
-import t from "tap";
+import t, { type Test } from "tap";
 import zstd from "zstd-napi";
-import {
-  connectTo,
-  generatedSource,
-  HashingReplica,
-  newHeader,
-  newLanes,
-  startServer,
-  testPki,
-  until,
-} from "./hosts.js";
+import { HostPair } from "./host-pair.js";
+import { until } from "./hosts.js";
 
 const MIB = 1024 * 1024;
-const pki = await testPki();
-const lanes = newLanes();
-let replica = new HashingReplica();
-const server = await startServer(pki, replica, {
-  replicaFor: () => replica,
+const pair = await HostPair.start(t as Test, {
   limits: { headersTimeoutMs: 1000, idleTimeoutMs: 400, handshakeTimeoutMs: 1000 },
 });
-const client = connectTo(server, pki, lanes);
-let header = newHeader();
-
-t.beforeEach(async () => {
-  replica = new HashingReplica();
-  header = newHeader();
-  await client.openDelta(header);
-});
-// Whatever a test did to the server, it goes on serving.
-t.afterEach(async () => {
-  const small = { seed: 1, pieceBytes: 4096, pieceCount: 1 };
-  await client.openDelta(header);
-  await client.putSegment(generatedSource(header.deltaId, 9, small));
-  await until(() => replica.openSlots.size === 0);
-});
-t.teardown(async () => {
-  await client.close();
-  await lanes.close();
-  await server.close();
-  await pki.remove();
-});
-
-function rawTls() {
-  const { certificatePem: cert, keyPem: key, authorityPem: ca } = pki.primary;
-  return { cert, key, ca, host: "127.0.0.1", port: server.port };
-}
+pair.outlives(t as Test);
+const { server } = pair;
 
 interface RawAnswer {
   readonly status: number;
@@ -83,7 +47,7 @@ function raw(
 }
 
 function segmentPath(index: number | string, attempt: number | string = 1): string {
-  const { vmId, deltaId } = header;
+  const { vmId, deltaId } = pair.header;
   return `/v1/vms/${vmId}/deltas/${deltaId}/attempts/${attempt}/segments/${index}`;
 }
 
@@ -104,7 +68,7 @@ function put(body: Uint8Array, options: PutOptions = {}): Promise<RawAnswer> {
     ...options.headers,
   };
   return raw(
-    { ...rawTls(), method: "PUT", path, headers },
+    { ...pair.rawTls(), method: "PUT", path, headers },
     body,
     options.sha256 === null ? {} : { "x-tidemark-sha256": sha256 },
   );
@@ -118,9 +82,11 @@ void t.test(
   async (t) => {
     const answer = await put(packed, { plain: content });
     t.equal(answer.status, 200);
-    t.equal(replica.completed.size, 1);
+    t.equal(pair.replica.completed.size, 1);
   },
 );
+
+const PROBE = "/v1/probe";
 
 void t.test("segments that break a rule are refused by name and leave nothing", async (t) => {
   const deep = zstd.compress(Buffer.alloc(64 * MIB));
@@ -138,6 +104,12 @@ void t.test("segments that break a rule are refused by name and leave nothing", 
       "UNSUPPORTED",
       put(packed, { headers: { "content-encoding": "gzip" } }),
     ],
+    [
+      "a digest that we do not know",
+      400,
+      "INVALID_ARGUMENT",
+      put(packed, { headers: { "x-tidemark-digest": "md5" } }),
+    ],
     ["too much content", 400, "INVALID_ARGUMENT", put(packed, { contentBytes: 65 * MIB })],
     ["no content", 400, "INVALID_ARGUMENT", put(packed, { contentBytes: 0 })],
     ["no number", 400, "INVALID_ARGUMENT", put(packed, { contentBytes: "1e3" })],
@@ -148,21 +120,29 @@ void t.test("segments that break a rule are refused by name and leave nothing", 
       "INVALID_ARGUMENT",
       put(packed, { path: segmentPath("99999999999") }),
     ],
+    ["a bomb as a probe", 413, "LIMIT_REACHED", put(deep, { path: PROBE })],
+    ["a probe without digest", 400, "INVALID_ARGUMENT", put(packed, { path: PROBE, sha256: null })],
+    [
+      "a probe too large",
+      400,
+      "INVALID_ARGUMENT",
+      put(packed, { path: PROBE, contentBytes: 2 ** 40 }),
+    ],
     ["attempt 0", 400, "INVALID_ARGUMENT", put(packed, { path: segmentPath(0, 0) })],
     [
       "a VM that is no UUID",
       400,
       "INVALID_ARGUMENT",
-      put(packed, { path: segmentPath(0).replace(header.vmId, "vm1") }),
+      put(packed, { path: segmentPath(0).replace(pair.header.vmId, "vm1") }),
     ],
   ];
   for (const [what, status, code, answer] of cases) {
     t.match(await answer, { status, body: { code, message: /^Cannot .*\.$/ } }, what);
   }
-  t.equal(replica.completed.size, 0);
-  t.equal(replica.aborted.length, replica.reserved.length);
-  t.equal(replica.openSlots.size, 0);
-  t.ok(replica.writtenBytes < MIB, "the bomb did not go off");
+  t.equal(pair.replica.completed.size, 0);
+  t.equal(pair.replica.aborted.length, pair.replica.reserved.length);
+  t.equal(pair.replica.openSlots.size, 0);
+  t.ok(pair.replica.writtenBytes < MIB, "the bomb did not go off");
 });
 
 /** Valid zstd that never produces a byte. */
@@ -175,7 +155,7 @@ function randomSkippable(sizeBytes: number): Buffer {
 
 void t.test("a sender that falls silent in the middle loses its place", async (t) => {
   const request = httpsRequest({
-    ...rawTls(),
+    ...pair.rawTls(),
     agent: false,
     method: "PUT",
     path: segmentPath(0),
@@ -183,15 +163,15 @@ void t.test("a sender that falls silent in the middle loses its place", async (t
   });
   request.on("error", () => undefined);
   request.write(packed.subarray(0, 100));
-  await until(() => replica.openSlots.size === 1);
-  await until(() => replica.openSlots.size === 0);
-  t.equal(replica.abortedSinkCount, 1);
+  await until(() => pair.replica.openSlots.size === 1);
+  await until(() => pair.replica.openSlots.size === 0);
+  t.equal(pair.replica.abortedSinkCount, 1);
   request.destroy();
 });
 
 void t.test("a sender that goes away in the middle loses its place", async (t) => {
   const request = httpsRequest({
-    ...rawTls(),
+    ...pair.rawTls(),
     agent: false,
     method: "PUT",
     path: segmentPath(0),
@@ -199,16 +179,17 @@ void t.test("a sender that goes away in the middle loses its place", async (t) =
   });
   request.on("error", () => undefined);
   request.write(packed.subarray(0, 100));
-  await until(() => replica.openSlots.size === 1);
+  await until(() => pair.replica.openSlots.size === 1);
   request.destroy();
-  await until(() => replica.openSlots.size === 0);
-  t.equal(replica.completed.size, 0);
+  await until(() => pair.replica.openSlots.size === 0);
+  t.equal(pair.replica.completed.size, 0);
 });
 
 void t.test("control requests that break a rule are refused by name", async (t) => {
+  const { header } = pair;
   const vm = `/v1/vms/${header.vmId}`;
   const send = (method: string, path: string, body?: string): Promise<RawAnswer> =>
-    raw({ ...rawTls(), method, path }, body);
+    raw({ ...pair.rawTls(), method, path }, body);
   const delta = `${vm}/deltas/${header.deltaId}`;
   const changed = (parts: object): string => JSON.stringify({ ...header, ...parts });
   const disks = [{ ...header.disks[0], granularityBytes: 5000 }];
@@ -216,7 +197,7 @@ void t.test("control requests that break a rule are refused by name", async (t) 
   const cases: [string, number, string, Promise<RawAnswer>][] = [
     ["an unknown route", 404, "NOT_FOUND", send("GET", "/v1/nothing")],
     ["a path that climbs", 404, "NOT_FOUND", send("GET", "/v1/vms/..%2f..")],
-    ["another version", 400, "VERSION_UNKNOWN", send("GET", "/v2/hello")],
+    ["another version", 400, "VERSION_UNKNOWN", send("GET", "/v2/vms/x/points")],
     ["no UUID", 400, "INVALID_ARGUMENT", send("GET", "/v1/vms/vm1")],
     ["no JSON", 400, "INVALID_ARGUMENT", send("PUT", delta, "{")],
     ["no object", 400, "INVALID_ARGUMENT", send("PUT", delta, "[1]")],
@@ -235,7 +216,9 @@ void t.test("control requests that break a rule are refused by name", async (t) 
   for (const [what, status, code, answer] of cases) {
     t.match(await answer, { status, body: { code, message: /^Cannot .*\.$/ } }, what);
   }
-  t.match((await send("GET", "/v2/hello")).body.message, /version 2 .* version 1/);
+  const later = await send("GET", "/v2/vms/x/points");
+  t.match(later.body.message, /version 2 .* version 1/);
+  t.equal((await send("GET", "/v2/hello")).status, 200, "hello is for every version");
 });
 
 void t.test("garbage on the port, before and inside TLS, is dropped", async (t) => {
@@ -254,7 +237,7 @@ void t.test("garbage on the port, before and inside TLS, is dropped", async (t) 
     "PUT\0 /\r\n\r\n",
     "GET / HTTP/1.1\r\nA: ".padEnd(90_000),
   ]) {
-    const socket = tlsConnect(rawTls(), () => socket.write(garbage));
+    const socket = tlsConnect(pair.rawTls(), () => socket.write(garbage));
     socket.on("error", () => undefined);
     socket.resume();
     await once(socket, "close");
@@ -264,7 +247,7 @@ void t.test("garbage on the port, before and inside TLS, is dropped", async (t) 
 
 void t.test("who connects and says nothing is disconnected", async () => {
   const silent = tcpConnect(server.port, "127.0.0.1");
-  const silentInTls = tlsConnect(rawTls());
+  const silentInTls = tlsConnect(pair.rawTls());
   silent.resume();
   silentInTls.resume();
   silent.on("error", () => undefined);

@@ -171,8 +171,8 @@ export class HashingReplica implements PeerReplica {
     this.reserved.push(request);
     const slotId = randomUUID();
     this.openSlots.add(slotId);
-    const { segmentIndex } = request;
-    const place = { hashing: true, counters: this.counters, segmentIndex, ...this.place };
+    const { segmentIndex, digest } = request;
+    const place = { hashing: true, counters: this.counters, segmentIndex, digest, ...this.place };
     return { slotId, place };
   }
 
@@ -222,6 +222,18 @@ export class HashingReplica implements PeerReplica {
 
   async abandon(): Promise<void> {
     this.header = undefined;
+  }
+
+  async deleteVm(): Promise<void> {
+    this.header = undefined;
+  }
+
+  async succeed(): Promise<never> {
+    throw new Error("nothing is handed over here");
+  }
+
+  async takeReturned(): Promise<never> {
+    throw new Error("nothing is given back here");
   }
 
   async points(): Promise<never[]> {

@@ -2,12 +2,12 @@
  * Ingest whose sinks are what the slot says: a memory replica's, or one that
  * only hashes, counts, waits and fails as the test asked.
  */
-import { createHash } from "node:crypto";
 import { setTimeout as delay } from "node:timers/promises";
 import { threadId } from "node:worker_threads";
 import { memorySegmentSinks } from "#lib/model/memory-segment-sink.js";
 import { TidemarkError } from "#lib/model/errors.js";
 import { identifyClient } from "#lib/security/peer-identity.js";
+import { newSegmentDigest } from "#lib/tracking/segment-digest.js";
 import { runIngest } from "#lib/transport/ingest.js";
 
 /** The oracle's decoder is TypeScript, whose loader worker threads do not inherit. */
@@ -29,7 +29,7 @@ async function openSink(slot) {
 /** `counters` as BigInt64: [bytes written, sinks aborted, gate open, mask of threads]. */
 function hashingSink(place) {
   const counters = new BigInt64Array(place.counters);
-  const hash = createHash("sha256");
+  const digest = newSegmentDigest(place.digest ?? "sha256");
   let totalBytes = 0;
   return {
     async write(bytes) {
@@ -41,7 +41,7 @@ function hashingSink(place) {
       }
       while (Atomics.load(counters, 2) === 0n) await delay(5);
       Atomics.or(counters, 3, 1n << BigInt(threadId % 60));
-      hash.update(bytes);
+      digest.update(bytes);
       totalBytes += bytes.length;
       Atomics.add(counters, 0, BigInt(bytes.length));
       if (totalBytes > place.failAtBytes) {
@@ -49,7 +49,7 @@ function hashingSink(place) {
       }
     },
     async finish() {
-      const sha256 = place.lie === true ? "00".repeat(32) : hash.digest("hex");
+      const sha256 = place.lie === true ? "00".repeat(32) : digest.finish();
       return { segmentIndex: place.segmentIndex, sha256, dataBytes: totalBytes, zeroBytes: 0 };
     },
     async abort() {

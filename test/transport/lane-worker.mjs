@@ -3,6 +3,7 @@
  * they are, or a recipe for pseudo-random ones.
  */
 import { setTimeout as delay } from "node:timers/promises";
+import { newSegmentDigest } from "#lib/tracking/segment-digest.js";
 import { runLane } from "#lib/transport/lane.js";
 import { generatedPieces } from "./generated-pieces.mjs";
 
@@ -36,4 +37,4 @@ runLane(async function* (plan, _deltaId, signal) {
     yield piece;
     index += 1;
   }
-});
+}, newSegmentDigest);

@@ -1,8 +1,6 @@
-import { createHash } from "node:crypto";
 import { setTimeout as delay } from "node:timers/promises";
 import { TidemarkError } from "#lib/model/errors.js";
 import t from "tap";
-import { generatedPieces } from "./generated-pieces.mjs";
 import {
   connectTo,
   generatedSource,
@@ -14,6 +12,7 @@ import {
   testPki,
   until,
 } from "./hosts.js";
+import { sha256Of } from "./sha256-of.js";
 
 const MIB = 1024 * 1024;
 const pki = await testPki();
@@ -31,12 +30,6 @@ t.teardown(async () => {
   await server.close();
   await pki.remove();
 });
-
-function sha256Of(recipe: Recipe): string {
-  const hash = createHash("sha256");
-  for (const piece of generatedPieces(recipe)) hash.update(piece);
-  return hash.digest("hex");
-}
 
 /** Waits until another ingest thread has taken the lost one's place. */
 async function answering({ vmId }: { readonly vmId: string }): Promise<void> {

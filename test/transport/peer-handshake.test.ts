@@ -10,48 +10,17 @@ import type { TlsMaterial } from "#lib/model/peer.js";
 import { createCa, issueCertificate } from "#lib/security/pki.js";
 import { readFile } from "node:fs/promises";
 import { HttpsReplicaEndpoint } from "#lib/transport/https-replica-client.js";
-import t from "tap";
-import {
-  connectTo,
-  generatedSource,
-  HashingReplica,
-  newHeader,
-  newLanes,
-  startServer,
-  testPki,
-  until,
-} from "./hosts.js";
+import t, { type Test } from "tap";
+import { HostPair } from "./host-pair.js";
+import { connectTo, generatedSource, startServer, until } from "./hosts.js";
 
-const pki = await testPki();
-const lanes = newLanes();
 const warnings: string[] = [];
-let replica = new HashingReplica();
-const server = await startServer(pki, replica, {
-  replicaFor: () => replica,
+const pair = await HostPair.start(t as Test, {
   onWarning: (message) => warnings.push(message),
   limits: { headersTimeoutMs: 1000, idleTimeoutMs: 400, handshakeTimeoutMs: 1000 },
 });
-const client = connectTo(server, pki, lanes);
-let header = newHeader();
-
-t.beforeEach(async () => {
-  replica = new HashingReplica();
-  header = newHeader();
-  await client.openDelta(header);
-});
-// Whatever a test did to the server, it goes on serving.
-t.afterEach(async () => {
-  const small = { seed: 1, pieceBytes: 4096, pieceCount: 1 };
-  await client.openDelta(header);
-  await client.putSegment(generatedSource(header.deltaId, 9, small));
-  await until(() => replica.openSlots.size === 0);
-});
-t.teardown(async () => {
-  await client.close();
-  await lanes.close();
-  await server.close();
-  await pki.remove();
-});
+pair.outlives(t as Test);
+const { pki, lanes, server } = pair;
 
 async function materialOf(
   caDirectory: string,
@@ -79,16 +48,15 @@ async function otherCa(): Promise<string> {
 
 async function expectRefused(t: Test, tls: TlsMaterial): Promise<void> {
   const stranger = connectTo(server, pki, lanes, { tls });
-  await t.rejects(stranger.status(header.vmId), {
+  await t.rejects(stranger.status(pair.header.vmId), {
     code: "UNAUTHENTICATED",
     retryable: false,
     message: /does not accept this host's certificate/,
     hint: /certificate/,
   });
-  await t.rejects(stranger.openDelta(header), { code: "UNAUTHENTICATED" });
+  await t.rejects(stranger.openDelta(pair.header), { code: "UNAUTHENTICATED" });
   await stranger.close();
 }
-type Test = typeof t;
 
 void t.test("a certificate of another CA does not get past the handshake", async (t) => {
   await expectRefused(t as Test, await materialOf(await otherCa(), "foreign"));
@@ -104,7 +72,7 @@ void t.test("a certificate for servers only does not get past the handshake", as
 });
 
 void t.test("no certificate does not get past the handshake", async (t) => {
-  const { ca, host, port } = rawTls();
+  const { ca, host, port } = pair.rawTls();
   const request = httpsRequest({ ca, host, port, path: "/v1/hello", agent: false }, () => {
     t.fail("there is an answer");
   });
@@ -114,7 +82,7 @@ void t.test("no certificate does not get past the handshake", async (t) => {
 });
 
 void t.test("TLS 1.2 does not get past the handshake", async (t) => {
-  const socket = tlsConnect({ ...rawTls(), maxVersion: "TLSv1.2" });
+  const socket = tlsConnect({ ...pair.rawTls(), maxVersion: "TLSv1.2" });
   const [error] = (await once(socket, "error")) as [NodeJS.ErrnoException];
   t.match(error.code, /PROTOCOL_VERSION/);
 });
@@ -142,7 +110,7 @@ async function expectNotBelieved(t: Test, tls: TlsMaterial, reason: RegExp): Pro
   const { port } = impostor.address() as AddressInfo;
   const replicaUrl = `https://127.0.0.1:${port}`;
   const endpoint = new HttpsReplicaEndpoint({ replicaUrl, tls: () => pki.primary, lanes });
-  await t.rejects(endpoint.status(header.vmId), { code: "UNAUTHENTICATED", message: reason });
+  await t.rejects(endpoint.status(pair.header.vmId), { code: "UNAUTHENTICATED", message: reason });
   await endpoint.close();
   impostor.close();
   t.equal(requestCount, 0);
@@ -151,41 +119,33 @@ async function expectNotBelieved(t: Test, tls: TlsMaterial, reason: RegExp): Pro
 void t.test(
   "a replica that is down, or none at all, is UNREACHABLE and worth a retry",
   async (t) => {
-    const closed = await startServer(pki, replica);
+    const closed = await startServer(pki, pair.replica);
     const endpoint = connectTo(closed, pki, lanes);
-    await endpoint.openDelta(header);
+    await endpoint.openDelta(pair.header);
     await closed.close();
     const expected = { code: "UNREACHABLE", retryable: true };
-    await t.rejects(endpoint.status(header.vmId), expected);
+    await t.rejects(endpoint.status(pair.header.vmId), expected);
     const small = { seed: 1, pieceBytes: 4096, pieceCount: 1 };
-    await t.rejects(endpoint.putSegment(generatedSource(header.deltaId, 0, small)), expected);
+    await t.rejects(endpoint.putSegment(generatedSource(pair.header.deltaId, 0, small)), expected);
     await endpoint.close();
 
     const plain = createPlainServer((_, response) => response.end("hello"));
     await new Promise<void>((resolve) => plain.listen(0, "127.0.0.1", resolve));
     const replicaUrl = `https://127.0.0.1:${(plain.address() as AddressInfo).port}`;
     const stranger = new HttpsReplicaEndpoint({ replicaUrl, tls: () => pki.primary, lanes });
-    await t.rejects(stranger.status(header.vmId), { ...expected, message: /TLS/ });
+    await t.rejects(stranger.status(pair.header.vmId), { ...expected, message: /TLS/ });
     await stranger.close();
     plain.close();
   },
 );
 
-void t.test("addresses and levels that cannot be are refused at once", async (t) => {
-  const make = (replicaUrl: string, compressionLevel = 1) =>
-    new HttpsReplicaEndpoint({ replicaUrl, compressionLevel, tls: () => pki.primary, lanes });
+void t.test("addresses that cannot be are refused at once", async (t) => {
+  const make = (replicaUrl: string) =>
+    new HttpsReplicaEndpoint({ replicaUrl, tls: () => pki.primary, lanes });
   for (const url of ["", "http://a:1", "https://a:1/x", "https://u:p@a:1", "a:1"]) {
     t.throws(() => make(url), { code: "INVALID_ARGUMENT" }, url);
   }
-  for (const level of [0, 20, 1.5]) {
-    t.throws(() => make("https://a:1", level), { code: "INVALID_ARGUMENT" });
-  }
 });
-
-function rawTls() {
-  const { certificatePem: cert, keyPem: key, authorityPem: ca } = pki.primary;
-  return { cert, key, ca, host: "127.0.0.1", port: server.port };
-}
 
 void t.test("a peer that speaks only other versions is refused with both named", async (t) => {
   const { replica: tls } = pki;
@@ -199,7 +159,7 @@ void t.test("a peer that speaks only other versions is refused with both named",
   await new Promise<void>((resolve) => later.listen(0, "127.0.0.1", resolve));
   const replicaUrl = `https://127.0.0.1:${(later.address() as AddressInfo).port}`;
   const endpoint = new HttpsReplicaEndpoint({ replicaUrl, tls: () => pki.primary, lanes });
-  await t.rejects(endpoint.status(header.vmId), {
+  await t.rejects(endpoint.status(pair.header.vmId), {
     code: "VERSION_UNKNOWN",
     message: /version 1 and the replica 2, 3/,
   });
@@ -209,7 +169,7 @@ void t.test("a peer that speaks only other versions is refused with both named",
 });
 
 void t.test("a port that is taken is said to be", async (t) => {
-  await t.rejects(startServer(pki, replica, { port: server.port }), {
+  await t.rejects(startServer(pki, pair.replica, { port: server.port }), {
     code: "IN_USE",
     message: new RegExp(`127.0.0.1:${server.port}`),
   });
@@ -234,8 +194,12 @@ void t.test("a replica that acknowledges other bytes than were sent is not belie
   await new Promise<void>((resolve) => liar.listen(0, "127.0.0.1", resolve));
   const replicaUrl = `https://127.0.0.1:${(liar.address() as AddressInfo).port}`;
   const endpoint = new HttpsReplicaEndpoint({ replicaUrl, tls: () => pki.primary, lanes });
-  t.same(await endpoint.openDelta(header), []);
-  const source = generatedSource(header.deltaId, 0, { seed: 1, pieceBytes: 4096, pieceCount: 1 });
+  t.same(await endpoint.openDelta(pair.header), []);
+  const source = generatedSource(pair.header.deltaId, 0, {
+    seed: 1,
+    pieceBytes: 4096,
+    pieceCount: 1,
+  });
   await t.rejects(endpoint.putSegment(source), { code: "CORRUPT", retryable: true });
   await endpoint.close();
   liar.closeAllConnections();

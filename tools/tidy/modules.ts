@@ -11,14 +11,14 @@ export interface ModuleImport {
   readonly packageName: string | null;
   /** Erased by the compiler. */
   readonly isType: boolean;
-  /** The names it takes; null for all of them (`* as`, import(), a bare import). */
+  /** The names it takes; null for all of them (`* as`, a bare import, import() without `.name` behind it). */
   readonly names: readonly string[] | null;
 }
 
 const FROM = /(?:^|\n)\s*(?:import|export)\s+(type\s+)?([^;"']*?)\s*from\s+"([^"]+)"/g;
 const BARE = /(?:^|\n)\s*import\s+"([^"]+)"/g;
 const CALL =
-  /\b(?:import|require)\("([^"]+)"\)|new URL\("(\.[^"]+-worker\.js)", import\.meta\.url\)/g;
+  /\b(?:import|require)\("([^"]+)"\)(?:\)\.(\w+))?|new URL\("(\.[^"]+-worker\.js)", import\.meta\.url\)/g;
 
 export function importsOf(tree: SourceTree, path: string): ModuleImport[] {
   const text = tree.get(path)?.text ?? "";
@@ -39,7 +39,10 @@ export function importsOf(tree: SourceTree, path: string): ModuleImport[] {
     add(match.index, match[3] ?? "", namesIn(match[2] ?? ""), match[1] !== undefined);
   }
   for (const match of text.matchAll(BARE)) add(match.index, match[1] ?? "", null);
-  for (const match of text.matchAll(CALL)) add(match.index, match[1] ?? match[2] ?? "", null);
+  for (const match of text.matchAll(CALL)) {
+    const [, specifier, name, worker] = match;
+    add(match.index, specifier ?? worker ?? "", name === undefined ? null : [name]);
+  }
   return found;
 }
 

@@ -6,6 +6,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { API_PATH, apiDocument } from "../api-docs.js";
 import { ERRORS_PATH, errorsDocument } from "../error-docs.js";
+import { STATES_PATH, statesDocument } from "../state-docs.js";
 import { checkDeadFiles } from "./check-dead-files.js";
 import { checkGenerated } from "./check-generated.js";
 import { checkImportCycles } from "./check-import-cycles.js";
@@ -56,6 +57,7 @@ const findings: Finding[] = [
   ...checkManifest(tree),
   ...checkGenerated(tree, ERRORS_PATH, errorsDocument(), "npm run docs"),
   ...checkGenerated(tree, API_PATH, apiDocument(root), "npm run docs"),
+  ...checkGenerated(tree, STATES_PATH, statesDocument(root), "npm run docs"),
 ];
 for (const finding of findings) console.log(formatFinding(finding));
 console.log(

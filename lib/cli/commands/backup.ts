@@ -1,5 +1,5 @@
 import { Command } from "commander";
-import { clientOf, globalOptions } from "../context.js";
+import { clientOf, globalOptions, tidemarkHere } from "../context.js";
 import { formatBytes, formatTime, printJson, printTable, shellWord } from "../output.js";
 
 interface BeginOptions {
@@ -26,9 +26,10 @@ export function backupBeginCommand(): Command {
         ["DISK", "CHANGED", "NBD URI"],
         begun.disks.map((disk) => [disk.name, formatBytes(disk.changedBytes), disk.uri]),
       );
+      const tidemark = tidemarkHere(command);
       process.stdout.write(
-        `\nWhen the copy is safe: tidemark backup commit ${vm} ${shellWord(bitmap)}` +
-          `\nElse:                  tidemark backup abandon ${vm} ${shellWord(bitmap)}\n`,
+        `\nWhen the copy is safe: ${tidemark} backup commit ${vm} ${shellWord(bitmap)}` +
+          `\nElse:                  ${tidemark} backup abandon ${vm} ${shellWord(bitmap)}\n`,
       );
     });
 }

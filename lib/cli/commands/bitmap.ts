@@ -1,5 +1,5 @@
 import { Command, Option } from "commander";
-import { clientOf, globalOptions } from "../context.js";
+import { clientOf, globalOptions, tidemarkHere } from "../context.js";
 import { formatBytes, formatTime, printJson, printTable, shellWord } from "../output.js";
 
 interface AddOptions {
@@ -22,7 +22,7 @@ export function bitmapAddCommand(): Command {
       if (globalOptions(command).json) return printJson(added);
       process.stdout.write(
         `Bitmap ${bitmap} is on ${added.disks.map((disk) => disk.name).join(", ")} of ${vm}. ` +
-          `Begin a backup with: tidemark backup begin ${vm} ${shellWord(bitmap)}\n`,
+          `Begin a backup with: ${tidemarkHere(command)} backup begin ${vm} ${shellWord(bitmap)}\n`,
       );
     });
 }

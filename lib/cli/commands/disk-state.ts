@@ -18,11 +18,7 @@ const BITMAP = [
 ] as const;
 
 /** `tidemark disk export-state` and what belongs to it: they work on files, without a host. */
-export function diskStateCommands(local: LocalCommands): Command[] {
-  return [exportCommand(local), importCommand(local), takeBackCommand(local), showCommand(local)];
-}
-
-function exportCommand(local: LocalCommands): Command {
+export function exportStateCommand(local: LocalCommands): Command {
   return new Command("export-state")
     .description("give a closed disk's tracking to another holder; it cannot be opened here then")
     .argument("<disk>", "the disk's path")
@@ -37,7 +33,7 @@ function exportCommand(local: LocalCommands): Command {
     });
 }
 
-function importCommand(local: LocalCommands): Command {
+export function importStateCommand(local: LocalCommands): Command {
   return new Command("import-state")
     .description("go on tracking a disk where another holder has left off")
     .argument("<file>", "what export-state wrote")
@@ -60,7 +56,7 @@ function importCommand(local: LocalCommands): Command {
     });
 }
 
-function takeBackCommand(local: LocalCommands): Command {
+export function takeBackStateCommand(local: LocalCommands): Command {
   return new Command("take-back-state")
     .description("end an export that nobody imported")
     .argument("<disk>", "the disk's path")
@@ -80,7 +76,7 @@ function takeBackCommand(local: LocalCommands): Command {
     });
 }
 
-function showCommand(local: LocalCommands): Command {
+export function showStateCommand(local: LocalCommands): Command {
   return new Command("show-state")
     .description("say what a state file holds, after checking all of it")
     .argument("<file>", "what export-state wrote")

@@ -1,6 +1,6 @@
 import { hostname } from "node:os";
 import { Command } from "commander";
-import { globalOptions } from "../context.js";
+import { globalOptions, tidemarkHere } from "../context.js";
 import type { LocalCommands } from "../local-commands.js";
 import { printJson } from "../output.js";
 import { parseListen } from "../parse-listen.js";
@@ -28,7 +28,7 @@ export function hostInitCommand(local: LocalCommands): Command {
             `Now put ca.crt, host.crt and host.key into ${files.pkiDirectory}: copy them there, or run\n` +
             `  tidemark pki init --out CA_DIR\n` +
             `  tidemark pki issue --ca CA_DIR --out ${files.pkiDirectory} ${options.name}\n` +
-            `Then run tidemark host start.\n`,
+            `Then run ${tidemarkHere(command)} host start.\n`,
         );
       },
     );

@@ -1,5 +1,5 @@
 import { Command } from "commander";
-import { clientOf, globalOptions } from "../context.js";
+import { clientOf, globalOptions, tidemarkHere } from "../context.js";
 import { formatTime, printJson, printTable } from "../output.js";
 import { vmRow, VM_COLUMNS } from "../vm-table.js";
 
@@ -9,17 +9,22 @@ export function hostStatusCommand(): Command {
     .action(async (_options: object, command: Command) => {
       const status = await clientOf(command).call("hostStatus", {});
       if (globalOptions(command).json) return printJson(status);
+      const tidemark = tidemarkHere(command);
       const replicas =
-        status.peerAddress === null
-          ? "Accepts no replicas"
-          : `Accepts replicas at ${status.peerAddress}, kept in ${status.replicaRoot ?? ""}`;
+        status.peerAddress === null || !status.acceptsReplicas
+          ? `Accepts no replicas (${tidemark} host accept-replicas on)`
+          : `Accepts replicas at ${status.peerAddress}, kept in ${status.replicaRoot}`;
+      const maintenance =
+        status.maintenanceSinceMs === null
+          ? ""
+          : `In maintenance since ${formatTime(status.maintenanceSinceMs)}\n`;
       process.stdout.write(
         `Host ${status.hostName}, version ${status.version}, process ${status.processId}, since ${formatTime(status.startedAtMs)}\n` +
-          `${replicas}; I/O by ${status.ioEngine}\n\n`,
+          `${replicas}; I/O by ${status.ioEngine}\n${maintenance}\n`,
       );
       if (status.vms.length === 0) {
         process.stdout.write(
-          "No VMs yet. Enable one: tidemark vm enable NAME --disk PATH --replica https://HOST:PORT\n",
+          `No VMs yet. Enable one: ${tidemark} vm enable NAME --disk PATH --replica https://HOST:PORT\n`,
         );
         return;
       }

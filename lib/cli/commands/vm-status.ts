@@ -1,14 +1,20 @@
 import { Command } from "commander";
-import type { VmStatus } from "../../management/schemas.js";
+import type { ApiClient } from "../../management/api-client.js";
+import type { PointExportBody, VmStatus } from "../../management/schemas.js";
 import { clientOf, globalOptions } from "../context.js";
 import {
+  counted,
   formatBytes,
   formatDuration,
-  formatMib,
   formatTime,
   printJson,
   printTable,
 } from "../output.js";
+import { printServedDisks } from "../served-disks.js";
+import { settingsLines } from "../settings-lines.js";
+import { comparisonLines } from "../comparison-lines.js";
+import { openTestLines } from "../test-failover-lines.js";
+import { verificationLines } from "../verification-lines.js";
 import { VM_COLUMNS, vmRow } from "../vm-table.js";
 
 type Relationship = NonNullable<VmStatus["relationship"]>;
@@ -28,31 +34,53 @@ export function vmStatusCommand(): Command {
       const vm = await client.call("vmStatus", {}, { vm: name });
       if (json) return printJson(vm);
       printVm(vm);
+      for (const line of await testLines(client, vm)) process.stdout.write(`${line}\n`);
     });
 }
 
 function printVm(vm: VmStatus): void {
   printTable(VM_COLUMNS, [vmRow(vm)]);
   process.stdout.write("\n");
-  printTable(
-    ["DISK", "SIZE", "REACHED AT"],
-    vm.disks.map((disk) => [disk.name, formatBytes(disk.sizeBytes), disk.uri ?? "-"]),
-  );
-  const lines = [...relationshipLines(vm), ...replicaLines(vm)];
+  printServedDisks(vm);
+  const lines = [...relationshipLines(vm), ...promotionLines(vm), ...replicaLines(vm)];
   if (lines.length > 0) process.stdout.write(`\n${lines.join("\n")}\n`);
 }
 
+function promotionLines({ promotion, relationship }: VmStatus): string[] {
+  if (promotion === null) return [];
+  const { cause, generationNumber, fold } = promotion;
+  const folded =
+    fold === null ? "" : `${formatBytes(fold.foldedBytes)} of ${formatBytes(fold.totalBytes)}`;
+  return [
+    ...(fold === null ? [] : [`On its way to plain disks: ${folded}`]),
+    `Runs here since a ${cause.replace("-", " ")}, as generation ${generationNumber}`,
+    ...(relationship === null ? ["Health: it is not replicated."] : []),
+  ];
+}
+
+async function testLines(client: ApiClient, { vmId, replica }: VmStatus): Promise<string[]> {
+  if (replica?.exports.some(isTest) !== true) return [];
+  const { open } = await client.call("testFailoverList", {}, { vm: vmId });
+  return open.flatMap(openTestLines);
+}
+
+const isTest = ({ kind }: PointExportBody) => kind === "test-failover";
+
 function relationshipLines({ relationship }: VmStatus): string[] {
   if (relationship === null) return [];
+  const { cycleCount, missedCycleCount } = relationship;
   const lines = [
-    `Replica ${relationship.settings.replicaUrl}, every ${formatDuration(relationship.settings.intervalMs)}; ${relationship.cycleCount} cycles, ${relationship.missedCycleCount} missed`,
+    ...settingsLines(relationship.settings),
+    `${counted(cycleCount, "cycle")}, ${missedCycleCount} missed`,
+    ...initialLines(relationship),
   ];
   const { lastCycle: last, lastError: error } = relationship;
   if (last !== null) {
     lines.push(
-      `Last cycle: ${formatMib(last.changedBytes)} MiB changed, ${formatMib(last.sentBytes)} MiB sent, ${formatDuration(last.durationMs)}, pause ${(last.pauseNs / 1e6).toFixed(2)} ms`,
+      `Last cycle: ${formatBytes(last.changedBytes)} changed, ${formatBytes(last.sentBytes)} sent, ${formatDuration(last.durationMs)}, pause ${(last.pauseNs / 1e6).toFixed(2)} ms`,
     );
   }
+  lines.push(...firstCopyLines(relationship));
   lines.push(...pauseLines(relationship.pauses), ...groupLines(relationship));
   const { suspectBytes, suspicionCauses, lastHealing } = relationship;
   if (suspectBytes > 0) {
@@ -62,9 +90,10 @@ function relationshipLines({ relationship }: VmStatus): string[] {
   }
   if (lastHealing !== null) {
     lines.push(
-      `Compared: ${formatMib(lastHealing.comparedBytes)} MiB, of which ${formatMib(lastHealing.differingBytes)} MiB differed (${lastHealing.causes.join(", ")})`,
+      `Compared: ${formatBytes(lastHealing.comparedBytes)}, of which ${formatBytes(lastHealing.differingBytes)} differed (${lastHealing.causes.join(", ")})`,
     );
   }
+  if (relationship.comparison !== null) lines.push(...comparisonLines(relationship.comparison));
   for (const reason of relationship.healthReasons) lines.push(`Health: ${reason}`);
   if (error !== null) {
     const retry = error.retryAtMs === null ? "" : ` Next try at ${formatTime(error.retryAtMs)}.`;
@@ -73,6 +102,31 @@ function relationshipLines({ relationship }: VmStatus): string[] {
     );
   }
   return lines;
+}
+
+function initialLines({ initialProgress, state, waitsUntilMs }: Relationship): string[] {
+  if (state === "ready") {
+    const when =
+      waitsUntilMs === null ? "is started by hand" : `starts at ${formatTime(waitsUntilMs)}`;
+    return [`The first copy ${when}`];
+  }
+  if (initialProgress === null) return [];
+  const { sentBytes, totalBytes, bytesPerSecond, remainingMs } = initialProgress;
+  const percent = totalBytes === 0 ? 100 : Math.floor((100 * sentBytes) / totalBytes);
+  const rate = bytesPerSecond === null ? "" : `, ${formatBytes(bytesPerSecond)}/s`;
+  const left = remainingMs === null ? "" : `, ${formatDuration(remainingMs)} left`;
+  return [
+    `First copy: ${formatBytes(sentBytes)} of ${formatBytes(totalBytes)} (${percent} %)${rate}${left}`,
+  ];
+}
+
+function firstCopyLines({ firstCopy }: Relationship): string[] {
+  if (firstCopy?.by === "medium") {
+    const what = firstCopy.waitsFor === "import" ? "waits for the import of" : "is written to";
+    return [`First copy: ${what} ${firstCopy.directory ?? "-"}`];
+  }
+  if (firstCopy?.waitsFor !== "seed") return [];
+  return ["First copy: waits until `tidemark vm seed` on the replica names an existing disk"];
 }
 
 function pauseLines({ count, p50Ns, p99Ns, maxNs }: Relationship["pauses"]): string[] {
@@ -94,10 +148,13 @@ function groupLines({ settings, lastCycle }: Relationship): string[] {
 function replicaLines({ replica }: VmStatus): string[] {
   if (replica === null) return [];
   const lines = [
-    `${replica.pointCount} recovery points, ${formatBytes(replica.storedBytes)} stored`,
+    `${counted(replica.pointCount, "recovery point")}, ${formatBytes(replica.storedBytes)} stored`,
   ];
+  for (const warning of replica.warnings) lines.push(`Warning: ${warning}`);
   for (const entry of replica.exports) {
+    if (isTest(entry)) continue;
     lines.push(`Open ${entry.kind} ${entry.exportId} of point ${entry.point.sequence}`);
   }
+  if (replica.verification !== null) lines.push(...verificationLines(replica.verification));
   return lines;
 }

@@ -5,6 +5,7 @@ import { fileURLToPath } from "node:url";
 import { apiSocketPath } from "../../cli/context.js";
 import { ApiClient } from "../../management/api-client.js";
 import { TidemarkError } from "../../model/errors.js";
+import { DEFAULT_RETENTION } from "../../replica/retention-policy.js";
 import { issueCertificate } from "../../security/pki.js";
 import { HostPaths, writeConfiguration } from "../host-configuration.js";
 
@@ -34,7 +35,7 @@ export class DemoHost implements AsyncDisposable {
       peers: { host: "127.0.0.1", port: 0 },
       replicaRoot: isReplica ? "replica" : null,
       // It may run for hours: the replica stays at some GiB.
-      retainPoints: 50,
+      retention: { tiers: [...DEFAULT_RETENTION.tiers], maxPoints: 50 },
     });
     await issueCertificate(caDirectory, ["localhost", "127.0.0.1"], { outputDirectory: paths.pki });
     const child = spawn(process.execPath, [PROGRAM, "--dir", paths.directory, "host", "start"], {

@@ -39,6 +39,15 @@ export async function runDemo(options: DemoOptions, signal: AbortSignal): Promis
   }
 }
 
+/** What is on them, in shares of their size. */
+function disksOf(sizeBytes: number) {
+  const mib = (share: number) => Math.round((sizeBytes / MIB) * share);
+  return [
+    { name: "system", sizeMib: mib(4 / 7), loadFileMib: mib(1 / 7), filesMib: mib(5 / 28) },
+    { name: "data", sizeMib: mib(3 / 7), loadFileMib: mib(3 / 14), filesMib: mib(1 / 28) },
+  ] as const;
+}
+
 class Demo {
   readonly #options: DemoOptions;
   readonly #directory: string;
@@ -88,21 +97,10 @@ class Demo {
       "/usr/share",
     ];
     const common = { directory: this.#directory, sourceDirectories, signal: this.#signal };
+    const [system, data] = disksOf(this.#options.sizeBytes);
     return [
-      await makeSampleDisk({
-        ...common,
-        name: "system",
-        sizeMib: 512,
-        loadFileMib: 128,
-        filesMib: 160,
-      }),
-      await makeSampleDisk({
-        ...common,
-        name: "data",
-        sizeMib: 384,
-        loadFileMib: 192,
-        filesMib: 32,
-      }),
+      await makeSampleDisk({ ...common, ...system }),
+      await makeSampleDisk({ ...common, ...data }),
     ];
   }
 
@@ -162,21 +160,22 @@ class Demo {
     const older = points.at(-6) ?? points[0];
     if (newest === undefined || older === undefined)
       throw new TidemarkError("INTERNAL", "There is no recovery point.");
-    await this.#check(replica, "testFailover", newest, disks, load);
-    await this.#check(replica, "failover", older, disks, load);
+    await this.#check(replica, "the newest", newest, disks, load);
+    await this.#check(replica, "an older", older, disks, load);
   }
 
   async #check(
     replica: DemoHost,
-    route: "testFailover" | "failover",
+    which: string,
     point: RecoveryPointBody,
     disks: readonly SampleDisk[],
     load: WriteLoad,
   ): Promise<void> {
-    const what = route === "testFailover" ? "test failover to the newest" : "failover to an older";
-    this.#screen.say(`Checking a ${what} recovery point, number ${point.sequence}`);
+    this.#screen.say(
+      `Checking a test failover to ${which} recovery point, number ${point.sequence}`,
+    );
     const openedAtMs = performance.now();
-    const opened = await replica.api.call(route, { pointId: point.pointId }, { vm: VM });
+    const opened = await replica.api.call("testFailover", { pointId: point.pointId }, { vm: VM });
     const openMs = performance.now() - openedAtMs;
     const { prefixLength, comparedBytes } = await verifyPoint(opened, disks, load, this.#directory);
     await replica.api.call("exportClose", {}, { export: opened.exportId });

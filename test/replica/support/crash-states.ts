@@ -4,6 +4,7 @@
  * of it alone lost or alone there. A file's content that was not synced may be
  * all, nothing, or a part.
  */
+import { createHash } from "node:crypto";
 import { dirname } from "node:path";
 import type { FileEvent } from "./recording-files.js";
 
@@ -15,21 +16,63 @@ export interface CrashState {
   readonly tree: ReadonlyMap<string, Buffer | null>;
 }
 
-export function* crashStates(events: readonly FileEvent[]): Generator<CrashState> {
-  for (let eventCount = 0; eventCount <= events.length; eventCount += 1) {
+type Fate = "lost" | "torn" | "both";
+/** Of events that were not synced, by their index. */
+type Fates = ReadonlyMap<number, Fate>;
+type Choice = readonly [description: string, fates: Fates];
+
+const ALL_THERE: Choice = ["all of it there", new Map()];
+
+/**
+ * From `fromCount` events on; each tree once for each thing that the caller has been told,
+ * since nothing else tells what must be there.
+ */
+export function crashStates(
+  events: readonly FileEvent[],
+  fromCount = 0,
+): Generator<CrashState, void, void> {
+  return distinctStates(events, fromCount, choices);
+}
+
+/** What a process leaves that is killed: nothing is lost. */
+export function killStates(
+  events: readonly FileEvent[],
+  fromCount = 0,
+): Generator<CrashState, void, void> {
+  return distinctStates(events, fromCount, () => [ALL_THERE]);
+}
+
+function* distinctStates(
+  events: readonly FileEvent[],
+  fromCount: number,
+  choicesOf: (unsynced: readonly number[]) => Iterable<Choice>,
+): Generator<CrashState, void, void> {
+  const seen = new Set<string>();
+  for (let eventCount = fromCount; eventCount <= events.length; eventCount += 1) {
     const done = events.slice(0, eventCount);
-    const unsynced = unsyncedEvents(done);
-    const seen = new Set<string>();
-    for (const [description, lost] of choices(unsynced)) {
-      const tree = replay(done, lost);
-      const key = [...tree]
-        .map(([path, content]) => `${path}:${content?.toString("base64")}`)
-        .join();
+    if (done.at(-1)?.type === "mark") seen.clear();
+    for (const [description, fates] of choicesOf(unsyncedEvents(done))) {
+      const tree = replay(done, fates);
+      const key = keyOf(tree);
       if (seen.has(key)) continue;
       seen.add(key);
       yield { eventCount, description: `${eventCount} events, ${description}`, tree };
     }
   }
+}
+
+function keyOf(tree: CrashState["tree"]): string {
+  const entries = [...tree].map(([path, content]) => `${path}:${content && digestOf(content)}`);
+  return createHash("sha1").update(entries.join()).digest("base64");
+}
+
+const DIGESTS = new WeakMap<Buffer, string>();
+
+/** Most content is that of an event as it is, in state after state. */
+function digestOf(content: Buffer): string {
+  const digest = DIGESTS.get(content) ?? createHash("sha1").update(content).digest("base64");
+  DIGESTS.set(content, digest);
+  return digest;
 }
 
 /** Indexes of events whose effect is not durable yet. */
@@ -54,11 +97,9 @@ const isDataOf = (event: FileEvent | undefined, path: string) =>
 const isNameIn = (event: FileEvent | undefined, directory: string) =>
   event !== undefined && !isDataOf(event, event.path) && dirname(event.path) === directory;
 
-function* choices(
-  unsynced: readonly number[],
-): Generator<readonly [string, ReadonlyMap<number, "lost" | "torn" | "both">]> {
+function* choices(unsynced: readonly number[]): Generator<Choice, void, void> {
   const all = (fate: "lost" | "torn") => new Map(unsynced.map((index) => [index, fate] as const));
-  yield ["all of it there", new Map()];
+  yield ALL_THERE;
   yield ["what was not synced lost", all("lost")];
   for (const index of unsynced) {
     yield [`event ${index} lost`, new Map([[index, "lost"]])];
@@ -70,31 +111,31 @@ function* choices(
   }
 }
 
+const NOTHING = Buffer.alloc(0);
+
+function contentOf({ content }: { readonly content: Buffer }, fate: Fate | undefined): Buffer {
+  return fate === "torn" ? content.subarray(0, content.length >> 1) : content;
+}
+
 /** Files have an identity beside their name: a rename takes the content along. */
-function replay(
-  events: readonly FileEvent[],
-  fates: ReadonlyMap<number, "lost" | "torn" | "both">,
-): ReadonlyMap<string, Buffer | null> {
+function replay(events: readonly FileEvent[], fates: Fates): ReadonlyMap<string, Buffer | null> {
   const names = new Map<string, { content: Buffer } | null>();
   const byPath = new Map<string, { content: Buffer }>();
   for (const [index, event] of events.entries()) {
     const fate = fates.get(index);
     const isLost = fate === "lost";
     if (event.type === "create") {
-      const file = { content: Buffer.alloc(0) };
+      const file = { content: NOTHING };
       byPath.set(event.path, file);
       if (!isLost) names.set(event.path, file);
     } else if (event.type === "data") {
       const file = byPath.get(event.path);
-      const length = fate === "torn" ? event.content.length >> 1 : event.content.length;
-      if (file !== undefined)
-        file.content = isLost ? Buffer.alloc(0) : event.content.subarray(0, length);
+      if (file !== undefined) file.content = isLost ? NOTHING : contentOf(event, fate);
     } else if (event.type === "dataAt") {
       const file = byPath.get(event.path);
-      const length = fate === "torn" ? event.content.length >> 1 : event.content.length;
       if (file === undefined || isLost) continue;
       file.content = Buffer.from(file.content);
-      file.content.set(event.content.subarray(0, length), event.offsetBytes);
+      file.content.set(contentOf(event, fate), event.offsetBytes);
     } else if (event.type === "rename") {
       const file = byPath.get(event.from);
       byPath.delete(event.from);

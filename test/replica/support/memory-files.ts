@@ -26,6 +26,12 @@ export class MemoryFiles implements StoreFiles {
     this.tree.set(to, content);
   }
 
+  async linkTo(path: string, target: string): Promise<void> {
+    const content = this.tree.get(target);
+    if (content === undefined) throw missing(target);
+    this.tree.set(path, content);
+  }
+
   async syncDirectory(path: string): Promise<void> {
     if (this.tree.get(path) !== null) throw missing(path);
   }

@@ -2,8 +2,12 @@ import { randomUUID } from "node:crypto";
 import type { DeltaHeader } from "#lib/model/delta.js";
 import type { Generation, ReplicatedVm } from "#lib/model/disk.js";
 import { LayerSegmentSink, type SegmentPlace } from "#lib/replica/layer-segment-sink.js";
+import type { ReplicaEndpoint } from "#lib/model/replica-endpoint.js";
+import { openPointDisk } from "#lib/replica/open-point-disk.js";
+import type { PointDisk } from "#lib/replica/opened-point.js";
 import { ReplicaStore } from "#lib/replica/replica-store.js";
 import type { LayerNative } from "#lib/replica/replica-tools.js";
+import { newSegmentDigest } from "#lib/tracking/segment-digest.js";
 import { deltaDigest, type PlainSegment, segmentSource } from "../../contracts/segment-bytes.js";
 import type { MemoryFiles } from "./memory-files.js";
 import { PlainDecoder, plainLayers } from "./plain-layers.js";
@@ -19,12 +23,19 @@ export function openPlainStore(
   root: string,
   files: MemoryFiles,
   native: LayerNative = plainLayers(files),
+  nowMs: () => number = Date.now,
 ): Promise<ReplicaStore> {
-  const tools = { native, newDecoder: () => new PlainDecoder(), files };
+  const tools = {
+    native,
+    newDecoder: () => new PlainDecoder(),
+    newDigest: newSegmentDigest,
+    files,
+  };
   return ReplicaStore.open({
     root,
     files,
     native,
+    nowMs,
     openSink: async (slot) => new LayerSegmentSink(slot.place as SegmentPlace, tools),
   });
 }
@@ -83,13 +94,13 @@ export class Scene {
   }
 
   /** Announces, sends what is missing, commits. */
-  async deliver(store: ReplicaStore, header: DeltaHeader, blocks: Blocks) {
+  async deliver(store: ReplicaEndpoint, header: DeltaHeader, blocks: Blocks) {
     const segments = this.segments(header.deltaId, blocks);
     await this.send(store, header, segments);
     return this.commit(store, header, segments);
   }
 
-  async send(store: ReplicaStore, header: DeltaHeader, segments: readonly PlainSegment[]) {
+  async send(store: ReplicaEndpoint, header: DeltaHeader, segments: readonly PlainSegment[]) {
     const durable = await store.openDelta({ ...header, segmentCount: segments.length });
     const there = new Set(durable.map(({ segmentIndex }) => segmentIndex));
     for (const segment of segments) {
@@ -97,7 +108,7 @@ export class Scene {
     }
   }
 
-  commit(store: ReplicaStore, header: DeltaHeader, segments: readonly PlainSegment[]) {
+  commit(store: ReplicaEndpoint, header: DeltaHeader, segments: readonly PlainSegment[]) {
     const { vmId, deltaId, attempt, generation } = header;
     const digest = deltaDigest(segments);
     return store.commit({ vmId, deltaId, attempt, generation, digest });
@@ -132,21 +143,24 @@ export async function readDisk(
   try {
     const disk = opened.disks[diskIndex];
     if (disk === undefined) throw new Error(`no disk ${diskIndex}`);
-    const { diskId, sizeBytes, granularityBytes } = disk.geometry;
-    const device = await native.openLayeredDevice(
-      diskId,
-      sizeBytes,
-      granularityBytes,
-      disk.basePath,
-      [...disk.layerPaths],
-      "",
-    );
-    const content = Buffer.alloc(sizeBytes);
-    await device.read(0, content);
-    await device.close();
-    return content;
+    return await readOpenedDisk(native, disk);
   } finally {
     opened.release();
+  }
+}
+
+/** Through the files that it was opened with. */
+export async function readOpenedDisk(
+  native: Pick<LayerNative, "openLayeredDevice">,
+  disk: PointDisk,
+): Promise<Buffer> {
+  const device = await openPointDisk(native, disk);
+  try {
+    const content = Buffer.alloc(disk.geometry.sizeBytes);
+    await device.read(0, content);
+    return content;
+  } finally {
+    await device.close();
   }
 }
 
@@ -164,12 +178,21 @@ export async function readBlocks(
   );
 }
 
-function blockValues(content: Buffer): number[] {
+export function blockValues(content: Buffer): number[] {
   return Array.from({ length: content.length / GRANULARITY }, (_, block) => {
     const bytes = content.subarray(block * GRANULARITY, (block + 1) * GRANULARITY);
-    if (bytes.some((byte) => byte !== bytes[0])) throw new Error(`block ${block} is mixed`);
-    return bytes[0] ?? 0;
+    const value = bytes[0] ?? 0;
+    if (!bytes.equals(blockOf(value))) throw new Error(`block ${block} is mixed`);
+    return value;
   });
+}
+
+const BLOCK_OF_VALUE = new Map<number, Buffer>();
+
+function blockOf(value: number): Buffer {
+  const known = BLOCK_OF_VALUE.get(value) ?? Buffer.alloc(GRANULARITY, value);
+  BLOCK_OF_VALUE.set(value, known);
+  return known;
 }
 
 /** What the disks hold after the changes, by the rules alone. */

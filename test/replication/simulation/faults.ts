@@ -13,7 +13,17 @@ export interface Weather {
   store: number;
   tracker: number;
   isReplicaDown: boolean;
+  /** What needs room there is refused, before or after a part of it was done. */
+  isReplicaFull: boolean;
 }
+
+export const CALM: Weather = {
+  network: 0,
+  store: 0,
+  tracker: 0,
+  isReplicaDown: false,
+  isReplicaFull: false,
+};
 
 export interface World {
   readonly clock: Clock;
@@ -37,13 +47,18 @@ export function faultyEndpoint(
 ): ReplicaEndpoint {
   const call = <T>(effect: () => Promise<T>, signal?: AbortSignal): Promise<T> =>
     life.answer(() => untilAborted(signal, overTheLine(world, effect)));
+  const takingRoom = <T>(effect: () => Promise<T>, signal?: AbortSignal): Promise<T> =>
+    call(() => withRoom(world, effect), signal);
   return {
     enable: (vm, generation, s) => call(() => inner.enable(vm, generation), s),
     status: (vmId, s) => call(() => inner.status(vmId), s),
-    openStaging: (vmId, generation, s) => call(() => inner.openStaging(vmId, generation), s),
-    openDelta: (header, s) => call(() => inner.openDelta(header), s),
-    commit: (request, s) => call(() => inner.commit(request), s),
+    openStaging: (vmId, generation, s) => takingRoom(() => inner.openStaging(vmId, generation), s),
+    openDelta: (header, s) => takingRoom(() => inner.openDelta(header), s),
+    commit: (request, s) => takingRoom(() => inner.commit(request), s),
     abandon: (vmId, deltaId, s) => call(() => inner.abandon(vmId, deltaId), s),
+    deleteVm: (vmId, generation, s) => call(() => inner.deleteVm(vmId, generation), s),
+    takeReturned: (vm, lineage, s) => call(() => inner.takeReturned(vm, lineage), s),
+    succeed: (succession, s) => call(() => inner.succeed(succession), s),
     points: (vmId, s) => call(() => inner.points(vmId), s),
     blockHashes: (request, s) => call(() => inner.blockHashes(request), s),
     putSegment: (source, s) =>
@@ -52,7 +67,7 @@ export function faultyEndpoint(
         const sent = await frozen(world, source, s);
         return untilAborted(
           s,
-          overTheLine(world, () => inner.putSegment(sent)),
+          overTheLine(world, () => withRoom(world, () => inner.putSegment(sent))),
         );
       }),
   };
@@ -87,6 +102,11 @@ async function overTheLine<T>(world: World, effect: () => Promise<T>): Promise<T
       return result;
     }
   }
+}
+
+async function withRoom<T>({ weather }: World, effect: () => Promise<T>): Promise<T> {
+  if (weather.isReplicaFull) throw new TidemarkError("NO_SPACE", "there is no room");
+  return effect();
 }
 
 function ignored(): void {}
@@ -145,6 +165,24 @@ export function faultyStore(world: World, life: Incarnation, inner: StateStore):
   };
 }
 
+/** Letting guests reach the disks, or not: takes time, and may fail before or after its effect. */
+export function faultyServing(
+  world: World,
+  life: Incarnation,
+  serve: (isServed: boolean) => Promise<void>,
+): (vmId: string, isServed: boolean) => Promise<void> {
+  return (_vmId, isServed) =>
+    life.answer(async () => {
+      await wait(world, 20);
+      if (life.isDead) return;
+      const isBad = world.random.chance(world.weather.store);
+      if (isBad && world.random.chance(0.5)) throw ioError();
+      await serve(isServed);
+      if (isBad) throw ioError();
+      await wait(world, 20);
+    });
+}
+
 /** A tracker whose steps take time and sometimes fail before their effect. */
 export function faultyTracker(
   world: World,
@@ -170,11 +208,16 @@ export function faultyTracker(
       return faultyChanges(call, changes);
     }, timedOut);
   return {
-    disks: inner.disks,
+    get disks() {
+      return inner.disks;
+    },
     hasTarget: (id) => call(() => inner.hasTarget(id)),
-    addTarget: (id, start) => call(() => inner.addTarget(id, start)),
+    addTarget: (id, start, diskIds) => call(() => inner.addTarget(id, start, diskIds)),
     compareSuspects: (id, ask, options) => call(() => inner.compareSuspects(id, ask, options)),
-    removeTarget: (id) => call(() => inner.removeTarget(id)),
+    compareContent: (id, disk, ask, range) =>
+      call(() => inner.compareContent(id, disk, ask, range)),
+    markPending: (id, disk, extents) => call(() => inner.markPending(id, disk, extents)),
+    removeTarget: (id, diskIds) => call(() => inner.removeTarget(id, diskIds)),
     markAllocated: (id) => call(() => inner.markAllocated(id)),
     checkpoint: (id, options) => cut(() => inner.checkpoint(id, options)),
     drain: (id, options) => cut(() => inner.drain(id, options)),
@@ -195,7 +238,7 @@ function faultyChanges(
     source: (deltaId, plan) => inner.source(deltaId, plan),
     release: (plan) => inner.release(plan),
     brokenReason: () => inner.brokenReason(),
-    commit: () => call(() => inner.commit()),
+    commit: (pointId) => call(() => inner.commit(pointId)),
     giveBack: () => call(() => inner.giveBack()),
     stage: () => call(() => inner.stage()),
   };

@@ -1,10 +1,11 @@
 import type { Cut } from "#lib/model/delta.js";
+import type { DiskGeometry } from "#lib/model/disk.js";
 import type { MemoryReplica } from "#lib/model/memory-replica.js";
 import type { MemoryStateStore } from "#lib/model/memory-state-store.js";
 import type { MemoryVmTracker } from "#lib/model/memory-tracker.js";
 import type { RelationshipRecord } from "#lib/model/relationship.js";
 import type { RecoveryPoint, ReplicaVmStatus } from "#lib/model/replica-endpoint.js";
-import { DISKS, TARGET_ID, VM_ID } from "./scene.js";
+import { TARGET_ID, VM_ID } from "./scene.js";
 
 export class Violation extends Error {}
 
@@ -16,9 +17,11 @@ export class InvariantChecker {
   readonly #replica: MemoryReplica;
   readonly #tracker: MemoryVmTracker;
   readonly #store: MemoryStateStore;
-  readonly #cuts = new Map<number, { takenAtMs: number; disks: Uint8Array[] }>();
+  readonly #cuts = new Map<number, { takenAtMs: number; disks: Map<string, Uint8Array> }>();
   readonly #checkedUntil = new Map<string, number>();
   #failure: Violation | null = null;
+  /** Of the record at the last check. */
+  #headPointId: string | null = null;
 
   constructor(replica: MemoryReplica, tracker: MemoryVmTracker, store: MemoryStateStore) {
     this.#replica = replica;
@@ -28,7 +31,12 @@ export class InvariantChecker {
 
   /** Called at the instant of a cut, while no write can come in between. */
   noteCut(cut: Cut): void {
-    const disks = DISKS.map((_, diskIndex) => this.#tracker.contentOf(diskIndex).slice());
+    const disks = new Map(
+      this.#tracker.disks.map(({ diskId }, index) => [
+        diskId,
+        this.#tracker.contentOf(index).slice(),
+      ]),
+    );
     this.#cuts.set(cut.sequence, { takenAtMs: cut.takenAtMs, disks });
   }
 
@@ -45,6 +53,16 @@ export class InvariantChecker {
     // A target that is not there has nothing to be trusted.
     const isTracked = await this.#tracker.hasTarget(TARGET_ID);
     if (record.allocationMarked && isTracked) this.#checkMarks(status, record);
+    if (isTracked) await this.#checkStaged(record);
+  }
+
+  /** A point that was committed took its session in. */
+  async #checkStaged({ headPointId, stagingSessionId }: RelationshipRecord): Promise<void> {
+    if (headPointId === this.#headPointId) return;
+    this.#headPointId = headPointId;
+    const { stagedBytes } = await this.#tracker.progress(TARGET_ID);
+    if (stagingSessionId !== null || stagedBytes === 0) return;
+    throw new Violation("blocks stay staged although a point has taken the session in");
   }
 
   async isInDoubt(): Promise<boolean> {
@@ -58,7 +76,9 @@ export class InvariantChecker {
     if (!(await this.#tracker.hasTarget(TARGET_ID))) return false;
     const progress = await this.#tracker.progress(TARGET_ID);
     const { pendingBytes, inFlightBytes, stagedBytes, suspectBytes } = progress;
+    const there = this.#replica.disksOf(VM_ID, status.head.pointId).disks;
     return (
+      sizesOf(there) === sizesOf(this.#tracker.disks) &&
       record.state === "replicating" &&
       record.inDoubt === null &&
       record.stagingSessionId === null &&
@@ -68,9 +88,9 @@ export class InvariantChecker {
   }
 
   requireEqual(): void {
-    DISKS.forEach((_, diskIndex) => {
+    this.#tracker.disks.forEach(({ diskId }, diskIndex) => {
       const { head } = this.#lastStatus ?? {};
-      const content = this.#replica.contentOf(VM_ID, head?.pointId ?? "", diskIndex);
+      const content = this.#replica.contentOf(VM_ID, head?.pointId ?? "", diskId);
       if (!equal(content, this.#tracker.contentOf(diskIndex))) {
         throw new Violation(`the replica of disk ${diskIndex} does not come to equal the disk`);
       }
@@ -102,28 +122,43 @@ export class InvariantChecker {
     this.#checkedUntil.set(point.pointId, point.validUntilMs);
   }
 
-  #holds(point: RecoveryPoint, disks: readonly Uint8Array[]): boolean {
-    return disks.every((content, diskIndex) =>
-      equal(content, this.#replica.contentOf(VM_ID, point.pointId, diskIndex)),
+  #holds(point: RecoveryPoint, disks: ReadonlyMap<string, Uint8Array>): boolean {
+    const there = this.#replica.disksOf(VM_ID, point.pointId).disks;
+    return (
+      there.length === disks.size &&
+      [...disks].every(
+        ([diskId, content]) =>
+          there.some((disk) => disk.diskId === diskId) &&
+          equal(content, this.#replica.contentOf(VM_ID, point.pointId, diskId)),
+      )
     );
   }
 
+  /** Of a disk that the point does not have: zeroes. */
+  #contentAt(pointId: string, { diskId, sizeBytes }: DiskGeometry): Uint8Array {
+    const { disks } = this.#replica.disksOf(VM_ID, pointId);
+    const isThere = disks.some((disk) => disk.diskId === diskId);
+    return isThere ? this.#replica.contentOf(VM_ID, pointId, diskId) : new Uint8Array(sizeBytes);
+  }
+
   #checkMarks(status: ReplicaVmStatus, record: RelationshipRecord): void {
-    const isStagingKnown = status.stagingSessionId === record.stagingSessionId;
-    DISKS.forEach(({ sizeBytes, granularityBytes }, diskIndex) => {
+    // Without a session, a staged mark vouches for nothing: it returns to pending first.
+    const isStagingKnown =
+      record.stagingSessionId !== null && status.stagingSessionId === record.stagingSessionId;
+    this.#tracker.disks.forEach((geometry, diskIndex) => {
+      const { diskId, sizeBytes, granularityBytes } = geometry;
+      if (record.markedDiskIds?.includes(diskId) !== true) return;
       const disk = this.#tracker.contentOf(diskIndex);
       const pointId = status.head?.pointId;
       const head =
-        pointId === undefined
-          ? new Uint8Array(sizeBytes)
-          : this.#replica.contentOf(VM_ID, pointId, diskIndex);
-      const staged = this.#replica.stagedContentOf(VM_ID, diskIndex);
+        pointId === undefined ? new Uint8Array(sizeBytes) : this.#contentAt(pointId, geometry);
+      const staged = this.#replica.stagedContentOf(VM_ID, geometry) ?? head;
       for (let block = 0; block * granularityBytes < sizeBytes; block += 1) {
         const marks = this.#tracker.marksOf(TARGET_ID, diskIndex, block);
         if (marks.live || marks.pending || marks.inFlight || marks.suspect) continue;
         if (marks.staged && !isStagingKnown) continue;
         const from = block * granularityBytes;
-        const range = [from, from + granularityBytes] as const;
+        const range = [from, Math.min(from + granularityBytes, sizeBytes)] as const;
         const there = (marks.staged ? staged : head).subarray(...range);
         if (equal(there, disk.subarray(...range))) continue;
         throw new Violation(
@@ -132,6 +167,10 @@ export class InvariantChecker {
       }
     });
   }
+}
+
+function sizesOf(disks: readonly DiskGeometry[]): string {
+  return disks.map(({ diskId, sizeBytes }) => `${diskId} ${sizeBytes}`).join();
 }
 
 function equal(left: Uint8Array, right: Uint8Array): boolean {

@@ -199,6 +199,9 @@ class PressureRun {
       openDelta: (header) => inner.openDelta(header),
       commit: (request) => inner.commit(request),
       abandon: (vmId, deltaId) => inner.abandon(vmId, deltaId),
+      deleteVm: (vmId, generation) => inner.deleteVm(vmId, generation),
+      takeReturned: (vm, lineage) => inner.takeReturned(vm, lineage),
+      succeed: (succession) => inner.succeed(succession),
       points: (vmId) => inner.points(vmId),
       blockHashes: (request) => inner.blockHashes(request),
       putSegment: async (source, signal) => {
@@ -237,10 +240,12 @@ function scaled(
   return {
     disks: inner.disks,
     hasTarget: (id) => inner.hasTarget(id),
-    addTarget: (id, start) => inner.addTarget(id, start),
-    removeTarget: (id) => inner.removeTarget(id),
+    addTarget: (id, start, diskIds) => inner.addTarget(id, start, diskIds),
+    removeTarget: (id, diskIds) => inner.removeTarget(id, diskIds),
     markAllocated: async (id) => (await inner.markAllocated(id)) * SCALE,
     compareSuspects: (id, ask, given) => inner.compareSuspects(id, ask, given),
+    compareContent: (id, disk, ask, range) => inner.compareContent(id, disk, ask, range),
+    markPending: (id, disk, extents) => inner.markPending(id, disk, extents),
     checkpoint: async (id, given) => {
       const changes = await inner[take](id, options(given));
       onCut(changes);

@@ -3,25 +3,14 @@
  * simulation has to find a violation, else it proves nothing.
  */
 import { hashContent } from "#lib/model/block-hashes.js";
-import type { RelationshipRecord } from "#lib/model/relationship.js";
-import type { ReplicaEndpoint, ReplicaVmStatus } from "#lib/model/replica-endpoint.js";
-import type { StateStore } from "#lib/model/state-store.js";
+import type { ReplicaVmStatus } from "#lib/model/replica-endpoint.js";
 import type { SegmentPlan } from "#lib/model/delta.js";
 import type { TargetChanges, VmTracker } from "#lib/model/vm-tracker.js";
 import { encodeContents } from "../../contracts/segment-bytes.js";
 import { override } from "../override.js";
-
-export interface Seams {
-  readonly endpoint: ReplicaEndpoint;
-  readonly store: StateStore;
-  readonly tracker: VmTracker;
-  readonly diskContent: (diskIndex: number) => Uint8Array;
-  readonly contentAt: (pointId: string, diskIndex: number) => Uint8Array;
-  /** Some time passes. */
-  readonly pause: () => Promise<void>;
-}
-
-type Plant = (seams: Seams) => Seams;
+import { FAILOVER_SABOTAGES, type FailoverSabotage } from "./failover-sabotage.js";
+import { type Plant, recordOf, type Seams } from "./seams.js";
+import { skipping } from "./skipping.js";
 
 export const SABOTAGES = {
   "in-flight bits are cleared before the commit is acknowledged": (seams) => {
@@ -45,6 +34,16 @@ export const SABOTAGES = {
       ...bound(changes),
       giveBack: () => changes.commit(),
     })),
+  }),
+
+  "a comparison takes what was written for a difference": (seams) => ({
+    ...seams,
+    tracker: override(seams.tracker, {
+      compareContent: async (id, diskIndex, ask, range) => {
+        const pass = await seams.tracker.compareContent(id, diskIndex, ask, range);
+        return pass.writtenBytes === 0 ? pass : { ...pass, differing: [range.fromBytes, 1] };
+      },
+    }),
   }),
 
   "a failed delta is not ended": (seams) => ({
@@ -203,16 +202,79 @@ export const SABOTAGES = {
     tracker: override(seams.tracker, { addTarget: (id) => seams.tracker.addTarget(id) }),
   }),
 
+  "a disk that comes starts without its content": (seams) => ({
+    ...seams,
+    tracker: override(seams.tracker, {
+      addTarget: (id, start, diskIds) =>
+        seams.tracker.addTarget(id, start === "allocated" ? "nothing" : start, diskIds),
+    }),
+  }),
+
+  "a disk that comes back is taken for a new one": (seams) => ({
+    ...seams,
+    tracker: override(seams.tracker, {
+      addTarget: (id, start, diskIds) =>
+        seams.tracker.addTarget(
+          id,
+          start === "suspect" && diskIds !== undefined ? "allocated" : start,
+          diskIds,
+        ),
+    }),
+  }),
+
+  "disks that leave are not noted": (seams) => ({
+    ...seams,
+    store: override(seams.store, {
+      put: (key, value, version) =>
+        seams.store.put(key, { ...(value as object), departedDiskIds: [] }, version),
+    }),
+  }),
+
+  "the replica is not told of other disks, and asked by number": (seams) => {
+    const { endpoint } = seams;
+    return {
+      ...seams,
+      endpoint: override(endpoint, {
+        enable: async (vm, generation, signal) => {
+          const known = await endpoint.status(vm.vmId, signal).catch(() => null);
+          return known ?? endpoint.enable(vm, generation, signal);
+        },
+        blockHashes: (request, signal) =>
+          endpoint.blockHashes({ ...request, diskId: undefined }, signal),
+      }),
+    };
+  },
+
+  "blocks are known to the replica as soon as they are read": (seams) => ({
+    ...seams,
+    tracker: skipping(seams, "learns when it reads"),
+  }),
+
+  "what is known of the head outlives a staging session": (seams) => ({
+    ...seams,
+    tracker: skipping(seams, "outlives a staging session"),
+  }),
+
+  "what is known of the head outlives a doubt": (seams) => ({
+    ...seams,
+    tracker: skipping(seams, "outlives a doubt"),
+  }),
+
+  "what is left out is judged by the running disk": (seams) => ({
+    ...seams,
+    tracker: skipping(seams, "looks at the running disk"),
+  }),
+
   "allocated blocks are not marked": (seams) => ({
     ...seams,
     tracker: override(seams.tracker, { markAllocated: async () => 0 }),
   }),
 } as const satisfies Record<string, Plant>;
 
-export type Sabotage = keyof typeof SABOTAGES;
+export type Sabotage = keyof typeof SABOTAGES | FailoverSabotage;
 
 export function sabotage(name: Sabotage | undefined, seams: Seams): Seams {
-  return name === undefined ? seams : SABOTAGES[name](seams);
+  return name === undefined ? seams : { ...SABOTAGES, ...FAILOVER_SABOTAGES }[name](seams);
 }
 
 function withChanges(
@@ -233,7 +295,7 @@ function bound(changes: TargetChanges): TargetChanges {
     source: (deltaId, plan) => changes.source(deltaId, plan),
     release: (plan) => changes.release(plan),
     brokenReason: () => changes.brokenReason(),
-    commit: () => changes.commit(),
+    commit: (pointId) => changes.commit(pointId),
     giveBack: () => changes.giveBack(),
     stage: () => changes.stage(),
   };
@@ -243,7 +305,7 @@ function bound(changes: TargetChanges): TargetChanges {
 function endedElsewhere(changes: TargetChanges) {
   const quietly = (end: () => Promise<void>) => () => end().catch(() => {});
   return {
-    commit: quietly(() => changes.commit()),
+    commit: (pointId?: string) => changes.commit(pointId).catch(() => {}),
     giveBack: quietly(() => changes.giveBack()),
     stage: quietly(() => changes.stage()),
   };
@@ -258,9 +320,4 @@ function readNow({ diskContent }: Seams, plan: SegmentPlan): Uint8Array[] {
     );
   }
   return contents;
-}
-
-async function recordOf(store: StateStore): Promise<RelationshipRecord | undefined> {
-  const [document] = await store.list("relationships/");
-  return document?.value as RelationshipRecord | undefined;
 }

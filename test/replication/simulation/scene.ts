@@ -1,5 +1,5 @@
 import type { DiskGeometry } from "#lib/model/disk.js";
-import type { RelationshipSettings } from "#lib/model/relationship.js";
+import type { NewRelationshipSettings } from "#lib/model/relationship-settings.js";
 
 /** Small blocks: the rules are the same, the runs are short. */
 export const GRANULARITY = 8;
@@ -22,10 +22,18 @@ export const DISKS: readonly DiskGeometry[] = [
   },
 ];
 
-export const SETTINGS: RelationshipSettings = {
+/** Comes and goes. */
+export const GUEST_DISK: DiskGeometry = {
+  diskId: "55555555-5555-4555-8555-555555555555",
+  name: "vdc",
+  sizeBytes: 9 * GRANULARITY,
+  granularityBytes: GRANULARITY,
+};
+
+export const SETTINGS: NewRelationshipSettings = {
   vmId: VM_ID,
   targetId: TARGET_ID,
   replicaUrl: "https://replica.example.com:4443",
   intervalMs: 1000,
-  compressionLevel: 3,
+  compression: 3,
 };

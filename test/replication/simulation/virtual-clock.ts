@@ -11,11 +11,17 @@ const WALL_START_MS = 1_700_000_000_000;
 /** Time that moves only when told to, from one timer to the next. */
 export class VirtualClock implements Clock {
   #nowMs = 0;
+  #wallOffsetMs = 0;
   #order = 0;
   readonly #timers = new Set<Timer>();
 
   nowMs(): number {
-    return WALL_START_MS + Math.floor(this.#nowMs);
+    return WALL_START_MS + this.#wallOffsetMs + Math.floor(this.#nowMs);
+  }
+
+  /** Somebody sets the wall clock, forward or back; what waits does not notice. */
+  setWallClock(byMs: number): void {
+    this.#wallOffsetMs += byMs;
   }
 
   monotonicMs(): number {

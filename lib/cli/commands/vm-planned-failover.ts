@@ -1,0 +1,55 @@
+import { Command } from "commander";
+import { setTimeout as sleep } from "node:timers/promises";
+import type { VmStatus } from "../../management/schemas.js";
+import type { ApiClient } from "../../management/api-client.js";
+import { clientOf, globalOptions } from "../context.js";
+import { formatBytes, printJson } from "../output.js";
+
+interface Options {
+  readonly force?: true;
+  readonly wait: boolean;
+}
+
+const POLL_MS = 200;
+
+export function vmPlannedFailoverCommand(): Command {
+  return new Command("planned-failover")
+    .description(
+      "hand a VM that is shut down over to its replica, without any loss (on the primary)",
+    )
+    .argument("<vm>", "its name or id")
+    .option("--force", "cut off a guest that has its disks open still")
+    .option("--no-wait", "return when it has begun")
+    .action(async (name: string, { force, wait }: Options, command: Command) => {
+      const client = clientOf(command);
+      const begun = await client.call("plannedFailover", { force: force ?? false }, { vm: name });
+      const vm = wait ? await ended(client, begun) : begun;
+      if (globalOptions(command).json) return printJson(vm);
+      process.stdout.write(sentenceOf(vm));
+    });
+}
+
+/** A replica that does not answer is asked again for ever: what keeps it is said once. */
+async function ended(client: ApiClient, begun: VmStatus): Promise<VmStatus> {
+  let said = "";
+  for (let vm = begun; ; vm = await client.call("vmStatus", {}, { vm: begun.vmId })) {
+    const { state, lastError } = vm.relationship ?? {};
+    if (state !== "handing-over") return vm;
+    const error = lastError?.message ?? "";
+    if (error !== "" && error !== said) process.stderr.write(`Still under way: ${error}\n`);
+    said = error;
+    await sleep(POLL_MS);
+  }
+}
+
+function sentenceOf({ name, relationship }: VmStatus): string {
+  const pending = formatBytes(relationship?.pendingBytes ?? 0);
+  switch (relationship?.state) {
+    case "failed-over":
+      return `${name} runs at its replica from now on; nothing was lost.\n`;
+    case "handing-over":
+      return `${name} is being handed over: ${pending} are still to be sent.\n`;
+    default:
+      return `${name} was not handed over: its state is ${relationship?.state ?? "unknown"}.\n`;
+  }
+}

@@ -1,0 +1,32 @@
+import { Command } from "commander";
+import { clientOf, globalOptions, tidemarkHere } from "../context.js";
+import { printJson } from "../output.js";
+import { printServedDisks } from "../served-disks.js";
+import { resolvePoint } from "../resolve-point.js";
+
+interface Options {
+  readonly point?: string;
+}
+
+/** "vm failover" */
+export function vmUnplannedFailoverCommand(): Command {
+  return new Command("failover")
+    .description("run a VM from its replica because its primary is lost (on the replica)")
+    .argument("<vm>", "its name or id")
+    .option("--point <number|id>", "from which recovery point; the newest by default")
+    .action(async (name: string, options: Options, command: Command) => {
+      const client = clientOf(command);
+      const pointId = await resolvePoint(command, name, options.point);
+      const vm = await client.call("failover", pointId === undefined ? {} : { pointId }, {
+        vm: name,
+      });
+      if (globalOptions(command).json) return printJson(vm);
+      process.stdout.write(
+        `${vm.name} runs here now, as generation ${vm.promotion?.generationNumber ?? "-"}:\n\n`,
+      );
+      printServedDisks(vm);
+      process.stdout.write(
+        `\nThe primary's writes are refused from now on. To go back: ${tidemarkHere(command)} vm cancel-failover ${vm.name}\n`,
+      );
+    });
+}

@@ -1,0 +1,62 @@
+import { TidemarkError } from "../model/errors.js";
+import { findGroupPoints, type GroupRecoveryPoint } from "../model/group-points.js";
+import type { GroupTest } from "../model/test-failover.js";
+import type { ReplicaStore } from "../replica/replica-store.js";
+import type { TestFailoverRequest } from "../replica/test-failovers.js";
+
+export interface ChosenCut {
+  readonly identity: Omit<GroupTest, "testId">;
+  /** One for each member. */
+  readonly requests: readonly TestFailoverRequest[];
+}
+
+/** The cut asked for, or the newest complete one. NOT_FOUND; CONFLICT when a member lacks its point. */
+export async function chooseGroupCut(
+  store: ReplicaStore,
+  group: string,
+  cutNumber: number | undefined,
+): Promise<ChosenCut> {
+  const summaries = await store.listVms();
+  const pointsOf = async (vmId: string) => ({ vmId, points: await store.points(vmId) });
+  const vms = await Promise.all(summaries.map(({ vmId }) => pointsOf(vmId)));
+  const cuts = findGroupPoints(group, vms);
+  const chosen =
+    cutNumber === undefined
+      ? cuts.findLast(({ isComplete }) => isComplete)
+      : cuts.findLast((cut) => cut.cutNumber === cutNumber);
+  if (chosen === undefined) throw noSuchCut(group, cutNumber, cuts.length);
+  const nameOf = (vmId: string) =>
+    summaries.find((summary) => summary.vmId === vmId)?.vm?.name ?? vmId;
+  return { identity: identityOf(chosen), requests: requestsOf(chosen, nameOf) };
+}
+
+function identityOf({ groupId, name, cutNumber }: GroupRecoveryPoint) {
+  return { groupId, name, cutNumber };
+}
+
+function requestsOf(
+  { name, cutNumber, points }: GroupRecoveryPoint,
+  nameOf: (vmId: string) => string,
+): TestFailoverRequest[] {
+  const missing: string[] = [];
+  const requests: TestFailoverRequest[] = [];
+  for (const { vmId, pointId } of points) {
+    if (pointId === null) missing.push(nameOf(vmId));
+    else requests.push({ vmId, pointId });
+  }
+  if (missing.length === 0) return requests;
+  throw new TidemarkError(
+    "CONFLICT",
+    `Cannot open cut ${cutNumber} of group ${name}: because it has no point of ${missing.join(", ")} here.`,
+    { hint: `\`tidemark group points ${name}\` says which cuts are complete.` },
+  );
+}
+
+function noSuchCut(group: string, cutNumber: number | undefined, cutCount: number): TidemarkError {
+  const which = cutNumber === undefined ? "complete cut" : `cut ${cutNumber}`;
+  return new TidemarkError(
+    "NOT_FOUND",
+    `Cannot find a ${which} of group ${group}: because the ${cutCount} that have points here are others.`,
+    { hint: `\`tidemark group points ${group}\` lists them.` },
+  );
+}

@@ -1,0 +1,97 @@
+/** What the API tells of a VM: as its primary, and as its replica. */
+import type { PointExportBody, VmStatus } from "../../management/schemas.js";
+import type { DiskGeometry } from "../../model/disk.js";
+import type { RelationshipStatus } from "../../model/relationship.js";
+import type { PointExport } from "../../model/replica-exports.js";
+import type { ReplicaVmSummary } from "../../replica/vm-summary.js";
+import type { HostParts } from "../host-parts.js";
+import type { VmDefinition } from "../open-vm-disks.js";
+import type { ServedVm } from "../served-vm.js";
+import { replicaSummaries } from "./find-vm.js";
+
+export async function describeAll(parts: HostParts): Promise<VmStatus[]> {
+  const primaries = parts.vms.definitions().map((vm) => describePrimary(parts, vm));
+  const replicas = (await replicaSummaries(parts)).map((vm) => describeReplica(parts, vm));
+  return Promise.all([...primaries, ...replicas]);
+}
+
+export async function describePrimary(
+  parts: HostParts,
+  definition: VmDefinition,
+): Promise<VmStatus> {
+  const { vms, engine } = parts;
+  const { vmId, name, isWithheld = false } = definition;
+  const served = await vms.served(vmId).catch(() => null);
+  const relationship = await engine.status(vmId).catch(() => null);
+  return {
+    vmId,
+    name,
+    role: "primary",
+    disks: definition.disks.map((disk, index) => ({
+      diskId: disk.diskId,
+      name: disk.name,
+      path: disk.path,
+      sizeBytes: served?.disks[index]?.sizeBytes ?? 0,
+      uri: isWithheld ? null : uriOf(served, disk.name),
+      isExcluded: disk.isExcluded ?? false,
+    })),
+    relationship: relationship === null ? null : relationshipBody(relationship),
+    promotion: definition.isPromoted === true ? await promotionBody(parts, vmId) : null,
+    replica: null,
+  };
+}
+
+export async function describeReplica(
+  parts: HostParts,
+  { vmId, vm, head, pointCount }: ReplicaVmSummary,
+): Promise<VmStatus> {
+  const status = await parts.replicaStore.status(vmId).catch(() => null);
+  const verification = (await parts.verifications.status(vmId).catch(() => null)) ?? null;
+  const exports = parts.pointExports.list().filter((entry) => entry.vmId === vmId);
+  return {
+    vmId,
+    name: vm?.name ?? vmId,
+    role: "replica",
+    disks: [
+      ...(vm?.disks ?? []).map((disk) => replicaDisk(disk, false)),
+      ...(vm?.excludedDisks ?? []).map((disk) => replicaDisk(disk, true)),
+    ],
+    relationship: null,
+    promotion: null,
+    replica: {
+      head,
+      pointCount,
+      storedBytes: status?.storedBytes ?? 0,
+      warnings: parts.retention.warningsOf(vmId),
+      exports: exports.map(exportBody),
+      verification,
+    },
+  };
+}
+
+export function exportBody(entry: PointExport): PointExportBody {
+  return { ...entry, disks: [...entry.disks] };
+}
+
+function replicaDisk({ diskId, name, sizeBytes }: DiskGeometry, isExcluded: boolean) {
+  return { diskId, name, sizeBytes, path: null, uri: null, isExcluded };
+}
+
+async function promotionBody(
+  { failovers }: HostParts,
+  vmId: string,
+): Promise<VmStatus["promotion"]> {
+  const promotion = await failovers.promotionOf(vmId);
+  if (promotion === null) return null;
+  const { entry, fold } = promotion;
+  const { cause, generation, forkPointId } = entry;
+  return { cause, generationNumber: generation.number, pointId: forkPointId, fold };
+}
+
+function uriOf(served: ServedVm | null, exportName: string): string | null {
+  return served === null ? null : served.server.uriOf(exportName);
+}
+
+function relationshipBody(status: RelationshipStatus): NonNullable<VmStatus["relationship"]> {
+  return { ...status, healthReasons: [...status.healthReasons] };
+}

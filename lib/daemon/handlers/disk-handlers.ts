@@ -1,0 +1,33 @@
+import type { DISK_ROUTES } from "../../management/routes/disk-routes.js";
+import type { VmStatus } from "../../management/schemas.js";
+import type { HostParts } from "../host-parts.js";
+import { describePrimary } from "./describe-vm.js";
+import { findPrimary } from "./find-vm.js";
+import type { TopicHandlers } from "./topic-handlers.js";
+
+export function diskHandlers(parts: HostParts): TopicHandlers<typeof DISK_ROUTES> {
+  const { vms } = parts;
+  return {
+    diskAdd: (request, { vm }) => changed(parts, vm, (vmId) => vms.addDisk(vmId, request)),
+    diskRemove: (options, { vm, disk = "" }) =>
+      changed(parts, vm, (vmId) => vms.removeDisk(vmId, disk, options)),
+    diskExclusion: ({ isExcluded }, { vm, disk = "" }) =>
+      changed(parts, vm, (vmId) => vms.excludeDisk(vmId, disk, isExcluded)),
+    diskResize: async ({ sizeBytes, ...options }, { vm, disk }) => {
+      const definition = findPrimary(parts, vm);
+      await vms.resizeDisk(definition, disk ?? "", sizeBytes, options);
+      return describePrimary(parts, definition);
+    },
+  };
+}
+
+/** Between two cycles of the VM. */
+async function changed(
+  parts: HostParts,
+  vm: string | undefined,
+  change: (vmId: string) => Promise<void>,
+): Promise<VmStatus> {
+  const { vmId } = findPrimary(parts, vm);
+  await parts.engine.changeDisks(vmId, () => change(vmId));
+  return describePrimary(parts, findPrimary(parts, vmId));
+}

@@ -1,0 +1,48 @@
+import type { FAILOVER_ROUTES } from "../../management/routes/failover-routes.js";
+import type { HostParts } from "../host-parts.js";
+import { plannedFailover } from "../planned-failover.js";
+import { requireShutDown } from "../require-shut-down.js";
+import { reverseReplication } from "../reverse-replication.js";
+import { describePrimary, describeReplica } from "./describe-vm.js";
+import { findPrimary, findReplica } from "./find-vm.js";
+import { choosePoint } from "./open-point.js";
+import type { TopicHandlers } from "./topic-handlers.js";
+
+export function failoverHandlers(parts: HostParts): TopicHandlers<typeof FAILOVER_ROUTES> {
+  const { failovers, engine, vms } = parts;
+  return {
+    failover: async ({ pointId }, { vm }) => {
+      const chosen = await choosePoint(parts, vm, pointId);
+      await failovers.failOver(chosen.vmId, chosen.pointId);
+      return describePrimary(parts, findPrimary(parts, chosen.vmId));
+    },
+    plannedFailover: async ({ force }, { vm }) => {
+      const definition = findPrimary(parts, vm);
+      await plannedFailover(parts, definition, force);
+      return describePrimary(parts, definition);
+    },
+    vmReverse: async (request, { vm }) => {
+      const definition = findPrimary(parts, vm);
+      await reverseReplication(parts, definition, request);
+      return describePrimary(parts, definition);
+    },
+    failoverCommit: async (_body, { vm }) => {
+      const definition = findPrimary(parts, vm);
+      await failovers.commit(definition.vmId);
+      return describePrimary(parts, definition);
+    },
+    failoverCancel: async ({ force }, { vm }) => {
+      const definition = vms.find(vm ?? "");
+      if (definition !== null && definition.isPromoted !== true) {
+        await engine.takeBack(definition.vmId);
+        return describePrimary(parts, definition);
+      }
+      if (definition !== null && !force) {
+        await requireShutDown(parts, definition, "cancel the failover");
+      }
+      const { vmId } = await findReplica(parts, vm);
+      await failovers.cancel(vmId);
+      return describeReplica(parts, await findReplica(parts, vmId));
+    },
+  };
+}

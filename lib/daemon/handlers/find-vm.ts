@@ -1,0 +1,45 @@
+import { TidemarkError } from "../../model/errors.js";
+import type { ReplicaVmSummary } from "../../replica/vm-summary.js";
+import type { HostParts } from "../host-parts.js";
+import type { VmDefinition } from "../open-vm-disks.js";
+
+/** By id or name, among the VMs that this host is the primary of. NOT_FOUND. */
+export function findPrimary(parts: HostParts, idOrName = ""): VmDefinition {
+  const definition = parts.vms.find(idOrName);
+  if (definition === null) throw noSuchVm(idOrName);
+  return definition;
+}
+
+/** By id or name, among the replicas kept here. NOT_FOUND; CONFLICT when several have that name. */
+export async function findReplica(parts: HostParts, idOrName = ""): Promise<ReplicaVmSummary> {
+  const matches = (await replicaSummaries(parts)).filter(
+    (summary) => summary.vmId === idOrName || summary.vm?.name === idOrName,
+  );
+  const [match] = matches;
+  if (match === undefined) throw noSuchReplica(parts, idOrName);
+  if (matches.length === 1) return match;
+  throw new TidemarkError(
+    "CONFLICT",
+    `Cannot tell which VM ${idOrName} is: because ${matches.length} replicas have that name.`,
+    { hint: "Use its id instead; `tidemark vm status --json` shows the ids." },
+  );
+}
+
+export async function replicaSummaries(parts: HostParts): Promise<readonly ReplicaVmSummary[]> {
+  return parts.replicaStore.listVms();
+}
+
+function noSuchReplica({ vms }: HostParts, name: string): TidemarkError {
+  if (vms.find(name) === null) return noSuchVm(name);
+  return new TidemarkError(
+    "NOT_FOUND",
+    `Cannot find a replica of VM ${name} here: because this host is its primary.`,
+    { hint: "Ask the host that has its replica." },
+  );
+}
+
+function noSuchVm(name: string): TidemarkError {
+  return new TidemarkError("NOT_FOUND", `Cannot find VM ${name} on this host.`, {
+    hint: "`tidemark vm status` lists the VMs.",
+  });
+}

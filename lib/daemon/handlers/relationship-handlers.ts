@@ -1,0 +1,29 @@
+import type { RELATIONSHIP_ROUTES } from "../../management/routes/relationship-routes.js";
+import type { HostParts } from "../host-parts.js";
+import { settingsChange } from "../settings-change.js";
+import { describePrimary } from "./describe-vm.js";
+import { findPrimary } from "./find-vm.js";
+import type { TopicHandlers } from "./topic-handlers.js";
+
+export function relationshipHandlers(parts: HostParts): TopicHandlers<typeof RELATIONSHIP_ROUTES> {
+  const { engine, transfers } = parts;
+  const doneFor = async (vm: string | undefined, work: (vmId: string) => Promise<void>) => {
+    const definition = findPrimary(parts, vm);
+    await work(definition.vmId);
+    return describePrimary(parts, definition);
+  };
+  return {
+    vmSettings: (change, { vm }) =>
+      doneFor(vm, (vmId) => engine.change(vmId, settingsChange(change))),
+    vmResync: (_body, { vm }) => doneFor(vm, (vmId) => engine.resynchronize(vmId)),
+    initialStart: ({ startAtMs }, { vm }) =>
+      doneFor(vm, (vmId) => engine.startInitial(vmId, startAtMs)),
+    initialCancel: (_body, { vm }) => doneFor(vm, (vmId) => engine.cancelInitial(vmId)),
+    transferSettings: async () => transfers.settings,
+    transferSettingsChange: async (change) => {
+      await transfers.change(change);
+      engine.checkTurns();
+      return transfers.settings;
+    },
+  };
+}

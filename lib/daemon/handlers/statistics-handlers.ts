@@ -1,0 +1,110 @@
+import type { STATISTICS_ROUTES } from "../../management/routes/statistics-routes.js";
+import type { VmStatisticsBody } from "../../management/statistics-schemas.js";
+import type { RelationshipStatus } from "../../model/relationship.js";
+import type { HostParts } from "../host-parts.js";
+import type { VmDefinition } from "../open-vm-disks.js";
+import { findReplica } from "./find-vm.js";
+import type { TopicHandlers } from "./topic-handlers.js";
+
+const DAY_MS = 86_400_000;
+
+export function statisticsHandlers(parts: HostParts): TopicHandlers<typeof STATISTICS_ROUTES> {
+  const { statistics, settings, engine } = parts;
+  return {
+    vmStatistics: (_body, { vm }) => describe(parts, vm),
+    vmStatisticsReset: async (_body, { vm }) => {
+      const vmId = await idOf(parts, vm);
+      await statistics.reset(vmId);
+      if (parts.vms.find(vmId) !== null) engine.forgetMissed(vmId);
+      return describe(parts, vm);
+    },
+    vmHistory: async ({ fromMs, untilMs, of }, { vm }) => {
+      const { spanMs } = statistics.limits;
+      const query = {
+        fromMs: fromMs ?? Date.now() - DAY_MS,
+        untilMs: untilMs ?? Number.MAX_SAFE_INTEGER,
+        spanMs: of === "cycles" ? 0 : spanMs,
+      };
+      return [...(await statistics.history(await idOf(parts, vm), query))];
+    },
+    monitoringSet: async (wanted) => {
+      const { monitoring: present } = settings.values;
+      const monitoring = {
+        intervalMs: wanted.intervalMs ?? present.intervalMs,
+        startMinutes: wanted.startMinutes ?? present.startMinutes,
+      };
+      await settings.update({ monitoring });
+      return monitoring;
+    },
+  };
+}
+
+async function idOf(parts: HostParts, vm: string | undefined): Promise<string> {
+  return parts.vms.find(vm ?? "")?.vmId ?? (await findReplica(parts, vm)).vmId;
+}
+
+async function describe(parts: HostParts, vm: string | undefined): Promise<VmStatisticsBody> {
+  const definition = parts.vms.find(vm ?? "");
+  return definition === null ? describeReplica(parts, vm) : describePrimary(parts, definition);
+}
+
+async function describePrimary(
+  { engine, statistics }: HostParts,
+  { vmId, name }: VmDefinition,
+): Promise<VmStatisticsBody> {
+  const { current, previous, ...facts } = await statistics.statistics(vmId);
+  const status = await engine.status(vmId);
+  const { state, health, healthReasons, lagMs, pendingBytes, lastCycle } = status;
+  return {
+    ...facts,
+    vmId,
+    name,
+    role: "primary",
+    state,
+    health,
+    healthReasons: [...healthReasons],
+    currentTask: taskOf(status),
+    lastCycleKind: lastCycle?.kind ?? null,
+    lagMs,
+    pendingBytes,
+    lastPointTakenAtMs: null,
+    lastPointValidUntilMs: lagMs === null ? null : Date.now() - lagMs,
+    current,
+    previous,
+  };
+}
+
+function taskOf({ state }: RelationshipStatus): VmStatisticsBody["currentTask"] {
+  return state === "initial-replication" || state === "resynchronizing" ? state : null;
+}
+
+async function describeReplica(
+  parts: HostParts,
+  vm: string | undefined,
+): Promise<VmStatisticsBody> {
+  const summary = await findReplica(parts, vm);
+  const { lastTestFailoverAtMs, lastTestFailover } = await parts.statistics.statistics(
+    summary.vmId,
+  );
+  const validUntilMs = summary.head?.validUntilMs ?? null;
+  return {
+    vmId: summary.vmId,
+    name: summary.vm?.name ?? summary.vmId,
+    role: "replica",
+    state: null,
+    health: null,
+    healthReasons: [],
+    currentTask: null,
+    lastCycleKind: null,
+    lagMs: validUntilMs === null ? null : Math.max(0, Date.now() - validUntilMs),
+    pendingBytes: null,
+    lastCycleAtMs: null,
+    lastPointTakenAtMs: summary.head?.takenAtMs ?? null,
+    lastPointValidUntilMs: validUntilMs,
+    lastTestFailoverAtMs,
+    lastTestFailover,
+    initialReplicationBytes: null,
+    current: null,
+    previous: null,
+  };
+}

@@ -1,0 +1,90 @@
+import type { Clock } from "../model/clock.js";
+import { toTidemarkError } from "../model/errors.js";
+import type { ReplicaStore } from "../replica/replica-store.js";
+import type { Verifications } from "../replica/verifications.js";
+
+export interface ScrubScheduleOptions {
+  readonly store: ReplicaStore;
+  readonly verifications: Verifications;
+  readonly clock: Clock;
+  /** How old the last whole verification of a VM may become. */
+  readonly intervalMs: number;
+  readonly checkIntervalMs: number;
+  readonly onWarning: (message: string) => void;
+}
+
+/** Verifies each replica from time to time; what was found says so in its status. */
+export class ScrubSchedule {
+  readonly #options: ScrubScheduleOptions;
+  readonly #stopping = new AbortController();
+  readonly #running: Promise<void>;
+  /** Of those that did not come to their end: they wait for their turn too. */
+  readonly #triedAtMs = new Map<string, number>();
+
+  constructor(options: ScrubScheduleOptions) {
+    this.#options = options;
+    this.#running = this.#run();
+  }
+
+  async close(): Promise<void> {
+    this.#stopping.abort();
+    await this.#running;
+  }
+
+  async #run(): Promise<void> {
+    const { signal } = this.#stopping;
+    const { clock, checkIntervalMs } = this.#options;
+    while (!signal.aborted) {
+      await this.#check(signal).catch((thrown: unknown) => this.#warn("the replicas", thrown));
+      await clock.sleep(checkIntervalMs, signal).catch(() => undefined);
+    }
+  }
+
+  async #check(signal: AbortSignal): Promise<void> {
+    for (const { vmId, pointCount, error } of await this.#options.store.listVms()) {
+      if (signal.aborted) return;
+      if (error !== null || pointCount === 0) continue;
+      await this.#verifyIfDue(vmId).catch((thrown: unknown) => this.#warn(`VM ${vmId}`, thrown));
+    }
+  }
+
+  async #verifyIfDue(vmId: string): Promise<void> {
+    const { verifications, clock } = this.#options;
+    const before = await verifications.status(vmId);
+    if (before.running !== null || !this.#isDue(vmId, before.last?.endedAtMs)) return;
+    this.#triedAtMs.set(vmId, clock.nowMs());
+    await verifications.start(vmId, null);
+    const ended = verifications.settled(vmId);
+    await Promise.race([ended, aborted(this.#stopping.signal)]);
+    const { damagedPoints } = await verifications.status(vmId);
+    if (damagedPoints.length === 0) return;
+    this.#options.onWarning(
+      `The replica of VM ${vmId} is damaged in ${damagedPoints.length} recovery points: run \`tidemark vm verify ${vmId} --status\`.`,
+    );
+  }
+
+  /** A new replica is due when it is as old as the interval: the first try says when it was seen. */
+  #isDue(vmId: string, verifiedAtMs: number | undefined): boolean {
+    const now = this.#options.clock.nowMs();
+    const tried = this.#triedAtMs.get(vmId);
+    if (tried === undefined && verifiedAtMs === undefined) {
+      this.#triedAtMs.set(vmId, now);
+      return false;
+    }
+    const last = Math.max(verifiedAtMs ?? 0, tried ?? 0);
+    // A clock that was set back must not put it off for ever.
+    return now - last >= this.#options.intervalMs || now < last;
+  }
+
+  #warn(what: string, thrown: unknown): void {
+    if (this.#stopping.signal.aborted) return;
+    this.#options.onWarning(`Cannot verify ${what}: because ${toTidemarkError(thrown).message}`);
+  }
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) return resolve();
+    signal.addEventListener("abort", () => resolve(), { once: true });
+  });
+}

@@ -1,0 +1,39 @@
+import { TidemarkError } from "../model/errors.js";
+import {
+  MAX_COMPRESSION_LEVEL,
+  type RelationshipSettings,
+} from "../model/relationship-settings.js";
+import { parseUuid } from "../model/uuid.js";
+
+const SHORTEST_INTERVAL_MS = 100;
+
+/** Answers them with canonical ids. INVALID_ARGUMENT. */
+export function checkSettings(settings: RelationshipSettings): RelationshipSettings {
+  const { intervalMs, isContinuous, compression, group } = settings;
+  if (!Number.isSafeInteger(intervalMs) || intervalMs < SHORTEST_INTERVAL_MS) {
+    throw new TidemarkError(
+      "INVALID_ARGUMENT",
+      `Cannot replicate every ${intervalMs} ms: because the shortest interval is ${SHORTEST_INTERVAL_MS} ms.`,
+    );
+  }
+  if (typeof compression === "number" && !isLevel(compression)) {
+    throw new TidemarkError(
+      "INVALID_ARGUMENT",
+      `Cannot compress at level ${compression}: because levels go from 1 to ${MAX_COMPRESSION_LEVEL}.`,
+      { hint: "1 is the fastest; 3 is a good choice for slow lines." },
+    );
+  }
+  if (isContinuous && group !== undefined) {
+    throw new TidemarkError(
+      "INVALID_ARGUMENT",
+      `Cannot replicate continuously: because the VMs of group ${group} are cut at one interval.`,
+      { hint: "Leave the group first, or give an interval." },
+    );
+  }
+  const vmId = parseUuid(settings.vmId, "VM id");
+  return { ...settings, vmId, targetId: parseUuid(settings.targetId, "target id") };
+}
+
+function isLevel(level: number): boolean {
+  return Number.isInteger(level) && level >= 1 && level <= MAX_COMPRESSION_LEVEL;
+}

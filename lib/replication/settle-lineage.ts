@@ -1,0 +1,66 @@
+import { TidemarkError } from "../model/errors.js";
+import {
+  firstEntry,
+  type Lineage,
+  type LineageEntry,
+  presentEntry,
+  standingIn,
+} from "../model/lineage.js";
+import { holderIdOf, type RelationshipRecord } from "../model/relationship.js";
+import type { ReplicaVmStatus } from "../model/replica-endpoint.js";
+import type { RelationshipContext } from "./relationship-context.js";
+import { nextState } from "./transitions.js";
+
+/** The VM goes on elsewhere: this side must not write to its state any more. */
+export class Superseded extends TidemarkError {
+  readonly entry: LineageEntry;
+
+  constructor(entry: LineageEntry) {
+    super(
+      "FENCED",
+      `Cannot replicate: because the replica has taken the VM over (generation ${entry.generation.number}).`,
+      { hint: "Reverse the replication there, or cancel its failover." },
+    );
+    this.entry = entry;
+  }
+}
+
+/**
+ * What the replica's lineage makes of this side: it goes on as before, it takes the
+ * generation by which it got the VM back, or it is superseded. FENCED, retried by nobody,
+ * when the two have different histories: both sides are kept as they are.
+ */
+export async function settleLineage(
+  { journal, onReturn }: RelationshipContext,
+  { generation, lineage = [firstEntry(generation)] }: ReplicaVmStatus,
+): Promise<void> {
+  const { record } = journal;
+  const present = presentEntry(lineage);
+  switch (standingIn(lineage, { generation: record.generation, holderId: holderIdOf(record) })) {
+    case "holder":
+      return;
+    case "returned":
+      await onReturn();
+      return journal.update((latest) => returned(latest, present));
+    case "superseded":
+      throw new Superseded(present);
+    case "foreign":
+      throw splitBrain(lineage, record);
+  }
+}
+
+function returned(record: RelationshipRecord, { generation, holderId }: LineageEntry) {
+  const state = nextState(record.state, "return", true) ?? record.state;
+  return { generation, holderId, state, handOver: undefined, isResyncOrdered: false };
+}
+
+function splitBrain(lineage: Lineage, { generation }: RelationshipRecord): TidemarkError {
+  const { number } = presentEntry(lineage).generation;
+  return new TidemarkError(
+    "FENCED",
+    `Cannot replicate: because this side's generation ${generation.number} is not in the replica's history, which is at generation ${number}: both have gone on by themselves.`,
+    {
+      hint: "Both sides are kept. Decide which one goes on, and remove the relationship or the replica of the other.",
+    },
+  );
+}
