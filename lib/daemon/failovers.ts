@@ -61,16 +61,24 @@ export class Failovers implements AsyncDisposable {
 
   /** Before any VM's disks are opened. */
   async load(): Promise<void> {
-    const { directory, store } = this.#options;
+    const { directory, onWarning } = this.#options;
     await mkdir(directory, { recursive: true, mode: 0o700 });
-    const stored = new Set((await store.listVms()).map(({ vmId }) => vmId));
     for (const name of await readdir(directory)) {
-      const folding = await FoldingVm.load(this.#directoryOf(name));
-      if (folding === null) continue;
-      // Noted, and not moved yet: nothing has happened.
-      if (stored.has(folding.document.vmId)) await folding.forget();
-      else this.#folding.set(folding.document.vmId, folding);
+      await this.#loadFolding(this.#directoryOf(name)).catch((thrown: unknown) => {
+        const { message } = toTidemarkError(thrown);
+        onWarning(`A VM that was failed over to this host is not served: ${message}`);
+      });
     }
+  }
+
+  async #loadFolding(directory: string): Promise<void> {
+    const folding = await FoldingVm.load(directory);
+    if (folding === null) return;
+    const { vm, lineage } = folding;
+    // Noted, and not moved yet: nothing has happened.
+    if (!(await folding.hasLeftStore())) return folding.forget();
+    await this.#options.store.noteGivenAway(vm, lineage);
+    this.#folding.set(vm.vmId, folding);
   }
 
   /** Serves what was failed over; what cannot be served is said, and tried again at the next start. */
@@ -193,12 +201,17 @@ export class Failovers implements AsyncDisposable {
     return device;
   }
 
-  /** The VMs themselves are PrimaryVms's to close, before this. */
-  async close(): Promise<void> {
+  /** Nothing works on the VMs' disks any more when it resolves: they may be closed. */
+  async rest(): Promise<void> {
     this.#options.store.watchSuccessions(NOBODY_WATCHES);
     this.#stopping.abort();
     await this.#last.catch(() => undefined);
     await this.#folds;
+  }
+
+  /** The VMs themselves are PrimaryVms's to close, after rest() and before this. */
+  async close(): Promise<void> {
+    await this.rest();
     for (const { point } of this.#opened.values()) point.release();
     this.#opened.clear();
   }
@@ -282,7 +295,7 @@ export class Failovers implements AsyncDisposable {
     const { store } = this.#options;
     const { promotion } = await this.#summary(vmId);
     const known = this.#opened.get(vmId);
-    if (promotion?.forkPointId == null) throw notFailedOver("cancel");
+    if (promotion?.forkPointId == null) throw notFailedOver("serve");
     if (known?.entry.generation.id === promotion.generation.id) return known;
     known?.point.release();
     const point = await store.openPoint(vmId, promotion.forkPointId, "lasting");
@@ -351,10 +364,10 @@ function isReversed(): TidemarkError {
   );
 }
 
-function notFailedOver(what: "cancel" | "complete"): TidemarkError {
+function notFailedOver(what: "cancel" | "complete" | "serve"): TidemarkError {
   return new TidemarkError(
     "CONFLICT",
-    `Cannot ${what} the failover: because the VM was not failed over to this host, or not lately.`,
+    `Cannot ${what} ${what === "serve" ? "the VM" : "the failover"}: because the VM was not failed over to this host, or not lately.`,
     { hint: "`tidemark vm status` shows where it runs." },
   );
 }

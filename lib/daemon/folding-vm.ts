@@ -1,7 +1,8 @@
-import { link, lstat, readlink, rm } from "node:fs/promises";
+import { link, lstat, readlink, rm, stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { TidemarkError } from "../model/errors.js";
+import type { ReplicatedVm } from "../model/disk.js";
 import type { Lineage } from "../model/lineage.js";
 import { type DocumentFormat, readDocument, writeDocument } from "../replica/durable-document.js";
 import type { GivenAwayVm } from "../replica/give-away.js";
@@ -45,6 +46,11 @@ export class FoldingVm {
     const path = join(directory, FOLD_FILE);
     if ((await files.size(path)) === null) return null;
     return new FoldingVm(directory, await readDocument(files, FORMAT, path));
+  }
+
+  get vm(): ReplicatedVm {
+    const { vmId, name, disks } = this.document;
+    return { vmId, name, disks: disks.map(({ geometry }) => geometry) };
   }
 
   get lineage(): Lineage {
@@ -120,8 +126,7 @@ export class FoldingVm {
     const paths = new Map<string, string>();
     for (const [index, { geometry }] of this.document.disks.entries()) {
       const base = this.document.basePaths[index] ?? "";
-      const named = join(directory, `${geometry.diskId}.raw`);
-      paths.set(geometry.diskId, await nameOf(base, named));
+      paths.set(geometry.diskId, await nameOf(base, join(directory, geometry.diskId)));
     }
     await files.syncDirectory(directory);
     return paths;
@@ -154,12 +159,19 @@ export class FoldingVm {
   }
 }
 
-async function nameOf(base: string, named: string): Promise<string> {
-  if ((await lstat(base).catch(() => null))?.isSymbolicLink() === true) return readlink(base);
-  await link(base, named).catch((thrown: unknown) => {
-    if ((thrown as NodeJS.ErrnoException).code !== "EEXIST") throw thrown;
-  });
-  return named;
+/** `prefix.raw`, or the next one that is no other file: what an earlier life of the VM has left stays. */
+async function nameOf(base: string, prefix: string): Promise<string> {
+  if ((await lstat(base)).isSymbolicLink()) return readlink(base);
+  for (let number = 1; ; number += 1) {
+    const named = number === 1 ? `${prefix}.raw` : `${prefix}-${number}.raw`;
+    if (!(await exists(named))) await link(base, named);
+    if (await isSameFile(base, named)) return named;
+  }
+}
+
+async function isSameFile(one: string, other: string): Promise<boolean> {
+  const [a, b] = [await stat(one), await lstat(other)];
+  return a.dev === b.dev && a.ino === b.ino;
 }
 
 async function exists(path: string): Promise<boolean> {

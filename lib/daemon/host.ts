@@ -128,7 +128,7 @@ class HostStart {
     const parts = { vms: () => vms, engine: () => engine };
     const failovers = this.#keep(this.#newFailovers(replicaStore, parts));
     const vms = await this.#startVms(store, failovers);
-    await failovers.start();
+    await this.#startFailovers(failovers);
     const lanes = this.#startLanes();
     const statistics = await this.#startStatistics(vms, settings);
     const care = await this.#openCare(replicaStore, { pointExports, statistics, settings });
@@ -258,6 +258,11 @@ class HostStart {
       isReplicated: (vmId) => parts.engine().has(vmId),
       onWarning: this.#log,
     });
+  }
+
+  async #startFailovers(failovers: Failovers): Promise<void> {
+    this.closers.push(() => failovers.rest());
+    await failovers.start();
   }
 
   async #startVms(store: StateStore, failovers: Failovers): Promise<PrimaryVms> {

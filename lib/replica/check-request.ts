@@ -1,6 +1,7 @@
 /** Checks at the store's edge; transport has checked the shapes, an embedding program may not have. */
 import { DELTA_FORMAT_VERSION, type DeltaHeader } from "../model/delta.js";
 import type { DiskGeometry, Generation, ReplicatedVm } from "../model/disk.js";
+import { mayBecome } from "../model/disk-changes.js";
 import { TidemarkError } from "../model/errors.js";
 import type { LineageEntry, Succession } from "../model/lineage.js";
 import { parseUuid } from "../model/uuid.js";
@@ -32,6 +33,16 @@ function checkDisks(given: Disks, what: string): Disks {
     throw refusal(what, "two of its disks have the same name");
   }
   return { disks, ...(excludedDisks.length === 0 ? {} : { excludedDisks }) };
+}
+
+/** What is known of a VM must fit what is said of it. */
+export function requireSameVm(known: ReplicatedVm, asked: ReplicatedVm): void {
+  if (known.name === asked.name && mayBecome(known.disks, asked.disks)) return;
+  throw new TidemarkError(
+    "CONFLICT",
+    `Cannot enable VM ${asked.vmId}: because the replica knows it with another name, or a disk with larger blocks.`,
+    { hint: "Remove the VM from the replica first, or use another one." },
+  );
 }
 
 export function checkGeneration(generation: Generation): Generation {

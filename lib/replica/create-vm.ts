@@ -8,12 +8,18 @@ import type { ReplicaTools } from "./replica-tools.js";
 import type { VmPaths } from "./store-paths.js";
 import { VmReplica } from "./vm-replica.js";
 
+export interface NewVmOptions {
+  /** Default false. */
+  readonly isGivenAway?: boolean;
+}
+
 /** A VM without recovery points. It is there from the moment its document is. */
 export async function createVm(
   tools: ReplicaTools,
   paths: VmPaths,
   vm: ReplicatedVm,
   lineage: Lineage,
+  { isGivenAway = false }: NewVmOptions = {},
 ): Promise<VmReplica> {
   const { files } = tools;
   await sweepDeletedVm(files, paths);
@@ -26,7 +32,13 @@ export async function createVm(
     await files.makeDirectory(directory);
   }
   const { generation } = presentEntry(lineage);
-  const document: VmDocument = { vm, generation, lineage, isPromotedHere: false };
+  const document: VmDocument = {
+    vm,
+    generation,
+    lineage,
+    isPromotedHere: false,
+    ...(isGivenAway ? { isGivenAway } : {}),
+  };
   await writeDocument(files, VM_DOCUMENT, paths.vmFile, document);
   const base = { vmId: vm.vmId, pointId: null, sequence: 0, mergingSequence: null };
   const chain = new PointChain(base);

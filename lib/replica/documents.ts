@@ -15,6 +15,11 @@ export interface VmDocument {
   readonly lineage: Lineage;
   /** This host runs the VM, or may: the present generation's holder is this replica. */
   readonly isPromotedHere: boolean;
+  /**
+   * The VM went on from here for good and is the store's no more; its lineage stays, for a
+   * primary that returns.
+   */
+  readonly isGivenAway?: true | undefined;
 }
 
 /** What version 1 had in the lineage's place. */

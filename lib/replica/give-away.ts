@@ -54,7 +54,8 @@ function requireNoReaders({ document, pins }: VmReplica): void {
 /**
  * A VM that runs on this host leaves the store with all its points, to be folded into plain
  * disks: `prepare` notes durably what they will be made of, before anything moves. What is
- * open of it stays open. Durable when it resolves. IN_USE.
+ * open of it stays open; what the store keeps is noteGivenAway()'s. Durable when it resolves.
+ * IN_USE.
  */
 export async function giveAway(
   store: ReplicaStore,
@@ -74,7 +75,7 @@ export async function giveAway(
         await files.rename(from, directory);
         await files.syncDirectory(dirname(directory));
         await files.syncDirectory(dirname(from));
-        store.drop(replica.document.vm.vmId);
+        await store.noteGivenAway(replica.document.vm, replica.document.lineage);
       }),
     ),
   );

@@ -1,7 +1,6 @@
 import { type BlockHashRequest, checkHashRequest } from "../model/block-hashes.js";
 import type { DeltaHeader, SegmentReceipt, SegmentSource } from "../model/delta.js";
 import type { Generation, ReplicatedVm } from "../model/disk.js";
-import { mayBecome } from "../model/disk-changes.js";
 import { TidemarkError, toTidemarkError } from "../model/errors.js";
 import { firstEntry, type Lineage, type Succession } from "../model/lineage.js";
 import type {
@@ -15,8 +14,14 @@ import type { OpenSegmentSink, SegmentRequest, SegmentSlot } from "../model/segm
 import { parseUuid } from "../model/uuid.js";
 import { AsyncLock } from "./async-lock.js";
 import { hashPoint } from "./hash-point.js";
-import { checkGeneration, checkHeader, checkSuccession, checkVm } from "./check-request.js";
-import { createVm } from "./create-vm.js";
+import {
+  checkGeneration,
+  checkHeader,
+  checkSuccession,
+  checkVm,
+  requireSameVm,
+} from "./check-request.js";
+import { createVm, type NewVmOptions } from "./create-vm.js";
 import { deleteVm, requireUnused } from "./delete-vm.js";
 import { fillSlot } from "./fill-slot.js";
 import { type FormerPrimary, NEVER_PRIMARY } from "./former-primary.js";
@@ -29,12 +34,18 @@ import { type OpenedPoint, openedForHashes, openedPoint } from "./opened-point.j
 import type { LayerNative, ReplicaTools } from "./replica-tools.js";
 import { settleManifests } from "./rewrite-manifest.js";
 import type { StoreFiles } from "./store-files.js";
+import { notReplicated } from "./not-replicated.js";
 import { NOBODY_WATCHES, type SuccessionWatch } from "./succession-watch.js";
 import { succeedVm } from "./succeed-vm.js";
 import { takeReturned } from "./take-returned.js";
 import { lockFile, VmPaths, vmsDirectory } from "./store-paths.js";
 import type { VmReplica } from "./vm-replica.js";
-import { type ReplicaVmSummary, summaryOf, summaryOfUnreadable } from "./vm-summary.js";
+import {
+  isReplicated,
+  type ReplicaVmSummary,
+  summaryOf,
+  summaryOfUnreadable,
+} from "./vm-summary.js";
 
 export interface ReplicaStoreOptions {
   /** A directory of the store's own; created when it is missing. */
@@ -107,16 +118,9 @@ export class ReplicaStore implements ImportTarget {
     const checked = checkVm(vm);
     const first = checkGeneration(generation);
     return this.#enabling.run(async () => {
-      if (!this.#vms.has(checked.vmId)) await this.#create(checked, first);
+      if (!this.#vms.has(checked.vmId)) await this.#create(checked, [firstEntry(first)]);
       const replica = this.#vm(checked.vmId);
-      const { vm: known } = replica.document;
-      if (known.name !== checked.name || !mayBecome(known.disks, checked.disks)) {
-        throw new TidemarkError(
-          "CONFLICT",
-          `Cannot enable VM ${checked.vmId}: because the replica knows it with another name, or a disk with larger blocks.`,
-          { hint: "Remove the VM from the replica first, or use another one." },
-        );
-      }
+      requireSameVm(replica.document.vm, checked);
       replica.requireGeneration(first);
       await this.#change(replica, () => replica.takeDisks(checked));
       return replica.status();
@@ -235,10 +239,13 @@ export class ReplicaStore implements ImportTarget {
     return replica.status();
   }
 
-  /** Its files are the store's no more: what waits for the VM is refused. Under its lock. */
-  drop(vmId: string): void {
-    this.#vms.get(vmId)?.end(notReplicated(vmId));
-    this.#vms.delete(vmId);
+  /**
+   * Under the VM's lock: its files are the store's no more. What is left is its lineage, so that
+   * a primary that returns is fenced. Durable when it resolves; may be repeated.
+   */
+  async noteGivenAway(vm: ReplicatedVm, lineage: Lineage): Promise<void> {
+    this.#end(vm.vmId);
+    await this.#create(vm, lineage, { isGivenAway: true });
   }
 
   /** Whose disks takeReturned() takes. */
@@ -291,11 +298,11 @@ export class ReplicaStore implements ImportTarget {
     return [...this.#vms.values()].some(({ open }) => open !== null);
   }
 
-  /** Every VM on disk, also those that cannot be read. */
+  /** Every VM that is replicated here, also those that cannot be read. */
   async listVms(): Promise<readonly ReplicaVmSummary[]> {
     this.#begin();
     return [
-      ...[...this.#vms.values()].map(summaryOf),
+      ...[...this.#vms.values()].filter(isReplicated).map(summaryOf),
       ...[...this.#unreadable].map(([vmId, error]) => summaryOfUnreadable(vmId, error)),
     ].sort((a, b) => (a.vmId < b.vmId ? -1 : 1));
   }
@@ -337,11 +344,16 @@ export class ReplicaStore implements ImportTarget {
     await this.close();
   }
 
-  async #create(vm: ReplicatedVm, generation: Generation): Promise<void> {
+  #end(vmId: string): void {
+    this.#vms.get(vmId)?.end(notReplicated(vmId));
+    this.#vms.delete(vmId);
+  }
+
+  async #create(vm: ReplicatedVm, lineage: Lineage, options?: NewVmOptions): Promise<void> {
     const unreadable = this.#unreadable.get(vm.vmId);
     if (unreadable !== undefined) throw unreadable;
     const paths = new VmPaths(this.#root, vm.vmId);
-    this.#vms.set(vm.vmId, await createVm(this.#tools, paths, vm, [firstEntry(generation)]));
+    this.#vms.set(vm.vmId, await createVm(this.#tools, paths, vm, lineage, options));
   }
 
   /** Behind a merge that is under way, and before whatever else waits for the VM. */
@@ -351,7 +363,7 @@ export class ReplicaStore implements ImportTarget {
         check();
         requireUnused(replica);
         await deleteVm(this.#tools.files, replica.paths);
-        this.drop(replica.document.vm.vmId);
+        this.#end(replica.document.vm.vmId);
       }),
     );
   }
@@ -385,12 +397,4 @@ export class ReplicaStore implements ImportTarget {
     }
     throw new TidemarkError("NOT_FOUND", `Cannot use delta ${deltaId}: because it is not open.`);
   }
-}
-
-function notReplicated(vmId: string): TidemarkError {
-  return new TidemarkError(
-    "NOT_FOUND",
-    `Cannot find VM ${vmId}: because it is not replicated here.`,
-    { hint: "Enable replication of the VM to this host." },
-  );
 }

@@ -8,6 +8,7 @@ import { loadVm } from "./load-vm.js";
 import type { ReplicaTools } from "./replica-tools.js";
 import { VmPaths } from "./store-paths.js";
 import type { VmReplica } from "./vm-replica.js";
+import { isReplicated } from "./vm-summary.js";
 
 export interface TakeReturnedParts {
   readonly tools: ReplicaTools;
@@ -28,7 +29,7 @@ export async function takeReturned(
 ): Promise<ReturnedDisks> {
   const { tools, root, vms, former } = parts;
   const { vmId } = vm;
-  const known = vms.get(vmId);
+  const known = replicatedIn(vms, vmId);
   if (known !== undefined) known.requireGeneration(presentEntry(lineage).generation);
   let isUnchanged = false;
   if (known === undefined || known.chain.head() === null) {
@@ -43,4 +44,10 @@ export async function takeReturned(
   const taken = vms.get(vmId);
   if (taken === undefined) throw new Error("a VM that was taken is not there");
   return { status: await taken.status(), isUnchanged };
+}
+
+/** One that went on from here for good is a VM like any other when it comes back. */
+function replicatedIn(vms: ReadonlyMap<string, VmReplica>, vmId: string): VmReplica | undefined {
+  const known = vms.get(vmId);
+  return known !== undefined && isReplicated(known) ? known : undefined;
 }

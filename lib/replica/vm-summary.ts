@@ -16,6 +16,11 @@ export interface ReplicaVmSummary {
   readonly error: TidemarkError | null;
 }
 
+/** Not one of which only the lineage is left. */
+export function isReplicated({ document }: VmReplica): boolean {
+  return document.isGivenAway !== true;
+}
+
 export function summaryOf({ document, chain }: VmReplica): ReplicaVmSummary {
   const { vm, lineage, isPromotedHere } = document;
   return {

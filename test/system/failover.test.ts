@@ -148,10 +148,13 @@ function reverse(vm: string): readonly string[] {
   return ["vm", "reverse", vm, "--to", primaryUrl, "--every", "1s"];
 }
 
+async function isNotCancelled(t: Test, vm: string): Promise<void> {
+  t.match(await refused(t, replica, "vm", "cancel-failover", vm), /replicated from here by now/);
+}
+
 /** The old primary follows, and its disk as it stood is its first point. */
 async function follows(t: Test, vm: string, asItStood: Buffer): Promise<void> {
   t.match(await refused(t, replica, ...reverse(vm)), /ALREADY_EXISTS/);
-  t.match(await refused(t, replica, "vm", "cancel-failover", vm), /replicated from here by now/);
   await writeThere(await replica.vm(vm), 11, randomBytes(BLOCK));
   await replicated(replica, vm);
   t.equal((await primary.vm(vm)).role, "replica");
@@ -170,6 +173,7 @@ void t.test("T39: after a planned failover the replication is reversed", async (
   await said(t, primary, "host", "accept-replicas", "on");
   await said(t, replica, "vm", "resume", "moves");
   await stateIs(replica, "moves", "replicating");
+  await isNotCancelled(t, "moves");
   await follows(t, "moves", asItStood);
   const { relationship } = await replica.vm("moves");
   t.equal(relationship?.lastHealing, null, "nothing had to be compared");
@@ -230,7 +234,24 @@ void t.test("what only the old primary has is kept when it becomes the replica",
   await primary.start();
   await said(t, replica, ...reverse("late"));
   await stateIs(replica, "late", "replicating");
+  await isNotCancelled(t, "late");
   await follows(t, "late", guest.content);
+});
+
+void t.test("T40: a primary that returns after all was completed learns of it, too", async (t) => {
+  const guest = await newVm("gone");
+  await primary.stop("SIGKILL");
+  guest.disconnect();
+  await said(t, replica, "vm", "failover", "gone");
+  const asItStood = Buffer.from(guest.content);
+  await staysOn(t, replica, "gone");
+  await primary.start();
+  const withheld = await stateIs(primary, "gone", "failed-over");
+  t.equal(withheld.disks[0]?.uri, null, "its guests are kept away");
+  t.notMatch(await replica.vm("gone"), { role: "replica" });
+  await said(t, replica, ...reverse("gone"));
+  await stateIs(replica, "gone", "replicating");
+  await follows(t, "gone", asItStood);
 });
 
 void t.test("a planned failover is not begun while the replica does not answer", async (t) => {
