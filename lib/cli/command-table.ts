@@ -149,6 +149,13 @@ const GROUP: CommandGroup = {
     "test-failovers": async () =>
       (await import("./commands/group-test-failover.js")).groupTestFailoversCommand(),
     close: async () => (await import("./commands/vm-close.js")).groupCloseCommand(),
+    "planned-failover": async () =>
+      (await import("./commands/group-planned-failover.js")).groupPlannedFailoverCommand(),
+    failover: async () => (await import("./commands/group-failover.js")).groupFailoverCommand(),
+    "commit-failover": async () =>
+      (await import("./commands/group-commit-failover.js")).groupCommitFailoverCommand(),
+    "cancel-failover": async () =>
+      (await import("./commands/group-cancel-failover.js")).groupCancelFailoverCommand(),
   },
 };
 

@@ -10,33 +10,44 @@ export interface ChosenCut {
   readonly requests: readonly TestFailoverRequest[];
 }
 
+export type NameOfVm = (vmId: string) => string;
+
 /** The cut asked for, or the newest complete one. NOT_FOUND; CONFLICT when a member lacks its point. */
 export async function chooseGroupCut(
   store: ReplicaStore,
   group: string,
   cutNumber: number | undefined,
 ): Promise<ChosenCut> {
-  const summaries = await store.listVms();
-  const pointsOf = async (vmId: string) => ({ vmId, points: await store.points(vmId) });
-  const vms = await Promise.all(summaries.map(({ vmId }) => pointsOf(vmId)));
-  const cuts = findGroupPoints(group, vms);
+  const cuts = await readGroupCuts(store, group);
   const chosen =
     cutNumber === undefined
       ? cuts.findLast(({ isComplete }) => isComplete)
       : cuts.findLast((cut) => cut.cutNumber === cutNumber);
   if (chosen === undefined) throw noSuchCut(group, cutNumber, cuts.length);
+  const summaries = await store.listVms();
   const nameOf = (vmId: string) =>
     summaries.find((summary) => summary.vmId === vmId)?.vm?.name ?? vmId;
   return { identity: identityOf(chosen), requests: requestsOf(chosen, nameOf) };
+}
+
+/** Oldest first. */
+export async function readGroupCuts(
+  store: ReplicaStore,
+  group: string,
+): Promise<readonly GroupRecoveryPoint[]> {
+  const summaries = await store.listVms();
+  const pointsOf = async (vmId: string) => ({ vmId, points: await store.points(vmId) });
+  return findGroupPoints(group, await Promise.all(summaries.map(({ vmId }) => pointsOf(vmId))));
 }
 
 function identityOf({ groupId, name, cutNumber }: GroupRecoveryPoint) {
   return { groupId, name, cutNumber };
 }
 
-function requestsOf(
+/** CONFLICT names the members that have no point of the cut here. */
+export function requestsOf(
   { name, cutNumber, points }: GroupRecoveryPoint,
-  nameOf: (vmId: string) => string,
+  nameOf: NameOfVm,
 ): TestFailoverRequest[] {
   const missing: string[] = [];
   const requests: TestFailoverRequest[] = [];
@@ -52,7 +63,11 @@ function requestsOf(
   );
 }
 
-function noSuchCut(group: string, cutNumber: number | undefined, cutCount: number): TidemarkError {
+export function noSuchCut(
+  group: string,
+  cutNumber: number | undefined,
+  cutCount: number,
+): TidemarkError {
   const which = cutNumber === undefined ? "complete cut" : `cut ${cutNumber}`;
   return new TidemarkError(
     "NOT_FOUND",

@@ -8,6 +8,7 @@ import type { StatisticsRecorder } from "../replication/statistics-recorder.js";
 import type { PeerServer } from "../transport/peer-server.js";
 import type { Failovers } from "./failovers.js";
 import type { FirstCopies } from "./first-copies.js";
+import type { GroupFailovers } from "./group-failovers.js";
 import type { HostConfiguration } from "./host-configuration.js";
 import type { HostSettings } from "./host-settings.js";
 import type { HostTransfers } from "./host-transfers.js";
@@ -29,6 +30,7 @@ export interface HostParts {
   readonly engine: ReplicationEngine;
   readonly firstCopies: FirstCopies;
   readonly failovers: Failovers;
+  readonly groupFailovers: GroupFailovers;
   readonly maintenance: Maintenance;
   readonly statistics: StatisticsRecorder;
   readonly transfers: HostTransfers;

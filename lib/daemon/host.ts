@@ -28,6 +28,7 @@ import type { HostParts } from "./host-parts.js";
 import { HostSettings } from "./host-settings.js";
 import { localHostService } from "./local-host-service.js";
 import { Maintenance } from "./maintenance.js";
+import { openFailoverOrders } from "./open-failover-orders.js";
 import { openReplicaCare, type ReplicaCare, type ReplicaCareOptions } from "./open-replica-care.js";
 import { openStatistics } from "./open-statistics.js";
 import { Peers } from "./peers.js";
@@ -140,11 +141,9 @@ class HostStart {
     return {
       firstCopies,
       failovers,
-      configuration: this.#configuration,
+      ...openFailoverOrders({ replicaStore, failovers, vms, engine }),
+      ...this.#ownFacts(),
       settings,
-      replicaRoot: this.#replicaRoot,
-      version: this.#version,
-      startedAtMs: Date.now(),
       ioEngine,
       vms,
       engine,
@@ -157,6 +156,11 @@ class HostStart {
       peers: new Peers(() => this.#identity.material, lanes),
       peerServer,
     };
+  }
+
+  #ownFacts() {
+    const [configuration, replicaRoot] = [this.#configuration, this.#replicaRoot];
+    return { configuration, replicaRoot, version: this.#version, startedAtMs: Date.now() };
   }
 
   #openCare(

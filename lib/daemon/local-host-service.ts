@@ -8,6 +8,7 @@ import { configurationHandlers } from "./handlers/configuration-handlers.js";
 import { diskHandlers } from "./handlers/disk-handlers.js";
 import { failoverHandlers } from "./handlers/failover-handlers.js";
 import { firstCopyHandlers } from "./handlers/first-copy-handlers.js";
+import { groupFailoverHandlers } from "./handlers/group-failover-handlers.js";
 import { groupHandlers } from "./handlers/group-handlers.js";
 import { hostHandlers } from "./handlers/host-handlers.js";
 import { peerHandlers } from "./handlers/peer-handlers.js";
@@ -28,6 +29,7 @@ export function localHostService(parts: HostParts): HostService {
     ...relationshipHandlers(parts),
     ...diskHandlers(parts),
     ...groupHandlers(parts),
+    ...groupFailoverHandlers(parts),
     ...bitmapHandlers(parts),
     ...pointHandlers(parts),
     ...failoverHandlers(parts),

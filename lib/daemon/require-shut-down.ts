@@ -1,10 +1,10 @@
 import { TidemarkError } from "../model/errors.js";
-import type { HostParts } from "./host-parts.js";
 import type { VmDefinition } from "./open-vm-disks.js";
+import type { PrimaryVms } from "./primary-vms.js";
 
 /** IN_USE while a guest has a disk of the VM open; `what` completes "Cannot ...". */
 export async function requireShutDown(
-  { vms }: Pick<HostParts, "vms">,
+  { vms }: { readonly vms: PrimaryVms },
   { vmId, name, disks }: VmDefinition,
   what: string,
 ): Promise<void> {

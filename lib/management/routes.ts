@@ -10,6 +10,7 @@ import { CONFIGURATION_ROUTES } from "./routes/configuration-routes.js";
 import { DISK_ROUTES } from "./routes/disk-routes.js";
 import { FAILOVER_ROUTES } from "./routes/failover-routes.js";
 import { FIRST_COPY_ROUTES } from "./routes/first-copy-routes.js";
+import { GROUP_FAILOVER_ROUTES } from "./routes/group-failover-routes.js";
 import { GROUP_ROUTES } from "./routes/group-routes.js";
 import { HOST_ROUTES } from "./routes/host-routes.js";
 import { PEER_ROUTES } from "./routes/peer-routes.js";
@@ -27,6 +28,7 @@ export const ROUTES = {
   ...RELATIONSHIP_ROUTES,
   ...DISK_ROUTES,
   ...GROUP_ROUTES,
+  ...GROUP_FAILOVER_ROUTES,
   ...BITMAP_ROUTES,
   ...POINT_ROUTES,
   ...FAILOVER_ROUTES,

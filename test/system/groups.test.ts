@@ -1,68 +1,13 @@
 /** A consistency group between real hosts, by the command line's own calls. */
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import t, { type Test } from "tap";
+import { GroupScene } from "../support/group-scene.js";
+import { eventually } from "../support/loopback-host.js";
 import { NbdClient } from "../support/nbd-client.js";
-import {
-  contentOfPoint,
-  eventually,
-  Guest,
-  type Pair,
-  startPair,
-} from "../support/loopback-host.js";
 
 t.setTimeout(300_000);
 
-class Scene {
-  readonly pair: Pair;
-  readonly guests: readonly Guest[];
-
-  private constructor(pair: Pair, guests: readonly Guest[]) {
-    this.pair = pair;
-    this.guests = guests;
-  }
-
-  /** Two VMs of the group, with a cut that has a point of both. */
-  static async start(t: Test): Promise<Scene> {
-    const directory = await mkdtemp(join(tmpdir(), "tidemark-groups-"));
-    t.teardown(() => rm(directory, { recursive: true, force: true }));
-    const pair = await startPair(t, directory);
-    const guests = [await Guest.make(directory, "web"), await Guest.make(directory, "db")];
-    t.teardown(() => guests.forEach((guest) => guest.disconnect()));
-    const scene = new Scene(pair, guests);
-    for (const guest of guests) {
-      await guest.enable(pair.primary, pair.replicaUrl);
-      await pair.primary.api.call("vmGroup", { group: "shop" }, { vm: guest.name });
-    }
-    await eventually("a complete cut", () => scene.newestComplete());
-    return scene;
-  }
-
-  cuts() {
-    return this.pair.replica.api.call("groupPointList", {}, { group: "shop" });
-  }
-
-  async newestComplete() {
-    return (await this.cuts()).findLast((cut) => cut.isComplete);
-  }
-
-  /** Whether the points of the newest complete cut hold what the guests were acknowledged. */
-  async isReplicated(): Promise<boolean> {
-    const { replica } = this.pair;
-    const cut = await this.newestComplete();
-    for (const guest of this.guests) {
-      const { vmId } = await replica.vm(guest.name);
-      const pointId = cut?.points.find((point) => point.vmId === vmId)?.pointId ?? "";
-      const content = await contentOfPoint(replica, guest.name, pointId);
-      if (!content.equals(guest.content)) return false;
-    }
-    return cut?.points.length === this.guests.length;
-  }
-}
-
 /** All of a cut is open, none of what is written to it stays, one order ends it. */
-async function testTogether(t: Test, { pair, guests }: Scene): Promise<void> {
+async function testTogether(t: Test, { pair, guests }: GroupScene): Promise<void> {
   const { api } = pair.replica;
   const group = { group: "shop" };
   const opened = await api.call("groupTestFailover", {}, group);
@@ -92,7 +37,7 @@ async function testTogether(t: Test, { pair, guests }: Scene): Promise<void> {
 }
 
 void t.test("two VMs of a group have points of one cut, on the replica by name", async (t) => {
-  const scene = await Scene.start(t);
+  const scene = await GroupScene.start(t);
   const { primary } = scene.pair;
   for (const guest of scene.guests) await guest.write(8192, Buffer.alloc(4096, guest.name));
   t.ok(await eventually("a complete cut with the writes of both", () => scene.isReplicated()));

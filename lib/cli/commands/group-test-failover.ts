@@ -14,22 +14,22 @@ import {
 } from "../test-failover-options.js";
 
 interface Options extends TestFailoverOptions {
-  readonly point?: string;
+  readonly cut?: string;
 }
 
 export function groupTestFailoverCommand(): Command {
   const command = new Command("test-failover")
     .description("serve all VMs of a group at one cut for a test, all or none (on the replica)")
     .argument("<group>", "its name or id")
-    .option("--point <cut>", "the cut's number; the newest complete one by default");
+    .option("--cut <number>", "which cut; the newest complete one by default");
   return addTestFailoverOptions(command).action(
     async (group: string, options: Options, self: Command) => {
       const end = newEnd(options);
       if (end !== null) return prolong(self, group, options, end);
       const cut =
-        options.point === undefined
+        options.cut === undefined
           ? {}
-          : { cutNumber: parseWholeNumber(options.point, "a cut's number") };
+          : { cutNumber: parseWholeNumber(options.cut, "a cut's number") };
       const body = { ...cut, ...testTerms(options) };
       const opened = await clientOf(self).call("groupTestFailover", body, { group });
       return globalOptions(self).json ? printJson(opened) : printOpened(opened);

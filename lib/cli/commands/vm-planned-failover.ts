@@ -1,7 +1,6 @@
 import { Command } from "commander";
-import { setTimeout as sleep } from "node:timers/promises";
 import type { VmStatus } from "../../management/schemas.js";
-import type { ApiClient } from "../../management/api-client.js";
+import { handOverEnded } from "../await-hand-over.js";
 import { clientOf, globalOptions } from "../context.js";
 import { formatBytes, printJson } from "../output.js";
 
@@ -9,8 +8,6 @@ interface Options {
   readonly force?: true;
   readonly wait: boolean;
 }
-
-const POLL_MS = 200;
 
 export function vmPlannedFailoverCommand(): Command {
   return new Command("planned-failover")
@@ -23,26 +20,14 @@ export function vmPlannedFailoverCommand(): Command {
     .action(async (name: string, { force, wait }: Options, command: Command) => {
       const client = clientOf(command);
       const begun = await client.call("plannedFailover", { force: force ?? false }, { vm: name });
-      const vm = wait ? await ended(client, begun) : begun;
+      const vm = wait ? await handOverEnded(client, begun.vmId) : begun;
       if (globalOptions(command).json) return printJson(vm);
-      process.stdout.write(sentenceOf(vm));
+      process.stdout.write(handOverSentence(vm));
     });
 }
 
-/** A replica that does not answer is asked again for ever: what keeps it is said once. */
-async function ended(client: ApiClient, begun: VmStatus): Promise<VmStatus> {
-  let said = "";
-  for (let vm = begun; ; vm = await client.call("vmStatus", {}, { vm: begun.vmId })) {
-    const { state, lastError } = vm.relationship ?? {};
-    if (state !== "handing-over") return vm;
-    const error = lastError?.message ?? "";
-    if (error !== "" && error !== said) process.stderr.write(`Still under way: ${error}\n`);
-    said = error;
-    await sleep(POLL_MS);
-  }
-}
-
-function sentenceOf({ name, relationship }: VmStatus): string {
+/** What has become of it. */
+export function handOverSentence({ name, relationship }: VmStatus): string {
   const pending = formatBytes(relationship?.pendingBytes ?? 0);
   switch (relationship?.state) {
     case "failed-over":
