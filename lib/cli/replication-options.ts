@@ -1,12 +1,17 @@
 /** The options of commands that set how a VM is replicated. */
 import type { Command } from "commander";
+import {
+  addApplicationOptions,
+  type ApplicationOptions,
+  applicationSettingsOf,
+} from "./application-options.js";
 import type { RouteBodyInput } from "../management/routes.js";
 import { TidemarkError } from "../model/errors.js";
 import { type Compression, PRIORITIES, type ResyncPolicy } from "../model/relationship-settings.js";
 import { parseDurationMs, parseWholeNumber } from "./context.js";
 import { parseThrottle } from "./parse-throttle.js";
 
-export interface ReplicationOptions {
+export interface ReplicationOptions extends ApplicationOptions {
   readonly every?: string;
   readonly compression?: string;
   readonly priority?: string;
@@ -21,7 +26,7 @@ type SettingsBody = Omit<RouteBodyInput<"vmSettings">, "replicaUrl" | "proxyUrl"
 const CONTINUOUS_INTERVAL_MS = 1000;
 
 export function addReplicationOptions(command: Command): Command {
-  return command
+  return addApplicationOptions(command)
     .option("--every <duration>", "the interval of the cycles, 1s to 24h, or continuous")
     .option("--compression <level>", "zstd level, 1 to 19; or off, or adaptive")
     .option("--priority <priority>", PRIORITIES.join(", "))
@@ -46,6 +51,7 @@ export function settingsOf(options: ReplicationOptions): SettingsBody {
     ...(throttle === undefined ? {} : { throttle: parseThrottle(throttle) }),
     ...(resync === undefined ? {} : { resync: parseResync(resync) }),
     ...(skipUnchanged === undefined ? {} : { skipUnchanged: parseSwitch(skipUnchanged) }),
+    ...applicationSettingsOf(options),
   };
 }
 

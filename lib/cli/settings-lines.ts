@@ -15,6 +15,16 @@ export function settingsLines(settings: Settings): string[] {
     `Replica ${replicaUrl}, ${rhythm}`,
     `Compression ${level}; priority ${priority}; resynchronization ${policy}`,
     ...(settings.skipUnchanged ? ["Unchanged blocks are left out"] : []),
+    ...applicationLines(settings),
     ...(throttle === null ? [] : [`Throttle: ${formatThrottle(throttle)}`]),
+  ];
+}
+
+function applicationLines(settings: Settings): string[] {
+  const { applicationConsistentEveryMs: everyMs, freezeScript, thawScript } = settings;
+  if (everyMs === null) return [];
+  const limit = formatDuration(settings.frozenLimitMs);
+  return [
+    `Application-consistent every ${formatDuration(everyMs)}: ${freezeScript ?? "-"}, ${thawScript ?? "-"}, at rest for at most ${limit}`,
   ];
 }

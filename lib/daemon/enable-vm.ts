@@ -1,4 +1,5 @@
 import type { VmEnableRequest } from "../management/schemas.js";
+import { requireScripts } from "./require-scripts.js";
 import { newFirstCopy } from "./new-first-copy.js";
 import type { HostParts } from "./host-parts.js";
 import type { VmDefinition } from "./open-vm-disks.js";
@@ -7,6 +8,7 @@ import type { VmDefinition } from "./open-vm-disks.js";
 export async function enableVm(parts: HostParts, request: VmEnableRequest): Promise<VmDefinition> {
   const { vms, engine, maintenance } = parts;
   maintenance.refuseEnabling();
+  await requireScripts(request);
   const { definition } = await vms.add(request);
   const { vmId, targetId } = definition;
   const { name, disks: _disks, firstCopy, initialStartAtMs, ...rest } = request;

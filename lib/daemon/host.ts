@@ -1,4 +1,5 @@
 import { EmbeddedStateStore } from "../broker/embedded-state-store.js";
+import { ScriptFreezer } from "../hypervisor/script-freezer.js";
 import { ApiServer } from "../management/api-server.js";
 import { toTidemarkError } from "../model/errors.js";
 import type { StateStore } from "../model/state-store.js";
@@ -312,6 +313,7 @@ class HostStart {
         const { definition, tracker } = served;
         return { name: definition.name, tracker, excludedDisks: () => excludedDisksOf(served) };
       },
+      openFreezer: (way) => new ScriptFreezer(way),
       setServed: (vmId, isServed) => vms.setServed(vmId, isServed),
       openMedium: (record) => firstCopies.openMedium(record),
       openReplica: (settings) =>

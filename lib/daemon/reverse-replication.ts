@@ -1,6 +1,7 @@
 import type { ReverseRequest } from "../management/schemas.js";
 import { TidemarkError } from "../model/errors.js";
 import type { HostParts } from "./host-parts.js";
+import { requireScripts } from "./require-scripts.js";
 import type { VmDefinition } from "./open-vm-disks.js";
 
 /** Replicates a VM that was failed over to this host to the one that had it before. */
@@ -10,6 +11,7 @@ export async function reverseReplication(
   request: ReverseRequest,
 ): Promise<void> {
   maintenance.refuseEnabling();
+  await requireScripts(request);
   const of = lineage ?? (await failovers.lineageOf(vmId));
   if (of === null) {
     throw new TidemarkError(

@@ -5,6 +5,7 @@ import { RELATIONSHIP_STATES } from "../model/relationship.js";
 import { SUSPICION_CAUSES } from "../model/suspicion.js";
 import { promotion } from "./failover-schemas.js";
 import { firstCopyAtEnable, firstCopyStatus } from "./first-copy-schemas.js";
+import { DEFAULT_FROZEN_LIMIT_MS } from "../model/relationship-settings.js";
 import * as transfers from "./transfer-schemas.js";
 
 /** Of VMs, disks and groups. */
@@ -40,6 +41,11 @@ export const vmEnableRequest = z.strictObject({
   resync: transfers.resyncPolicy.default({ mode: "automatic" }),
   /** Blocks that are rewritten with what the replica holds do not travel. */
   skipUnchanged: z.boolean().default(false),
+  applicationConsistentEveryMs:
+    transfers.applicationSettings.applicationConsistentEveryMs.default(null),
+  freezeScript: transfers.applicationSettings.freezeScript.default(null),
+  thawScript: transfers.applicationSettings.thawScript.default(null),
+  frozenLimitMs: transfers.applicationSettings.frozenLimitMs.default(DEFAULT_FROZEN_LIMIT_MS),
   /** Default: now. */
   initialStartAtMs: transfers.initialStartAtMs.optional(),
   /** The consistency group that the VM is cut with; its VMs have one interval. */
@@ -159,6 +165,7 @@ export const healingReport = z.object({
 export const cycleReport = z.object({
   kind: z.enum(["initial", "cycle"]),
   cutSequence: z.number().int(),
+  consistency: z.enum(["crash", "application"]),
   pointId: uuid.nullable(),
   startedAtMs: milliseconds,
   durationMs: milliseconds,
@@ -195,6 +202,7 @@ export const relationshipStatus = z.object({
     throttle: transfers.throttle.nullable(),
     resync: transfers.resyncPolicy,
     skipUnchanged: z.boolean(),
+    ...transfers.applicationSettings,
     group: z.string().optional(),
   }),
   state: z.enum(RELATIONSHIP_STATES),
@@ -211,6 +219,13 @@ export const relationshipStatus = z.object({
   lagMs: z.number().nullable(),
   lastCycle: cycleReport.nullable(),
   lastError: relationshipError.nullable(),
+  applicationConsistency: z
+    .object({
+      lastPointAtMs: milliseconds.nullable(),
+      lastError: relationshipError.nullable(),
+      thaw: z.object({ sinceMs: milliseconds, error: relationshipError }).nullable(),
+    })
+    .nullable(),
   pauses: pauseSummary,
   firstCopy: firstCopyStatus.nullable(),
   waitsUntilMs: milliseconds.nullable(),

@@ -23,6 +23,8 @@ export const intervalSummary = z.object({
   missedShare: z.number(),
   errorCount: count,
   networkErrorCount: count,
+  /** Points that were to be application-consistent, and are not. */
+  freezeFailureCount: count,
   changedBytes: bytes,
   changedBytesAverage: bytes,
   changedBytesMax: bytes,
@@ -56,6 +58,8 @@ export const vmStatistics = z.object({
   /** The instant that the newest recovery point stands for, and until when nothing had changed. */
   lastPointTakenAtMs: time.nullable(),
   lastPointValidUntilMs: time.nullable(),
+  /** The last point that is application-consistent. */
+  lastApplicationPointAtMs: time.nullable(),
   /** When one last began; and the one that ended last. */
   lastTestFailoverAtMs: time.nullable(),
   lastTestFailover: testFailoverReport.nullable(),

@@ -60,6 +60,19 @@ export const resyncPolicy = z.discriminatedUnion("mode", [
 /** Epoch milliseconds, at most 7 days from now; null: when it is started by hand. */
 export const initialStartAtMs = z.number().int().nonnegative().nullable();
 
+const script = z.string().min(1).max(4096).regex(/^\//, "is not an absolute path");
+
+/** Application-consistent points, and what makes them. */
+export const applicationSettings = {
+  /** As often; null: none is. */
+  applicationConsistentEveryMs: intervalMs.nullable(),
+  /** Programs of this host, run with the service's rights: `SCRIPT freeze VM`, `SCRIPT thaw VM`. */
+  freezeScript: script.nullable(),
+  thawScript: script.nullable(),
+  /** At most so long from the begin of a freeze to that of its thaw. */
+  frozenLimitMs: z.number().int().min(1000).max(60_000),
+};
+
 /** What is left out stays as it is. */
 export const vmSettingsRequest = z.strictObject({
   /** Another address of the same replica. */
@@ -74,6 +87,10 @@ export const vmSettingsRequest = z.strictObject({
   resync: resyncPolicy.exactOptional(),
   /** Blocks that are rewritten with what the replica holds do not travel. */
   skipUnchanged: z.boolean().exactOptional(),
+  applicationConsistentEveryMs: applicationSettings.applicationConsistentEveryMs.exactOptional(),
+  freezeScript: applicationSettings.freezeScript.exactOptional(),
+  thawScript: applicationSettings.thawScript.exactOptional(),
+  frozenLimitMs: applicationSettings.frozenLimitMs.exactOptional(),
 });
 
 export const initialStartRequest = z.strictObject({

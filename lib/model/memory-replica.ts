@@ -33,7 +33,7 @@ import {
   succeed,
   type Succession,
 } from "./lineage.js";
-import { groupOfExtendedPoint } from "./group-points.js";
+import { extendedPoint } from "./extended-point.js";
 import { pointOfDelta } from "./point-of-delta.js";
 import { deltaDigest } from "./delta-digest.js";
 import {
@@ -534,8 +534,7 @@ function intoPoint(
   const isSameCut = head !== undefined && areSameCutDisks(cutDisksOf(head.of), cutDisksOf(header));
   if (head !== undefined && isEmpty && isSameCut) {
     kept.extension = { deltaId: header.deltaId, digest };
-    const validUntilMs = Math.max(head.point.validUntilMs, header.cut.takenAtMs);
-    head.point = { ...head.point, validUntilMs, ...groupOfExtendedPoint(head.point, header.cut) };
+    head.point = extendedPoint(head.point, header.cut);
     return head.point;
   }
   const staged = header.stagingSessionId === null ? [] : (kept.session?.segments ?? []);

@@ -34,6 +34,13 @@ export interface RelationshipSettings {
   readonly resync: ResyncPolicy;
   /** Blocks that are rewritten with what the replica holds do not travel. */
   readonly skipUnchanged: boolean;
+  /** As often a point is application-consistent; null: none is. */
+  readonly applicationConsistentEveryMs: number | null;
+  /** Programs of this host that bring the VM's applications to rest, and let them go on. */
+  readonly freezeScript: string | null;
+  readonly thawScript: string | null;
+  /** At most so long from the begin of a freeze to that of its thaw. */
+  readonly frozenLimitMs: number;
   /** "http://host:port": connections to the replica are made through its CONNECT. */
   readonly proxyUrl?: string | undefined;
   /** The consistency group that the VM is cut with. */
@@ -49,6 +56,8 @@ export type NewRelationshipSettings = Pick<RelationshipSettings, Identity> &
 /** What may change while the relationship runs. */
 export type SettingsChange = Partial<Omit<RelationshipSettings, "vmId" | "targetId" | "group">>;
 
+export const DEFAULT_FROZEN_LIMIT_MS = 10_000;
+
 const DEFAULTS = {
   isContinuous: false,
   compression: 1,
@@ -56,6 +65,10 @@ const DEFAULTS = {
   throttle: null,
   resync: { mode: "automatic" },
   skipUnchanged: false,
+  applicationConsistentEveryMs: null,
+  freezeScript: null,
+  thawScript: null,
+  frozenLimitMs: DEFAULT_FROZEN_LIMIT_MS,
 } as const satisfies Partial<RelationshipSettings>;
 
 export function withDefaults(settings: NewRelationshipSettings): RelationshipSettings {

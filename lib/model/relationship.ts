@@ -1,3 +1,4 @@
+import type { Cut } from "./delta.js";
 import type { Generation } from "./disk.js";
 import type { GroupCut } from "./group-cut.js";
 import type { Lineage, LineageEntry } from "./lineage.js";
@@ -87,6 +88,8 @@ export interface RelationshipRecord {
    * this was noted by a version that knew no other.
    */
   readonly markedDiskIds?: readonly string[] | undefined;
+  /** The last application-consistent cut that the replica has acknowledged. */
+  readonly applicationConsistentAtMs?: number | undefined;
   /** Disks that left, and of which the replica's head or staging session may hold something. */
   readonly departedDiskIds?: readonly string[] | undefined;
 }
@@ -114,6 +117,7 @@ export interface HealingReport {
 export interface CycleReport {
   readonly kind: "initial" | "cycle";
   readonly cutSequence: number;
+  readonly consistency: Cut["consistency"];
   readonly pointId: string | null;
   readonly startedAtMs: number;
   readonly durationMs: number;
@@ -139,6 +143,16 @@ export interface RelationshipError {
   readonly hint: string | null;
   readonly retryable: boolean;
   readonly retryAtMs: number | null;
+}
+
+/** How it goes with the application-consistent points of a VM. */
+export interface ApplicationConsistencyStatus {
+  /** The last one's cut; null: there is none yet. */
+  readonly lastPointAtMs: number | null;
+  /** Why the last try gave none, and when the next one is. */
+  readonly lastError: RelationshipError | null;
+  /** The applications may be frozen for so long already: they could not be thawed yet. */
+  readonly thaw: { readonly sinceMs: number; readonly error: RelationshipError } | null;
 }
 
 /** How the first copy is made, and what it waits for. */
@@ -177,6 +191,8 @@ export interface RelationshipStatus {
   readonly lagMs: number | null;
   readonly lastCycle: CycleReport | null;
   readonly lastError: RelationshipError | null;
+  /** Null: none is asked for. */
+  readonly applicationConsistency: ApplicationConsistencyStatus | null;
   /** How long this VM's gates were closed, since the start of the service. */
   readonly pauses: PauseSummary;
   /** Until there is a recovery point. */
@@ -215,4 +231,6 @@ export type ReplicationEvent =
       readonly count: number;
       readonly reason: string;
     }
+  /** A point was to be application-consistent, and is not; or its applications were not thawed. */
+  | { readonly type: "freeze-failed"; readonly vmId: string; readonly error: RelationshipError }
   | { readonly type: "error"; readonly vmId: string; readonly error: RelationshipError };

@@ -4,8 +4,8 @@
  */
 import { TidemarkError } from "../model/errors.js";
 import { areSameCutDisks, cutDisksOf } from "../model/cut-disks.js";
+import { extendedPoint } from "../model/extended-point.js";
 import { failpoint } from "../model/failpoint.js";
-import { groupOfExtendedPoint } from "../model/group-points.js";
 import { pointOfDelta } from "../model/point-of-delta.js";
 import type { CommitRequest, RecoveryPoint } from "../model/replica-endpoint.js";
 import { nextChainTimeMs } from "./chain-clock.js";
@@ -101,10 +101,9 @@ async function extendHead(
   digest: string,
 ): Promise<RecoveryPoint> {
   const { deltaId, cut } = delta.header;
-  const validUntilMs = Math.max(head.point.validUntilMs, cut.takenAtMs);
   const extended: PointManifest = {
     ...head,
-    point: { ...head.point, validUntilMs, ...groupOfExtendedPoint(head.point, cut) },
+    point: extendedPoint(head.point, cut),
     extendedBy: { deltaId, digest },
   };
   await writeManifest(context, extended);

@@ -30,8 +30,21 @@ export function checkSettings(settings: RelationshipSettings): RelationshipSetti
       { hint: "Leave the group first, or give an interval." },
     );
   }
+  requireScripts(settings);
   const vmId = parseUuid(settings.vmId, "VM id");
   return { ...settings, vmId, targetId: parseUuid(settings.targetId, "target id") };
+}
+
+function requireScripts(settings: RelationshipSettings): void {
+  const { applicationConsistentEveryMs, freezeScript, thawScript } = settings;
+  if (applicationConsistentEveryMs === null) return;
+  if (freezeScript !== null && thawScript !== null) return;
+  const missing = freezeScript === null ? "freeze" : "thaw";
+  throw new TidemarkError(
+    "INVALID_ARGUMENT",
+    `Cannot make application-consistent points: because no script to ${missing} the applications is named.`,
+    { hint: "Name one to freeze and one to thaw them; it may be the same." },
+  );
 }
 
 function isLevel(level: number): boolean {

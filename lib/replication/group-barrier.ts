@@ -18,6 +18,8 @@ import type { Clock } from "../model/clock.js";
 import { TidemarkError } from "../model/errors.js";
 import type { GroupCut } from "../model/group-cut.js";
 import type { CutMember, CutTogether, TargetChanges } from "../model/vm-tracker.js";
+import type { ApplicationPoints } from "./application-points.js";
+import { cutAtRest } from "./cut-at-rest.js";
 import { CheckpointMissed, type GateTimeBox } from "./gate-time-box.js";
 
 export interface GroupBarrierParts {
@@ -44,6 +46,7 @@ export interface GroupMemberParts {
   readonly timeBox: GateTimeBox;
   /** The VM's; those that the box does not record. */
   readonly onPause: (pauseNs: number) => void;
+  readonly applications: ApplicationPoints;
 }
 
 /** One VM's place in its group. */
@@ -207,14 +210,15 @@ export class GroupBarrier {
     const { nextCut, cutTogether } = this.#parts;
     const takenVmIds = arrivals.map(({ member }) => member.vmId).sort();
     const group: GroupCut = { ...(await nextCut()), memberVmIds: this.vmIds, takenVmIds };
-    const cuts = await timeBox.take((drainLimitMs) =>
+    const together = (drainLimitMs: number) =>
       cutTogether(
         arrivals.map(({ part }) => ({
           ...part,
           options: { ...part.options, drainLimitMs, group },
         })),
-      ),
-    );
+      );
+    const vms = arrivals.map(({ member, signal }) => ({ ...member.parts, signal }));
+    const cuts = await cutAtRest(vms, () => timeBox.take(together));
     this.cutCount += 1;
     if (takenVmIds.length < this.#members.size) this.incompleteCutCount += 1;
     this.lastCut = group;

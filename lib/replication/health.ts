@@ -1,4 +1,8 @@
-import type { Health, RelationshipState } from "../model/relationship.js";
+import type {
+  ApplicationConsistencyStatus,
+  Health,
+  RelationshipState,
+} from "../model/relationship.js";
 import type { MonitoredCycles } from "./cycle-monitor.js";
 
 export interface HealthFacts {
@@ -13,6 +17,7 @@ export interface HealthFacts {
   readonly cycles: MonitoredCycles;
   /** Set when the gate's time box grew: how long it is now. */
   readonly grownDrainLimitMs: number | null;
+  readonly applications: ApplicationConsistencyStatus | null;
 }
 
 interface Finding {
@@ -34,6 +39,8 @@ const RULES: readonly ((facts: HealthFacts) => Finding | null)[] = [
   judgeFailures,
   judgeLag,
   judgeMissedCycles,
+  judgeThaw,
+  judgeFreeze,
   ({ grownDrainLimitMs }) =>
     grownDrainLimitMs === null
       ? null
@@ -105,6 +112,20 @@ function judgeMissedCycles({ cycles, intervalMs }: HealthFacts): Finding | null 
   return warning(
     `${missedCount} of the last ${allCount} cycles were missed: one is due every ${seconds(intervalMs)} and takes ${seconds(meanDurationMs)}.`,
   );
+}
+
+function judgeThaw({ applications }: HealthFacts): Finding | null {
+  if (applications === null || applications.thaw === null) return null;
+  const { sinceMs, error } = applications.thaw;
+  const since = new Date(sinceMs).toISOString();
+  return critical(`The VM's applications may be frozen since ${since}: ${error.message}`);
+}
+
+function judgeFreeze({ applications }: HealthFacts): Finding | null {
+  if (applications === null || applications.lastError === null) return null;
+  const { message, retryAtMs } = applications.lastError;
+  const retry = retryAtMs === null ? "" : ` Next try at ${new Date(retryAtMs).toISOString()}.`;
+  return warning(`The last point is not application-consistent: ${message}${retry}`);
 }
 
 function critical(reason: string): Finding {

@@ -22,6 +22,8 @@ export interface IntervalSummary {
   readonly missedShare: number;
   readonly errorCount: number;
   readonly networkErrorCount: number;
+  /** Points that were to be application-consistent, and are not. */
+  readonly freezeFailureCount: number;
   readonly changedBytes: number;
   readonly changedBytesAverage: number;
   readonly changedBytesMax: number;
@@ -49,6 +51,7 @@ export interface IntervalState {
   readonly missedCount: number;
   readonly errorCount: number;
   readonly networkErrorCount: number;
+  readonly freezeFailureCount: number;
   readonly changedBytes: number;
   readonly changedBytesMax: number;
   readonly sentBytes: number;
@@ -82,7 +85,8 @@ export class IntervalStatistics {
   private constructor(state: IntervalState) {
     const { durations, lags, pauses, diskChangedBytes, ...counts } = state;
     // An earlier version has saved a state without some of them.
-    this.#counts = { ...counts, unchangedBytes: counts.unchangedBytes ?? 0 };
+    const { unchangedBytes = 0, freezeFailureCount = 0 } = counts as Partial<Counts>;
+    this.#counts = { ...counts, unchangedBytes, freezeFailureCount };
     this.#durations = PauseHistogram.of(durations);
     this.#lags = PauseHistogram.of(lags);
     this.#pauses = PauseHistogram.of(pauses);
@@ -97,6 +101,7 @@ export class IntervalStatistics {
       missedCount: 0,
       errorCount: 0,
       networkErrorCount: 0,
+      freezeFailureCount: 0,
       changedBytes: 0,
       changedBytesMax: 0,
       sentBytes: 0,
@@ -143,6 +148,10 @@ export class IntervalStatistics {
   countError(isOfNetwork: boolean): void {
     this.#counts.errorCount += 1;
     if (isOfNetwork) this.#counts.networkErrorCount += 1;
+  }
+
+  countFreezeFailure(): void {
+    this.#counts.freezeFailureCount += 1;
   }
 
   state(): IntervalState {

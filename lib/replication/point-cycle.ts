@@ -1,12 +1,13 @@
 /** One cycle: checkpoint, delta, commit. Also the close of an initial replication. */
 import { randomUUID } from "node:crypto";
 import { areSameCutDisks, cutDisksOf } from "../model/cut-disks.js";
-import { toTidemarkError } from "../model/errors.js";
+import { TidemarkError, toTidemarkError } from "../model/errors.js";
 import type { RelationshipRecord } from "../model/relationship.js";
 import type { RecoveryPoint } from "../model/replica-endpoint.js";
 import type { CheckpointOptions, TargetChanges } from "../model/vm-tracker.js";
 import { changedByDisk, type DiskBytes } from "./changed-by-disk.js";
 import { askForCommit, commitPoint } from "./commit-point.js";
+import { cutAtRest } from "./cut-at-rest.js";
 import { type DeliveredDelta, deliverDelta, requireUnbroken } from "./deliver-delta.js";
 import { giveBack } from "./give-back.js";
 import { headPatch } from "./reconcile.js";
@@ -37,6 +38,7 @@ export async function runPointCycle(
   const point = extendsHead(context.journal.record, changes, delta)
     ? await extendHead(context, changes, delta, signal)
     : await commitPoint(context, changes, delta, signal);
+  await context.applications.noteCommitted(changes.cut);
   const diskChangedBytes = changedByDisk(delta.header.disks, changes.segments);
   const isNew = point.pointId === deltaId;
   const { sentBytes, unchangedBytes } = delta;
@@ -44,14 +46,19 @@ export async function runPointCycle(
 }
 
 /** With the VM's group when it has one; the first point is a matter of the VM alone. */
-function cut(context: RelationshipContext, signal: AbortSignal): Promise<TargetChanges> {
+async function cut(context: RelationshipContext, signal: AbortSignal): Promise<TargetChanges> {
   const { tracker, targetId, timeBox, journal } = context;
   const options = { segmentBytes: context.segmentBytes(), ...whatIsKnown(journal.record) };
   const group = journal.record.headPointId === null ? null : context.group();
   if (group !== null) return group.arrive({ tracker, targetId, options }, signal);
-  return timeBox.take((drainLimitMs) =>
-    tracker.checkpoint(targetId, { ...options, drainLimitMs, signal }),
-  );
+  const alone = (drainLimitMs: number) =>
+    tracker.checkpoint(targetId, { ...options, drainLimitMs, signal });
+  const { applications } = context;
+  const [changes] = await cutAtRest([{ applications, signal }], async () => [
+    await timeBox.take(alone),
+  ]);
+  if (changes !== undefined) return changes;
+  throw new TidemarkError("INTERNAL", "Cannot cut the VM: because the cut has no answer.");
 }
 
 /** What a staging session holds hides the head. */

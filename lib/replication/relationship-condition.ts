@@ -4,6 +4,7 @@ import { TidemarkError } from "../model/errors.js";
 import type { ComparisonReport } from "../model/replica-comparison.js";
 import { PauseHistogram } from "../model/pause-histogram.js";
 import type {
+  ApplicationConsistencyStatus,
   CycleReport,
   HealingReport,
   RelationshipError,
@@ -21,6 +22,7 @@ import { firstCopyStatus } from "./first-copy-status.js";
 import { judgeHealth } from "./health.js";
 import type { PointOutcome } from "./point-cycle.js";
 import { ProgressMeter } from "./progress-meter.js";
+import { relationshipError } from "./relationship-error.js";
 import type { RelationshipJournal } from "./relationship-journal.js";
 import { nextState, type RelationshipEvent } from "./transitions.js";
 
@@ -31,6 +33,7 @@ export interface LiveFacts {
   readonly grownDrainLimitMs: number | null;
   /** With the replica, by order, since the start. */
   readonly comparison: ComparisonReport | null;
+  readonly applications: ApplicationConsistencyStatus | null;
 }
 
 /** States that are found anew after a restart; in the journal it is "replicating", or what was before an error. */
@@ -140,8 +143,7 @@ export class RelationshipCondition {
   }
 
   noteError(error: TidemarkError, retryAtMs: number | null): void {
-    const { code, message, hint, retryable } = error;
-    this.#lastError = { code, message, hint: hint ?? null, retryable, retryAtMs };
+    this.#lastError = relationshipError(error, retryAtMs);
     this.#emit({ type: "error", vmId: this.#vmId, error: this.#lastError });
   }
 
@@ -177,6 +179,7 @@ export class RelationshipCondition {
     const report: CycleReport = {
       ...times,
       cutSequence: changes.cut.sequence,
+      consistency: changes.cut.consistency,
       pointId: isNew ? point.pointId : null,
       changedBytes: drained.changedBytes + changes.dirtyBytes,
       diskChangedBytes: addDiskBytes(drained.diskChangedBytes, diskChangedBytes),
@@ -192,7 +195,7 @@ export class RelationshipCondition {
     this.#emit({ type: "cycle", vmId: this.#vmId, report });
   }
 
-  status({ progress, grownDrainLimitMs, comparison }: LiveFacts): RelationshipStatus {
+  status({ progress, grownDrainLimitMs, comparison, applications }: LiveFacts): RelationshipStatus {
     const { settings, headPointId, lastComparison } = this.#journal.record;
     const suspectBytes = progress?.suspectBytes ?? 0;
     const { health, reasons } = judgeHealth({
@@ -205,6 +208,7 @@ export class RelationshipCondition {
       waitsUntilMs: this.#waits,
       cycles: this.#monitor.summary(),
       grownDrainLimitMs,
+      applications,
     });
     return {
       settings,
@@ -222,6 +226,7 @@ export class RelationshipCondition {
       lagMs: this.#lagMs,
       lastCycle: this.#history.last,
       lastError: this.#lastError,
+      applicationConsistency: applications,
       pauses: this.pauses.summary(),
       waitsUntilMs: this.#waits,
       firstCopy: firstCopyStatus(this.#journal.record),

@@ -4,6 +4,7 @@ import type { TidemarkError } from "../model/errors.js";
 import type { HealingReport } from "../model/relationship.js";
 import type { ReplicaEndpoint } from "../model/replica-endpoint.js";
 import type { TargetChanges, VmTracker } from "../model/vm-tracker.js";
+import type { ApplicationPoints } from "./application-points.js";
 import type { GateTimeBox } from "./gate-time-box.js";
 import type { GroupMember } from "./group-barrier.js";
 import type { RelationshipJournal } from "./relationship-journal.js";
@@ -23,6 +24,7 @@ export interface RelationshipContext {
   /** Of the next cut's segments: what the limits and the line allow. */
   readonly segmentBytes: () => number;
   readonly timeBox: GateTimeBox;
+  readonly applications: ApplicationPoints;
   /** The VM's place in its consistency group; null when it is in none. */
   readonly group: () => GroupMember | null;
   /** Changes that could not be given back yet. */

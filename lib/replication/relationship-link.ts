@@ -1,5 +1,6 @@
 import type { RelationshipSettings } from "../model/relationship-settings.js";
 import type { TargetChanges } from "../model/vm-tracker.js";
+import type { ApplicationPoints } from "./application-points.js";
 import type { GateTimeBox } from "./gate-time-box.js";
 import type { GroupMember } from "./group-barrier.js";
 import type { RelationshipCondition } from "./relationship-condition.js";
@@ -14,6 +15,7 @@ export interface RelationshipLinkParts {
   readonly limits: ReplicationLimits;
   readonly timeBox: GateTimeBox;
   readonly condition: RelationshipCondition;
+  readonly applications: ApplicationPoints;
   /** The VM's place in its consistency group. */
   readonly group: () => GroupMember | null;
 }
@@ -59,7 +61,7 @@ export class RelationshipLink {
     { name, tracker, excludedDisks }: OpenedVm,
     endpoint: OpenedReplica,
   ): RelationshipContext {
-    const { ports, journal, limits, timeBox, condition, group } = this.#parts;
+    const { ports, journal, limits, timeBox, condition, applications, group } = this.#parts;
     const { vmId, targetId } = journal.record.settings;
     return {
       random: ports.random ?? Math.random,
@@ -83,6 +85,7 @@ export class RelationshipLink {
       journal,
       clock: ports.clock,
       timeBox,
+      applications,
       group,
       orphans: this.#orphans,
       onRetry: (error) => condition.noteError(error, ports.clock.nowMs()),

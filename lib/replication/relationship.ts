@@ -18,11 +18,11 @@ import {
 } from "../model/relationship.js";
 import type { RelationshipSettings, SettingsChange } from "../model/relationship-settings.js";
 import { BetweenCycles } from "./between-cycles.js";
+import { ApplicationPoints } from "./application-points.js";
 import { GateTimeBox } from "./gate-time-box.js";
 import type { GroupMember } from "./group-barrier.js";
 import { changeFirstCopy } from "./first-copy.js";
-import type { HostGroups } from "./host-groups.js";
-import type { HostTurns } from "./host-turns.js";
+import type { HostScope } from "./host-scope.js";
 import { cancelInitial } from "./cancel-initial.js";
 import { asItsReplica, backToItself, isAllSent, requireLineage } from "./hand-over.js";
 import { Nap } from "./nap.js";
@@ -46,8 +46,8 @@ export class Relationship {
   readonly #ports: ReplicationPorts;
   readonly #journal: RelationshipJournal;
   readonly #limits: ReplicationLimits;
-  readonly #turns: HostTurns;
-  readonly #groups: HostGroups;
+  readonly #host: HostScope;
+  readonly #applications: ApplicationPoints;
   readonly #condition: RelationshipCondition;
   readonly #timeBox: GateTimeBox;
   readonly #link: RelationshipLink;
@@ -59,19 +59,17 @@ export class Relationship {
   constructor(
     ports: ReplicationPorts,
     journal: RelationshipJournal,
-    turns: HostTurns,
-    groups: HostGroups,
+    host: HostScope,
     emit: (event: ReplicationEvent) => void,
   ) {
     const limits = { ...DEFAULT_REPLICATION_LIMITS, ...ports.limits };
     const { historyLength, drainLimitMs, drainLimitMaxMs } = limits;
     const condition = new RelationshipCondition(journal, ports.clock, historyLength, emit);
-    const timeBox = new GateTimeBox(
-      drainLimitMs,
-      drainLimitMaxMs,
-      turns.checkpoint,
-      condition.pauses,
-    );
+    const turn = host.turns.checkpoint;
+    const timeBox = new GateTimeBox(drainLimitMs, drainLimitMaxMs, turn, condition.pauses);
+    const vmName = () => this.#link.context?.vm.name ?? this.vmId;
+    const parts = { journal, clock: ports.clock, thaws: host.thaws, limits };
+    const applications = new ApplicationPoints({ ...parts, vmName, emit });
     const group = () => this.#group;
     this.#ports = ports;
     this.#journal = journal;
@@ -80,9 +78,10 @@ export class Relationship {
     this.#timeBox = timeBox;
     this.#nap = new Nap(ports.clock);
     this.between = new BetweenCycles(ports.clock, this.#nap);
-    this.#link = new RelationshipLink({ ports, journal, limits, timeBox, condition, group });
-    this.#turns = turns;
-    this.#groups = groups;
+    const own = { journal, limits, timeBox, condition, applications, group };
+    this.#link = new RelationshipLink({ ports, ...own });
+    this.#applications = applications;
+    this.#host = host;
     this.#group = this.#joinGroup();
   }
 
@@ -134,7 +133,7 @@ export class Relationship {
       link: this.#link,
       between: this.between,
       nap: this.#nap,
-      turns: this.#turns,
+      turns: this.#host.turns,
       group: () => this.#group,
     });
     this.#running = { stop, ended: loop.run(stop.signal) };
@@ -329,11 +328,12 @@ export class Relationship {
     const progress = await this.#link.context?.tracker.progress(targetId).catch(() => null);
     const grownDrainLimitMs = this.#timeBox.hasGrown
       ? this.#timeBox.limitMs
-      : this.#groups.grownDrainLimitMs(group ?? null);
+      : this.#host.groups.grownDrainLimitMs(group ?? null);
     return this.#condition.status({
       progress: progress ?? null,
       grownDrainLimitMs,
       comparison: this.between.comparison,
+      applications: this.#applications.status(),
     });
   }
 
@@ -377,8 +377,8 @@ export class Relationship {
     const { group, intervalMs } = this.#journal.record.settings;
     if (group === undefined) return null;
     const onPause = (pauseNs: number) => this.#condition.pauses.record(pauseNs);
-    const parts = { vmId: this.vmId, timeBox: this.#timeBox, onPause };
-    return this.#groups.join(group, parts, intervalMs);
+    const own = { timeBox: this.#timeBox, applications: this.#applications };
+    return this.#host.groups.join(group, { vmId: this.vmId, onPause, ...own }, intervalMs);
   }
 
   #serialized<T>(work: () => Promise<T>): Promise<T> {

@@ -26,6 +26,7 @@ import { Relationship } from "./relationship.js";
 import { RELATIONSHIP_PREFIX, RelationshipJournal } from "./relationship-journal.js";
 import { DEFAULT_REPLICATION_LIMITS } from "./replication-limits.js";
 import type { ReplicationPorts } from "./replication-ports.js";
+import { Thaws } from "./thaws.js";
 
 export type ReplicationListener = (event: ReplicationEvent) => void;
 
@@ -48,6 +49,7 @@ export class ReplicationEngine implements AsyncDisposable {
   readonly #ports: ReplicationPorts;
   readonly #turns: HostTurns;
   readonly #groups: HostGroups;
+  readonly #thaws: Thaws;
   readonly #relationships = new Map<string, Relationship>();
   readonly #listeners = new Set<ReplicationListener>();
   #isClosed = false;
@@ -57,11 +59,13 @@ export class ReplicationEngine implements AsyncDisposable {
     const limits = { ...DEFAULT_REPLICATION_LIMITS, ...ports.limits };
     this.#turns = new HostTurns(ports);
     this.#groups = new HostGroups({ ...ports, turn: this.#turns.checkpoint, limits });
+    this.#thaws = new Thaws(ports, limits);
   }
 
   /** Goes on with every relationship of the store. Resolves without waiting for any replica. */
   async start(): Promise<void> {
     const { store } = this.#ports;
+    await this.#thaws.start();
     const documents = await store.list(RELATIONSHIP_PREFIX);
     // All are in their groups before the first one begins.
     const added = documents.map((each) => this.#add(RelationshipJournal.fromDocument(store, each)));
@@ -293,6 +297,7 @@ export class ReplicationEngine implements AsyncDisposable {
   async close(): Promise<void> {
     this.#isClosed = true;
     await Promise.all([...this.#relationships.values()].map((each) => each.stop()));
+    await this.#thaws.close();
     this.#relationships.clear();
   }
 
@@ -306,13 +311,8 @@ export class ReplicationEngine implements AsyncDisposable {
 
   #add(journal: RelationshipJournal): Relationship {
     this.#requireOpen();
-    const relationship = new Relationship(
-      this.#ports,
-      journal,
-      this.#turns,
-      this.#groups,
-      (event) => this.#tell(event),
-    );
+    const host = { turns: this.#turns, groups: this.#groups, thaws: this.#thaws };
+    const relationship = new Relationship(this.#ports, journal, host, (event) => this.#tell(event));
     this.#relationships.set(relationship.vmId, relationship);
     return relationship;
   }

@@ -33,6 +33,10 @@ export interface ReplicationLimits {
   readonly errorRetryMs: number;
   /** How often the replica is asked whether a medium was imported, or an existing disk named. */
   readonly importPollMs: number;
+  /** How long a try to thaw a VM's applications may take. */
+  readonly thawLimitMs: number;
+  /** After a freeze that gave no point; doubled each time, up to how often one is wanted. */
+  readonly freezeRetryMs: number;
   /** Cycle reports kept. */
   readonly historyLength: number;
 }
@@ -57,5 +61,7 @@ export const DEFAULT_REPLICATION_LIMITS: ReplicationLimits = {
   overtakenComparisons: 10,
   errorRetryMs: 60_000,
   importPollMs: 5000,
+  thawLimitMs: 10_000,
+  freezeRetryMs: 60_000,
   historyLength: 100,
 };

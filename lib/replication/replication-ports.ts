@@ -1,3 +1,4 @@
+import type { ApplicationFreezer, FreezeWay } from "../model/application-freezer.js";
 import type { Clock } from "../model/clock.js";
 import type { DiskGeometry } from "../model/disk.js";
 import type { WritableMedium } from "../model/initial-media.js";
@@ -41,6 +42,8 @@ export interface ReplicationPorts {
    * caller's to keep away.
    */
   setServed?(vmId: string, isServed: boolean): Promise<void>;
+  /** What freezes a VM's applications. Absent: no point is application-consistent. */
+  openFreezer?(way: FreezeWay): ApplicationFreezer;
   /** For VMs of openVm(), all of them there. */
   readonly cutTogether: CutTogether;
   /**

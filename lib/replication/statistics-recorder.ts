@@ -90,6 +90,11 @@ export class StatisticsRecorder implements AsyncDisposable {
       entry.current.countMissed(event.count);
       this.#add(entry, { missedCount: event.count });
     }
+    if (event.type === "freeze-failed") {
+      const entry = this.#entry(event.vmId);
+      entry.current.countFreezeFailure();
+      entry.isChanged = true;
+    }
     if (event.type === "error") {
       const entry = this.#entry(event.vmId);
       const isOfNetwork = NETWORK_CODES.has(event.error.code);

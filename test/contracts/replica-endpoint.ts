@@ -477,6 +477,24 @@ const RULES: Record<string, (t: Test, scene: ReplicaScene) => Promise<void>> = {
     t.equal(next.sequence, 2);
   },
 
+  "an empty delta that was cut at rest makes the head application-consistent": async (t, scene) => {
+    await scene.enable();
+    const first = await scene.point(null, { 1: 1 });
+    for (const [consistency, expected] of [
+      ["crash", "crash"],
+      ["application", "application"],
+      ["crash", "application"],
+    ] as const) {
+      const header = scene.header({ parentPointId: first.pointId, segmentCount: 0 });
+      const empty = { ...header, cut: { ...header.cut, consistency } };
+      await scene.endpoint.openDelta(empty);
+      t.equal((await scene.commit(empty, deltaDigest([])))?.consistency, expected);
+    }
+    const points = await scene.endpoint.points(scene.vm.vmId);
+    t.match(points, [{ pointId: first.pointId, consistency: "application" }]);
+    t.equal(points.length, 1);
+  },
+
   ...GROUP_CONTRACT,
   ...DISKS_CONTRACT,
   ...LINEAGE_CONTRACT,

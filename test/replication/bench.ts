@@ -1,5 +1,7 @@
 /** An engine with everything in memory and time by hand, for tests of one rule each. */
 import { type ToLocalTime, WEEKDAYS } from "#lib/model/local-time.js";
+import type { ApplicationFreezer } from "#lib/model/application-freezer.js";
+import { MemoryApplicationFreezer, newMemoryApplications } from "#lib/model/memory-freezer.js";
 import type { DiskGeometry } from "#lib/model/disk.js";
 import type { RelationshipRecord, ReplicationEvent } from "#lib/model/relationship.js";
 import type { ReplicaEndpoint } from "#lib/model/replica-endpoint.js";
@@ -38,6 +40,8 @@ export class Bench {
   readonly endpointParts: Partial<ReplicaEndpoint> = {};
   readonly trackerParts: Partial<VmTracker> = {};
   readonly storeParts: Partial<StateStore> = {};
+  /** Of the VM; they outlive the process. */
+  readonly applications = newMemoryApplications();
   onOpenReplica: (replicaUrl: string) => void = () => {};
   /** What guests were let do, oldest first; at first they reach the disks. */
   readonly servedChanges: boolean[] = [];
@@ -149,6 +153,8 @@ export class Bench {
         this.onOpenReplica(settings().replicaUrl);
         return alive<ReplicaEndpoint>(this.replica, this.endpointParts);
       },
+      openFreezer: () =>
+        alive<ApplicationFreezer>(new MemoryApplicationFreezer(this.applications), {}),
       setServed: async (_vmId, isServed) => {
         if (life.isDead) return;
         this.servedChanges.push(isServed);

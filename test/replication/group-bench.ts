@@ -1,5 +1,6 @@
 /** An engine with two VMs of one consistency group, everything in memory and time by hand. */
 import { findGroupPoints } from "#lib/model/group-points.js";
+import { MemoryApplicationFreezer, newMemoryApplications } from "#lib/model/memory-freezer.js";
 import { MemoryReplica } from "#lib/model/memory-replica.js";
 import { MemoryStateStore } from "#lib/model/memory-state-store.js";
 import { cutTogetherInMemory, MemoryVmTracker } from "#lib/model/memory-tracker.js";
@@ -24,6 +25,7 @@ export class GroupVm {
   /** What the engine calls instead of the reference implementation. */
   readonly trackerParts: Partial<VmTracker> = {};
   readonly endpointParts: Partial<ReplicaEndpoint> = {};
+  readonly applications = newMemoryApplications();
 
   constructor(clock: VirtualClock, captureBudgetBytes = Number.POSITIVE_INFINITY) {
     this.tracker = new MemoryVmTracker({
@@ -99,6 +101,7 @@ export class GroupBench {
         const { tracker, trackerParts } = this.vm(vmId);
         return { name: vmId.slice(0, 1), tracker: override<VmTracker>(tracker, trackerParts) };
       },
+      openFreezer: ({ vmId }) => new MemoryApplicationFreezer(this.vm(vmId).applications),
       openReplica: (settings) =>
         override<ReplicaEndpoint>(this.replica, this.vm(settings().vmId).endpointParts),
     });

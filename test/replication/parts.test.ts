@@ -162,6 +162,7 @@ void t.test("the history keeps the last reports and counts all", async (t) => {
     kind: "cycle" as const,
     cutSequence,
     pointId: null,
+    consistency: "crash" as const,
     startedAtMs: 0,
     durationMs: 0,
     changedBytes: 0,
@@ -191,6 +192,7 @@ void t.test("health is the worst finding, and says every one", async (t) => {
     waitsUntilMs: null,
     cycles: { doneCount: 80, missedCount: 20, meanDurationMs: 900 },
     grownDrainLimitMs: null,
+    applications: null,
   };
   t.same(judgeHealth(fine), { health: "normal", reasons: [] });
   t.equal(judgeHealth({ ...fine, lagMs: 4000 }).health, "warning");
@@ -200,6 +202,22 @@ void t.test("health is the worst finding, and says every one", async (t) => {
   t.equal(judgeHealth({ ...fine, state: "error" }).health, "critical");
   t.equal(judgeHealth({ ...fine, state: "suspended" }).health, "warning");
   t.equal(judgeHealth({ ...fine, state: "initial-replication" }).health, "warning");
+  const applications = {
+    lastPointAtMs: 0,
+    lastError: { code: "X", message: "It broke.", hint: null, retryable: true, retryAtMs: 0 },
+    thaw: null,
+  };
+  t.same(judgeHealth({ ...fine, applications }), {
+    health: "warning",
+    reasons: [
+      "The last point is not application-consistent: It broke. Next try at 1970-01-01T00:00:00.000Z.",
+    ],
+  });
+  const thaw = { sinceMs: 0, error: applications.lastError };
+  t.same(judgeHealth({ ...fine, applications: { ...applications, lastError: null, thaw } }), {
+    health: "critical",
+    reasons: ["The VM's applications may be frozen since 1970-01-01T00:00:00.000Z: It broke."],
+  });
   const both = judgeHealth({ ...fine, lagMs: 13_000, grownDrainLimitMs: 100 });
   t.equal(both.reasons.length, 2);
 });
@@ -215,6 +233,7 @@ void t.test("health counts the missed cycles, with the numbers", async (t) => {
     waitsUntilMs: null,
     cycles: { doneCount: 79, missedCount: 21, meanDurationMs: 7250 },
     grownDrainLimitMs: null,
+    applications: null,
   };
   t.same(judgeHealth(facts), {
     health: "warning",
@@ -235,6 +254,7 @@ void t.test("health of long intervals is judged by the hour", async (t) => {
     waitsUntilMs: null,
     cycles: { doneCount: 1, missedCount: 0, meanDurationMs: 1 },
     grownDrainLimitMs: null,
+    applications: null,
   };
   t.equal(judgeHealth(daily).health, "normal");
   t.equal(judgeHealth({ ...daily, lagMs: 25.1 * 3_600_000 }).health, "warning");
@@ -251,6 +271,7 @@ void t.test("a state that waits says for what, and how much is concerned", async
     waitsUntilMs: Date.UTC(2026, 10, 23, 22),
     cycles: { doneCount: 0, missedCount: 0, meanDurationMs: 0 },
     grownDrainLimitMs: null,
+    applications: null,
   };
   const { health, reasons } = judgeHealth(facts);
   t.equal(health, "critical");

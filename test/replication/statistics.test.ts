@@ -28,6 +28,7 @@ function report(random: SeededRandom, parts: Partial<CycleReport> = {}): CycleRe
   return {
     kind: "cycle",
     cutSequence: 1,
+    consistency: "crash",
     pointId: null,
     startedAtMs: 0,
     durationMs: random.below(100_000) / 7,

@@ -69,6 +69,11 @@ function linesOf(statistics: VmStatisticsBody): string[] {
     `Lag: ${lagMs === null ? "-" : formatDuration(lagMs)}${pendingBytes === null ? "" : `; pending ${formatBytes(pendingBytes)}`}`,
     `State at the replica: of ${timeOf(statistics.lastPointValidUntilMs)}; last test failover ${timeOf(statistics.lastTestFailoverAtMs)}`,
   ];
+  if (statistics.lastApplicationPointAtMs !== null) {
+    lines.push(
+      `Last application-consistent point: ${formatTime(statistics.lastApplicationPointAtMs)}`,
+    );
+  }
   if (statistics.lastTestFailover !== null) lines.push(lastTestLine(statistics.lastTestFailover));
   if (statistics.currentTask !== null) lines.push(`At work: ${statistics.currentTask}`);
   if (statistics.initialReplicationBytes !== null) {
@@ -90,6 +95,9 @@ function intervalLines(title: string, interval: Interval): string[] {
     "",
     `${title} ${formatTime(interval.beginMs)}:`,
     `  Cycles: ${cycleCount} of ${cycleCount + missedCount}; ${missedCount} missed (${(100 * interval.missedShare).toFixed(1)} %); ${counted(errorCount, "error")}, ${networkErrorCount} of the network`,
+    ...(interval.freezeFailureCount === 0
+      ? []
+      : [`  Not application-consistent, but meant to be: ${interval.freezeFailureCount}`]),
     `  Changed: ${formatBytes(interval.changedBytes)}; average ${formatBytes(interval.changedBytesAverage)}, largest ${formatBytes(interval.changedBytesMax)}`,
     ...(interval.unchangedBytes === 0
       ? []

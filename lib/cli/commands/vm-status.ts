@@ -80,7 +80,7 @@ function relationshipLines({ relationship }: VmStatus): string[] {
       `Last cycle: ${formatBytes(last.changedBytes)} changed, ${formatBytes(last.sentBytes)} sent, ${formatDuration(last.durationMs)}, pause ${(last.pauseNs / 1e6).toFixed(2)} ms`,
     );
   }
-  lines.push(...firstCopyLines(relationship));
+  lines.push(...applicationLines(relationship), ...firstCopyLines(relationship));
   lines.push(...pauseLines(relationship.pauses), ...groupLines(relationship));
   const { suspectBytes, suspicionCauses, lastHealing } = relationship;
   if (suspectBytes > 0) {
@@ -118,6 +118,13 @@ function initialLines({ initialProgress, state, waitsUntilMs }: Relationship): s
   return [
     `First copy: ${formatBytes(sentBytes)} of ${formatBytes(totalBytes)} (${percent} %)${rate}${left}`,
   ];
+}
+
+function applicationLines({ applicationConsistency }: Relationship): string[] {
+  if (applicationConsistency === null) return [];
+  const { lastPointAtMs } = applicationConsistency;
+  const last = lastPointAtMs === null ? "none yet" : formatTime(lastPointAtMs);
+  return [`Last application-consistent point: ${last}`];
 }
 
 function firstCopyLines({ firstCopy }: Relationship): string[] {

@@ -3,6 +3,7 @@ import { vmSettingsRequest } from "../../management/transfer-schemas.js";
 import { TidemarkError } from "../../model/errors.js";
 import type { HostParts } from "../host-parts.js";
 import type { VmDefinition } from "../open-vm-disks.js";
+import { requireScripts } from "../require-scripts.js";
 import { settingsChange } from "../settings-change.js";
 
 const CHANGEABLE: ReadonlySet<string> = new Set(Object.keys(vmSettingsRequest.shape));
@@ -20,6 +21,7 @@ export async function changeSettings(
   if (fixed.length > 0) throw cannotChange(name, fixed);
   const request = Object.fromEntries(others.map(({ setting, to }) => [setting, to]));
   const change = settingsChange(vmSettingsRequest.parse(request));
+  await requireScripts(change);
   if (isDryRun) return;
   if (others.length > 0) await engine.change(vmId, change);
   if (group !== undefined) await engine.setGroup(vmId, group.to as string | null);

@@ -14,6 +14,7 @@ import { toTidemarkError } from "../../model/errors.js";
 import { enableVm } from "../enable-vm.js";
 import type { HostParts } from "../host-parts.js";
 import { acceptReplicas } from "../accept-replicas.js";
+import { requireScripts } from "../require-scripts.js";
 import { changeSettings } from "./change-settings.js";
 import { asEnabled, hostSettings } from "./export-configuration.js";
 
@@ -98,6 +99,7 @@ function withNames(wanted: VmEnableRequest, present: VmEnableRequest): VmEnableR
 
 async function requireEnableable(parts: HostParts, wanted: VmEnableRequest): Promise<void> {
   parts.maintenance.refuseEnabling();
+  await requireScripts(wanted);
   await parts.vms.requireAddable(wanted);
 }
 

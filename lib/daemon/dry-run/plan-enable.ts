@@ -3,6 +3,7 @@ import type { EnablePlanBody } from "../../management/dry-run-schemas.js";
 import type { VmEnableRequest } from "../../management/schemas.js";
 import { toTidemarkError } from "../../model/errors.js";
 import type { PeerTestReport } from "../../model/peer-test.js";
+import { requireScripts } from "../require-scripts.js";
 import type { HostParts } from "../host-parts.js";
 import type { PeerPlace } from "../peers.js";
 import { type DiskInspection, inspectDisk } from "./inspect-disk.js";
@@ -79,6 +80,7 @@ async function inspectAll(
 
 async function requireSettings({ engine }: HostParts, request: VmEnableRequest): Promise<void> {
   const { name: _name, disks: _disks, initialStartAtMs, ...settings } = request;
+  await requireScripts(request);
   engine.requireEnableable({ ...settings, vmId: NEW_ID, targetId: NEW_ID }, initialStartAtMs);
 }
 

@@ -1,5 +1,6 @@
 import type { RELATIONSHIP_ROUTES } from "../../management/routes/relationship-routes.js";
 import type { HostParts } from "../host-parts.js";
+import { requireScripts } from "../require-scripts.js";
 import { settingsChange } from "../settings-change.js";
 import { describePrimary } from "./describe-vm.js";
 import { findPrimary } from "./find-vm.js";
@@ -14,7 +15,10 @@ export function relationshipHandlers(parts: HostParts): TopicHandlers<typeof REL
   };
   return {
     vmSettings: (change, { vm }) =>
-      doneFor(vm, (vmId) => engine.change(vmId, settingsChange(change))),
+      doneFor(vm, async (vmId) => {
+        await requireScripts(change);
+        await engine.change(vmId, settingsChange(change));
+      }),
     vmResync: (_body, { vm }) => doneFor(vm, (vmId) => engine.resynchronize(vmId)),
     initialStart: ({ startAtMs }, { vm }) =>
       doneFor(vm, (vmId) => engine.startInitial(vmId, startAtMs)),

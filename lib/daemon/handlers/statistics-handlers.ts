@@ -68,6 +68,7 @@ async function describePrimary(
     lagMs,
     pendingBytes,
     lastPointTakenAtMs: null,
+    lastApplicationPointAtMs: status.applicationConsistency?.lastPointAtMs ?? null,
     lastPointValidUntilMs: lagMs === null ? null : Date.now() - lagMs,
     current,
     previous,
@@ -99,6 +100,7 @@ async function describeReplica(
     lagMs: validUntilMs === null ? null : Math.max(0, Date.now() - validUntilMs),
     pendingBytes: null,
     lastCycleAtMs: null,
+    lastApplicationPointAtMs: await lastApplicationPoint(parts, summary.vmId),
     lastPointTakenAtMs: summary.head?.takenAtMs ?? null,
     lastPointValidUntilMs: validUntilMs,
     lastTestFailoverAtMs,
@@ -107,4 +109,13 @@ async function describeReplica(
     current: null,
     previous: null,
   };
+}
+
+async function lastApplicationPoint(
+  { replicaStore }: HostParts,
+  vmId: string,
+): Promise<number | null> {
+  const points = await replicaStore.points(vmId).catch(() => []);
+  const last = points.findLast(({ consistency }) => consistency === "application");
+  return last?.takenAtMs ?? null;
 }
