@@ -13,6 +13,7 @@ import { type CaptureBudget, TrackedVm } from "../tracking/tracked-vm.js";
 import { MapSequences } from "./map-sequences.js";
 import { requireSocketPath } from "./require-socket-path.js";
 import { addExports, closeServed, removeExports, type ServedVm } from "./served-vm.js";
+import { ServingVms } from "./serving-vms.js";
 import { VmBitmaps } from "./vm-bitmaps.js";
 import {
   definitionOf,
@@ -54,7 +55,7 @@ export class PrimaryVms {
   readonly #options: PrimaryVmsOptions;
   readonly #maps: MapSequences;
   readonly #definitions = new Map<string, VmDefinition>();
-  readonly #served = new Map<string, Promise<ServedVm>>();
+  readonly #served = new ServingVms();
 
   constructor(options: PrimaryVmsOptions) {
     this.#options = options;
@@ -86,12 +87,7 @@ export class PrimaryVms {
 
   /** Opens and serves the VM unless it is. */
   async served(vmId: string): Promise<ServedVm> {
-    const known = this.#served.get(vmId);
-    if (known !== undefined) return known;
-    const serving = this.#openKnown(vmId);
-    this.#served.set(vmId, serving);
-    serving.catch(() => this.#served.delete(vmId));
-    return serving;
+    return this.#served.get(vmId) ?? this.#served.note(vmId, this.#openKnown(vmId));
   }
 
   /** Throws why add() would refuse it; its disks are not opened for that. */
@@ -226,15 +222,9 @@ export class PrimaryVms {
     const { vmId, name } = definition;
     if (this.#definitions.has(vmId)) return;
     this.requireFree(name);
-    const disks = await openVmDisks(definition, this.#options);
-    try {
-      for (const disk of disks) await prepare(disk);
-      await this.#note(definition);
-      this.#served.set(vmId, Promise.resolve(await this.#serve(definition, disks)));
-    } catch (thrown) {
-      for (const disk of disks) await disk.close();
-      throw thrown;
-    }
+    // Who asks for the VM meanwhile gets this, and does not open its disks beside it.
+    const note = () => this.#note(definition);
+    await this.#served.note(vmId, this.#open(definition, prepare, note));
   }
 
   /** Throws why no VM of that name can be served. */
@@ -302,10 +292,19 @@ export class PrimaryVms {
   }
 
   async #openKnown(vmId: string): Promise<ServedVm> {
-    const definition = this.#definition(vmId);
+    return this.#open(this.#definition(vmId), (disk) => this.#maps.check(disk));
+  }
+
+  /** All of its disks prepared, and the VM noted, before it is served; else none stays open. */
+  async #open(
+    definition: VmDefinition,
+    prepare: (disk: TrackedDisk) => Promise<void>,
+    note = async () => {},
+  ): Promise<ServedVm> {
     const disks = await openVmDisks(definition, this.#options);
     try {
-      for (const disk of disks) await this.#maps.check(disk);
+      for (const disk of disks) await prepare(disk);
+      await note();
       return await this.#serve(definition, disks);
     } catch (thrown) {
       for (const disk of disks) await disk.close();

@@ -1,0 +1,13 @@
+import type { ServedVm } from "./served-vm.js";
+
+/** The VMs that are served, or about to be, by id: whoever asks for one gets the same. */
+export class ServingVms extends Map<string, Promise<ServedVm>> {
+  /** One that fails is forgotten, unless another has come in its place. */
+  note(vmId: string, serving: Promise<ServedVm>): Promise<ServedVm> {
+    this.set(vmId, serving);
+    serving.catch(() => {
+      if (this.get(vmId) === serving) this.delete(vmId);
+    });
+    return serving;
+  }
+}
