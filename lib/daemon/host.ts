@@ -35,6 +35,7 @@ import { openStatistics } from "./open-statistics.js";
 import { Peers } from "./peers.js";
 import { PrimaryVms } from "./primary-vms.js";
 import { excludedDisksOf } from "./served-vm.js";
+import { WHILE_STARTING } from "./while-starting.js";
 
 /** More than are ever under way: the host's transfer settings limit them. */
 const SEGMENTS_PER_LANE = 64;
@@ -203,9 +204,10 @@ class HostStart {
 
   async #openReplicaStore(): Promise<ReplicaStore> {
     const root = this.#replicaRoot;
-    return this.#keep(
-      await ReplicaStore.open({ root, native: binding, openSink: openSegmentSink }),
-    );
+    const store = await ReplicaStore.open({ root, native: binding, openSink: openSegmentSink });
+    store.standBeside(WHILE_STARTING);
+    store.watchSuccessions(WHILE_STARTING);
+    return this.#keep(store);
   }
 
   async #openExports(store: ReplicaStore): Promise<PointExports> {
