@@ -12,6 +12,7 @@ export function commandTable(local: LocalCommands): CommandGroup {
       vm: VM,
       point: POINT,
       group: GROUP,
+      plan: PLAN,
       disk: diskGroup(local),
       bitmap: BITMAP,
       backup: BACKUP,
@@ -156,6 +157,21 @@ const GROUP: CommandGroup = {
       (await import("./commands/group-commit-failover.js")).groupCommitFailoverCommand(),
     "cancel-failover": async () =>
       (await import("./commands/group-cancel-failover.js")).groupCancelFailoverCommand(),
+  },
+};
+
+const PLAN: CommandGroup = {
+  description: "recovery plans: failovers of many VMs in order, with scripts (on the replica)",
+  commands: {
+    add: async () => (await import("./commands/plan-add.js")).planAddCommand(),
+    list: async () => (await import("./commands/plan.js")).planListCommand(),
+    show: async () => (await import("./commands/plan.js")).planShowCommand(),
+    remove: async () => (await import("./commands/plan.js")).planRemoveCommand(),
+    run: async () => (await import("./commands/plan-run.js")).planRunCommand(),
+    stop: async () => (await import("./commands/plan.js")).planStopCommand(),
+    "end-test": async () => (await import("./commands/plan.js")).planEndTestCommand(),
+    runs: async () => (await import("./commands/plan.js")).planRunsCommand(),
+    report: async () => (await import("./commands/plan.js")).planReportCommand(),
   },
 };
 

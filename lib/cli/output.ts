@@ -52,6 +52,13 @@ export function printTable(
   head: readonly string[],
   rows: readonly (readonly (string | number)[])[],
 ): void {
+  for (const line of tableLines(head, rows)) process.stdout.write(`${line}\n`);
+}
+
+export function tableLines(
+  head: readonly string[],
+  rows: readonly (readonly (string | number)[])[],
+): string[] {
   const lines = [head, ...rows.map((row) => row.map(String))];
   const widths = head.map((_name, column) =>
     Math.max(...lines.map((line) => (line[column] ?? "").length)),
@@ -60,14 +67,14 @@ export function printTable(
     const cells = rows.map((row) => String(row[column])).filter((cell) => cell !== "-");
     return cells.length > 0 && cells.every((cell) => /^[\d.,-]+( \w+)?$/.test(cell));
   });
-  for (const line of lines) {
+  return lines.map((line) => {
     const cells = line.map((cell, column) =>
       isNumeric[column] === true
         ? cell.padStart(widths[column] ?? 0)
         : cell.padEnd(widths[column] ?? 0),
     );
-    process.stdout.write(`${cells.join(COLUMN_GAP).trimEnd()}\n`);
-  }
+    return cells.join(COLUMN_GAP).trimEnd();
+  });
 }
 
 export function printJson(value: unknown): void {

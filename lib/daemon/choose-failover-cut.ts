@@ -2,11 +2,19 @@ import { TidemarkError } from "../model/errors.js";
 import type { GroupRecoveryPoint } from "../model/group-points.js";
 import type { ReplicaStore } from "../replica/replica-store.js";
 import type { TestFailoverRequest } from "../replica/test-failovers.js";
-import { type NameOfVm, noSuchCut, readGroupCuts, requestsOf } from "./choose-group-cut.js";
+import {
+  type CutChoice,
+  fits,
+  type NameOfVm,
+  noSuchCut,
+  readGroupCuts,
+  requestsOf,
+} from "./choose-group-cut.js";
 
 export interface FailoverCut {
   readonly cut: {
     readonly groupId: string;
+    readonly name: string;
     readonly cutNumber: number;
     readonly takenAtMs: number;
   };
@@ -23,18 +31,16 @@ export interface FailoverCut {
 export async function chooseFailoverCut(
   store: ReplicaStore,
   group: string,
-  cutNumber: number | undefined,
+  choice: CutChoice,
   nameOf: NameOfVm,
 ): Promise<FailoverCut> {
   const cuts = await readGroupCuts(store, group);
   const forks = await forksOf(store);
   const strayed = ({ points }: GroupRecoveryPoint) =>
     points.filter(({ vmId, pointId }) => forks.has(vmId) && forks.get(vmId) !== pointId);
-  const candidates = cuts.filter((cut) =>
-    cutNumber === undefined ? cut.isComplete : cut.cutNumber === cutNumber,
-  );
+  const candidates = cuts.filter((cut) => fits(cut, choice));
   const newest = candidates.at(-1);
-  if (newest === undefined) throw noSuchCut(group, cutNumber, cuts.length);
+  if (newest === undefined) throw noSuchCut(group, choice, cuts.length);
   const chosen = candidates.findLast((cut) => strayed(cut).length === 0);
   if (chosen === undefined) {
     throw goesOnFromAnother(
@@ -42,12 +48,12 @@ export async function chooseFailoverCut(
       strayed(newest).map(({ vmId }) => nameOf(vmId)),
     );
   }
-  const { groupId, takenAtMs } = chosen;
+  const { groupId, name, takenAtMs } = chosen;
   const members = requestsOf(chosen, nameOf).map((request) => ({
     ...request,
     isFailedOver: forks.has(request.vmId),
   }));
-  return { cut: { groupId, cutNumber: chosen.cutNumber, takenAtMs }, members };
+  return { cut: { groupId, name, cutNumber: chosen.cutNumber, takenAtMs }, members };
 }
 
 /** The point that each VM which runs here goes on from. */

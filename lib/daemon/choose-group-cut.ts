@@ -10,20 +10,24 @@ export interface ChosenCut {
   readonly requests: readonly TestFailoverRequest[];
 }
 
+/** Absent members: the newest complete cut. */
+export interface CutChoice {
+  readonly cutNumber?: number | undefined;
+  /** The newest complete one that was taken then or before. */
+  readonly atOrBeforeMs?: number | undefined;
+}
+
 export type NameOfVm = (vmId: string) => string;
 
 /** The cut asked for, or the newest complete one. NOT_FOUND; CONFLICT when a member lacks its point. */
 export async function chooseGroupCut(
   store: ReplicaStore,
   group: string,
-  cutNumber: number | undefined,
+  choice: CutChoice,
 ): Promise<ChosenCut> {
   const cuts = await readGroupCuts(store, group);
-  const chosen =
-    cutNumber === undefined
-      ? cuts.findLast(({ isComplete }) => isComplete)
-      : cuts.findLast((cut) => cut.cutNumber === cutNumber);
-  if (chosen === undefined) throw noSuchCut(group, cutNumber, cuts.length);
+  const chosen = cuts.findLast((cut) => fits(cut, choice));
+  if (chosen === undefined) throw noSuchCut(group, choice, cuts.length);
   const summaries = await store.listVms();
   const nameOf = (vmId: string) =>
     summaries.find((summary) => summary.vmId === vmId)?.vm?.name ?? vmId;
@@ -38,6 +42,11 @@ export async function readGroupCuts(
   const summaries = await store.listVms();
   const pointsOf = async (vmId: string) => ({ vmId, points: await store.points(vmId) });
   return findGroupPoints(group, await Promise.all(summaries.map(({ vmId }) => pointsOf(vmId))));
+}
+
+export function fits(cut: GroupRecoveryPoint, { cutNumber, atOrBeforeMs }: CutChoice): boolean {
+  if (cutNumber !== undefined) return cut.cutNumber === cutNumber;
+  return cut.isComplete && cut.takenAtMs <= (atOrBeforeMs ?? Number.POSITIVE_INFINITY);
 }
 
 function identityOf({ groupId, name, cutNumber }: GroupRecoveryPoint) {
@@ -65,10 +74,11 @@ export function requestsOf(
 
 export function noSuchCut(
   group: string,
-  cutNumber: number | undefined,
+  { cutNumber, atOrBeforeMs }: CutChoice,
   cutCount: number,
 ): TidemarkError {
-  const which = cutNumber === undefined ? "complete cut" : `cut ${cutNumber}`;
+  const until = atOrBeforeMs === undefined ? "" : ` until ${new Date(atOrBeforeMs).toISOString()}`;
+  const which = cutNumber === undefined ? `complete cut${until}` : `cut ${cutNumber}`;
   return new TidemarkError(
     "NOT_FOUND",
     `Cannot find a ${which} of group ${group}: because the ${cutCount} that have points here are others.`,

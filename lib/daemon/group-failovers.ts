@@ -6,6 +6,7 @@ import type { RelationshipState } from "../model/relationship.js";
 import { AsyncLock } from "../replica/async-lock.js";
 import { nextState } from "../replication/transitions.js";
 import { chooseFailoverCut, type FailoverCut } from "./choose-failover-cut.js";
+import type { CutChoice } from "./choose-group-cut.js";
 import {
   type CutMember,
   cutMembers,
@@ -35,12 +36,12 @@ export class GroupFailovers {
     this.#clock = clock;
   }
 
-  /** All of them go on from one cut; absent: the newest complete one. */
-  failOver(group: string, cutNumber: number | undefined): Promise<GroupOrderReport> {
+  /** All of them go on from one cut. */
+  failOver(group: string, choice: CutChoice): Promise<GroupOrderReport> {
     return this.#lock.run(async () => {
       const { replicaStore } = this.#parts;
       const nameOf = await vmNames(this.#parts);
-      const { cut, members } = await chooseFailoverCut(replicaStore, group, cutNumber, nameOf);
+      const { cut, members } = await chooseFailoverCut(replicaStore, group, choice, nameOf);
       const named = members.map((member) => ({ ...member, name: nameOf(member.vmId) }));
       const release = await this.#hold(named);
       try {

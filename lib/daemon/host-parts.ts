@@ -3,6 +3,7 @@ import type { PointExports } from "../replica/point-exports.js";
 import type { ReplicaStore } from "../replica/replica-store.js";
 import type { TestFailovers } from "../replica/test-failovers.js";
 import type { Verifications } from "../replica/verifications.js";
+import type { RecoveryPlans } from "../replication/recovery-plans.js";
 import type { ReplicationEngine } from "../replication/replication-engine.js";
 import type { StatisticsRecorder } from "../replication/statistics-recorder.js";
 import type { PeerServer } from "../transport/peer-server.js";
@@ -31,6 +32,7 @@ export interface HostParts {
   readonly firstCopies: FirstCopies;
   readonly failovers: Failovers;
   readonly groupFailovers: GroupFailovers;
+  readonly plans: RecoveryPlans;
   readonly maintenance: Maintenance;
   readonly statistics: StatisticsRecorder;
   readonly transfers: HostTransfers;

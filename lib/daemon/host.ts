@@ -29,7 +29,11 @@ import type { HostParts } from "./host-parts.js";
 import { HostSettings } from "./host-settings.js";
 import { localHostService } from "./local-host-service.js";
 import { Maintenance } from "./maintenance.js";
-import { openFailoverOrders } from "./open-failover-orders.js";
+import {
+  type FailoverOrders,
+  type FailoverOrdersOptions,
+  openFailoverOrders,
+} from "./open-failover-orders.js";
 import { openReplicaCare, type ReplicaCare, type ReplicaCareOptions } from "./open-replica-care.js";
 import { openStatistics } from "./open-statistics.js";
 import { Peers } from "./peers.js";
@@ -140,24 +144,13 @@ class HostStart {
     const engineParts = { statistics, transfers, lanes, firstCopies };
     const engine = await this.#startEngine(store, vms, engineParts);
     replicaStore.standBeside(new FormerVms(vms, engine));
-    return {
-      firstCopies,
-      failovers,
-      ...openFailoverOrders({ replicaStore, failovers, vms, engine }),
-      ...this.#ownFacts(),
-      settings,
-      ioEngine,
-      vms,
-      engine,
-      statistics,
-      maintenance: await Maintenance.open(store, engine, this.#log),
-      transfers,
-      replicaStore,
-      pointExports,
-      ...care,
-      peers: new Peers(() => this.#identity.material, lanes),
-      peerServer,
-    };
+    const maintenance = await Maintenance.open(store, engine, this.#log);
+    const peers = new Peers(() => this.#identity.material, lanes);
+    const replication = { vms, engine, firstCopies, failovers, statistics, transfers };
+    const kept = { ...care, replicaStore, pointExports, peerServer };
+    const known = { ...this.#ownFacts(), settings, ioEngine, maintenance, peers };
+    const opened = { ...replication, ...kept, ...known };
+    return { ...opened, ...(await this.#openOrders(store, opened)) };
   }
 
   #ownFacts() {
@@ -175,6 +168,18 @@ class HostStart {
       configuration: this.#configuration,
       replicaRoot: this.#replicaRoot,
       socketDirectory: this.#paths.nbdSockets,
+      log: this.#log,
+      keep: (opened) => this.#keep(opened),
+    });
+  }
+
+  #openOrders(
+    store: StateStore,
+    parts: Omit<FailoverOrdersOptions, "store" | "log" | "keep">,
+  ): Promise<FailoverOrders> {
+    return openFailoverOrders({
+      ...parts,
+      store,
       log: this.#log,
       keep: (opened) => this.#keep(opened),
     });

@@ -12,6 +12,7 @@ import { groupFailoverHandlers } from "./handlers/group-failover-handlers.js";
 import { groupHandlers } from "./handlers/group-handlers.js";
 import { hostHandlers } from "./handlers/host-handlers.js";
 import { peerHandlers } from "./handlers/peer-handlers.js";
+import { planHandlers } from "./handlers/plan-handlers.js";
 import { pointHandlers } from "./handlers/point-handlers.js";
 import { relationshipHandlers } from "./handlers/relationship-handlers.js";
 import { statisticsHandlers } from "./handlers/statistics-handlers.js";
@@ -34,6 +35,7 @@ export function localHostService(parts: HostParts): HostService {
     ...pointHandlers(parts),
     ...failoverHandlers(parts),
     ...testFailoverHandlers(parts),
+    ...planHandlers(parts),
     ...firstCopyHandlers(parts),
     ...peerHandlers(parts),
     ...bulkHandlers(parts),

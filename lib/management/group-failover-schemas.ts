@@ -11,7 +11,7 @@ export const groupFailoverRequest = z.strictObject({
 });
 
 /** What a failover loses, as time. */
-const failoverLoss = z.object({
+export const failoverLoss = z.object({
   /** Up to here the VM's writes are in its point. */
   pointAtMs: milliseconds,
   /** Up to here the replica knew of its writes. */
@@ -26,7 +26,12 @@ export const groupOrderReport = z.object({
   group: z.string(),
   /** Of an unplanned failover: the cut that all go on from. */
   cut: z
-    .object({ groupId: z.uuid(), cutNumber: z.number().int(), takenAtMs: z.number() })
+    .object({
+      groupId: z.uuid(),
+      name: z.string(),
+      cutNumber: z.number().int(),
+      takenAtMs: z.number(),
+    })
     .nullable(),
   members: z.array(
     z.object({

@@ -13,6 +13,9 @@ export interface RouteParameters {
   readonly point?: string;
   readonly export?: string;
   readonly copy?: string;
+  readonly plan?: string;
+  /** An id, or "last". */
+  readonly run?: string;
 }
 
 /** A function for each route. */

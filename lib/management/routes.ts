@@ -15,6 +15,7 @@ import { GROUP_ROUTES } from "./routes/group-routes.js";
 import { HOST_ROUTES } from "./routes/host-routes.js";
 import { PEER_ROUTES } from "./routes/peer-routes.js";
 import { POINT_ROUTES } from "./routes/point-routes.js";
+import { PLAN_ROUTES } from "./routes/plan-routes.js";
 import { RELATIONSHIP_ROUTES } from "./routes/relationship-routes.js";
 import { STATISTICS_ROUTES } from "./routes/statistics-routes.js";
 import { TEST_FAILOVER_ROUTES } from "./routes/test-failover-routes.js";
@@ -33,6 +34,7 @@ export const ROUTES = {
   ...POINT_ROUTES,
   ...FAILOVER_ROUTES,
   ...TEST_FAILOVER_ROUTES,
+  ...PLAN_ROUTES,
   ...FIRST_COPY_ROUTES,
   ...PEER_ROUTES,
   ...BULK_ROUTES,

@@ -9,7 +9,7 @@ import { DEFAULT_FROZEN_LIMIT_MS } from "../model/relationship-settings.js";
 import * as transfers from "./transfer-schemas.js";
 
 /** Of VMs, disks and groups. */
-const plainName = z
+export const plainName = z
   .string()
   .regex(
     /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/,

@@ -19,6 +19,7 @@ export interface GroupOrderReport {
   /** Of an unplanned failover: the cut that all go on from. */
   readonly cut: {
     readonly groupId: string;
+    readonly name: string;
     readonly cutNumber: number;
     readonly takenAtMs: number;
   } | null;

@@ -1,4 +1,4 @@
-import { readFile, writeFile } from "node:fs/promises";
+import { writeFile } from "node:fs/promises";
 import { Command } from "commander";
 import {
   type ConfigurationImportReport,
@@ -7,6 +7,7 @@ import {
 import { TidemarkError } from "../../model/errors.js";
 import { clientOf, globalOptions } from "../context.js";
 import { describeError, printJson } from "../output.js";
+import { readJsonDocument } from "../read-json-document.js";
 
 export function exportConfigurationCommand(): Command {
   return new Command("export-configuration")
@@ -27,7 +28,10 @@ export function importConfigurationCommand(): Command {
     .argument("<file>", "what export-configuration wrote")
     .option("--dry-run", "say what would change, and change nothing")
     .action(async (path: string, { dryRun = false }: { dryRun?: boolean }, command: Command) => {
-      const configuration = await readConfiguration(path);
+      const configuration = await readJsonDocument(path, hostConfigurationDocument, {
+        what: "configuration",
+        hint: "Give a file that `tidemark host export-configuration` wrote.",
+      });
       const report = await clientOf(command).call("configurationImport", { configuration, dryRun });
       if (report.relationships.some(({ error }) => error !== null)) process.exitCode = 1;
       if (globalOptions(command).json) return printJson(report);
@@ -45,30 +49,6 @@ async function writeNew(path: string, text: string): Promise<void> {
       { cause },
     );
   });
-}
-
-async function readConfiguration(path: string) {
-  const text = await readFile(path, "utf8").catch((cause: NodeJS.ErrnoException) => {
-    const code = cause.code === "ENOENT" ? "NOT_FOUND" : "IO_ERROR";
-    throw new TidemarkError(code, `Cannot read ${path}: because ${cause.message}.`, { cause });
-  });
-  const parsed = hostConfigurationDocument.safeParse(parseJson(text));
-  if (parsed.success) return parsed.data;
-  const [issue] = parsed.error.issues;
-  const where = issue?.path.join(".") ?? "";
-  throw new TidemarkError(
-    where === "version" ? "VERSION_UNKNOWN" : "INVALID_ARGUMENT",
-    `Cannot use ${path}: because ${where === "" ? "it" : where} is no configuration (${issue?.message ?? "invalid"}).`,
-    { hint: "Give a file that `tidemark host export-configuration` wrote." },
-  );
-}
-
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
 }
 
 function linesOf({ isDryRun, host, relationships }: ConfigurationImportReport): string[] {

@@ -3,6 +3,8 @@ import type { ReplicaVmSummary } from "../../replica/vm-summary.js";
 import type { HostParts } from "../host-parts.js";
 import type { VmDefinition } from "../open-vm-disks.js";
 
+type ReplicaParts = Pick<HostParts, "replicaStore" | "vms">;
+
 /** By id or name, among the VMs that this host is the primary of. NOT_FOUND. */
 export function findPrimary(parts: HostParts, idOrName = ""): VmDefinition {
   const definition = parts.vms.find(idOrName);
@@ -11,7 +13,7 @@ export function findPrimary(parts: HostParts, idOrName = ""): VmDefinition {
 }
 
 /** By id or name, among the replicas kept here. NOT_FOUND; CONFLICT when several have that name. */
-export async function findReplica(parts: HostParts, idOrName = ""): Promise<ReplicaVmSummary> {
+export async function findReplica(parts: ReplicaParts, idOrName = ""): Promise<ReplicaVmSummary> {
   const matches = (await replicaSummaries(parts)).filter(
     (summary) => summary.vmId === idOrName || summary.vm?.name === idOrName,
   );
@@ -25,11 +27,11 @@ export async function findReplica(parts: HostParts, idOrName = ""): Promise<Repl
   );
 }
 
-export async function replicaSummaries(parts: HostParts): Promise<readonly ReplicaVmSummary[]> {
+export async function replicaSummaries(parts: ReplicaParts): Promise<readonly ReplicaVmSummary[]> {
   return parts.replicaStore.listVms();
 }
 
-function noSuchReplica({ vms }: HostParts, name: string): TidemarkError {
+function noSuchReplica({ vms }: ReplicaParts, name: string): TidemarkError {
   if (vms.find(name) === null) return noSuchVm(name);
   return new TidemarkError(
     "NOT_FOUND",

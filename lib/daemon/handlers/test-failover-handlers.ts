@@ -52,7 +52,7 @@ async function openGroup(
   { cutNumber, check, ...asked }: RouteBody<"groupTestFailover">,
 ): Promise<GroupTestFailoverBody> {
   const { testFailovers, statistics, replicaStore } = parts;
-  const { requests, identity } = await chooseGroupCut(replicaStore, group, cutNumber);
+  const { requests, identity } = await chooseGroupCut(replicaStore, group, { cutNumber });
   const tests = await testFailovers.openGroup(requests, identity, termsOf(parts, asked), check);
   for (const { vmId } of tests) await statistics.noteTestFailover(vmId);
   const [opened] = groupTests(tests);

@@ -2,7 +2,7 @@ import { z } from "zod";
 
 export interface Route<Body extends z.ZodType, Reply extends z.ZodType> {
   readonly method: "GET" | "POST" | "PATCH" | "PUT" | "DELETE";
-  /** ":vm" takes a VM's id or name, ":disk" that of one of its disks, ":group" a group's, ":bitmap" a name. */
+  /** ":vm" takes a VM's id or name, ":disk" that of one of its disks, ":group" a group's, ":bitmap" and ":plan" a name. */
   readonly path: string;
   /** Of a GET: its query, so that the schema takes strings. */
   readonly body: Body;
