@@ -2,6 +2,7 @@ import { stat } from "node:fs/promises";
 import { resolve } from "node:path";
 import { TidemarkError } from "../model/errors.js";
 import { isNbdUri } from "../tracking/disk-backing.js";
+import { type FileIdentity, fileOfLoop } from "./file-of-loop.js";
 import type { VmDefinition } from "./open-vm-disks.js";
 
 /**
@@ -40,14 +41,20 @@ async function placesOf(vms: readonly VmDefinition[]): Promise<Map<string, Owner
   return taken;
 }
 
-/** The same disk has one in common, over links, bind mounts and device nodes. */
+/** The same disk has one in common, over links, bind mounts, device nodes and loop devices. */
 async function namesOfPlace(path: string): Promise<string[]> {
   if (isNbdUri(path)) return [new URL(path).href];
   const found = await stat(path).catch(() => null);
   const names = [resolve(path)];
-  if (found?.isBlockDevice() === true) names.push(`device ${found.rdev}`);
-  else if (found !== null) names.push(`file ${found.dev} ${found.ino}`);
-  return names;
+  if (found?.isBlockDevice() !== true) {
+    return found === null ? names : [...names, fileName(found)];
+  }
+  const file = await fileOfLoop(found.rdev);
+  return [...names, `device ${found.rdev}`, ...(file === null ? [] : [fileName(file)])];
+}
+
+function fileName({ dev, ino }: FileIdentity): string {
+  return `file ${dev} ${ino}`;
 }
 
 function shared(vmName: string, path: string, owner: Owner): TidemarkError {
