@@ -1,5 +1,5 @@
 import type { RelationshipSettings } from "../model/relationship-settings.js";
-import type { TargetChanges } from "../model/vm-tracker.js";
+import type { TargetChanges, TargetProgress } from "../model/vm-tracker.js";
 import type { ApplicationPoints } from "./application-points.js";
 import type { GateTimeBox } from "./gate-time-box.js";
 import type { GroupMember } from "./group-barrier.js";
@@ -36,6 +36,14 @@ export class RelationshipLink {
   /** Null until connect() has worked. */
   get context(): RelationshipContext | null {
     return this.#context;
+  }
+
+  /** Of the VM's changes, also while nothing is connected. */
+  async progress(): Promise<TargetProgress> {
+    const { ports, journal } = this.#parts;
+    const { vmId, targetId } = journal.record.settings;
+    const { tracker } = this.#context ?? (await ports.openVm(vmId));
+    return tracker.progress(targetId);
   }
 
   /** Only between two cycles: a replica at another address makes another context. */

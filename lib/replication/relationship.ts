@@ -324,13 +324,13 @@ export class Relationship {
   }
 
   async status(): Promise<RelationshipStatus> {
-    const { targetId, group } = this.#journal.record.settings;
-    const progress = await this.#link.context?.tracker.progress(targetId).catch(() => null);
+    const { group } = this.#journal.record.settings;
+    const progress = await this.#link.progress().catch(() => null);
     const grownDrainLimitMs = this.#timeBox.hasGrown
       ? this.#timeBox.limitMs
       : this.#host.groups.grownDrainLimitMs(group ?? null);
     return this.#condition.status({
-      progress: progress ?? null,
+      progress,
       grownDrainLimitMs,
       comparison: this.between.comparison,
       applications: this.#applications.status(),

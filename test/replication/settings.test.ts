@@ -215,3 +215,15 @@ void t.test("a record of the version before is read, with defaults", async (t) =
   });
   t.match(readRecord(record), { initialStartAtMs: 0, isResyncOrdered: false });
 });
+
+void t.test("what is pending of a suspended VM is known after a restart, too", async (t) => {
+  const bench = await Bench.replicating();
+  await bench.engine.suspend(VM_ID);
+  bench.writeBlock(3, 1);
+  bench.writeBlock(4, 1);
+  await bench.crash();
+  const { state, pendingBytes } = await bench.status();
+  t.equal(state, "suspended");
+  t.equal(pendingBytes, (await bench.progress()).pendingBytes);
+  t.ok(pendingBytes > 0);
+});
