@@ -1,6 +1,8 @@
+import { stat } from "node:fs/promises";
 import type { StatisticsRecorder } from "../replication/statistics-recorder.js";
 import { PointCopies } from "../replica/point-copies.js";
 import type { PointExports } from "../replica/point-exports.js";
+import { VmPaths } from "../replica/store-paths.js";
 import type { ReplicaStore } from "../replica/replica-store.js";
 import { TestFailovers } from "../replica/test-failovers.js";
 import { Verifications } from "../replica/verifications.js";
@@ -44,7 +46,10 @@ export async function openReplicaCare(options: ReplicaCareOptions): Promise<Repl
   const verifications = keep(new Verifications({ store, clock, bytesPerSecond }));
   if (intervalMs > 0) {
     const checkIntervalMs = Math.min(SCRUB_CHECK_INTERVAL_MS, intervalMs);
-    const schedule = { store, verifications, clock, intervalMs, checkIntervalMs };
+    const { replicaRoot } = options;
+    const madeAtMs = async (vmId: string) =>
+      (await stat(new VmPaths(replicaRoot, vmId).directory)).birthtimeMs;
+    const schedule = { store, verifications, clock, intervalMs, checkIntervalMs, madeAtMs };
     keep(new ScrubSchedule({ ...schedule, onWarning: log }));
   }
   const pointCopies = keep(new PointCopies({ store, socketDirectory }));

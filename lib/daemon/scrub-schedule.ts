@@ -10,6 +10,8 @@ export interface ScrubScheduleOptions {
   /** How old the last whole verification of a VM may become. */
   readonly intervalMs: number;
   readonly checkIntervalMs: number;
+  /** When the replica was made; by this one that was never verified is judged. */
+  readonly madeAtMs: (vmId: string) => Promise<number>;
   readonly onWarning: (message: string) => void;
 }
 
@@ -20,6 +22,7 @@ export class ScrubSchedule {
   readonly #running: Promise<void>;
   /** Of those that did not come to their end: they wait for their turn too. */
   readonly #triedAtMs = new Map<string, number>();
+  readonly #seenAtMs = new Map<string, number>();
 
   constructor(options: ScrubScheduleOptions) {
     this.#options = options;
@@ -51,7 +54,8 @@ export class ScrubSchedule {
   async #verifyIfDue(vmId: string): Promise<void> {
     const { verifications, clock } = this.#options;
     const before = await verifications.status(vmId);
-    if (before.running !== null || !this.#isDue(vmId, before.last?.endedAtMs)) return;
+    if (before.running !== null) return;
+    if (!this.#isDue(vmId, before.last?.endedAtMs ?? (await this.#madeAtMs(vmId)))) return;
     this.#triedAtMs.set(vmId, clock.nowMs());
     await verifications.start(vmId, null);
     const ended = verifications.settled(vmId);
@@ -63,15 +67,17 @@ export class ScrubSchedule {
     );
   }
 
-  /** A new replica is due when it is as old as the interval: the first try says when it was seen. */
-  #isDue(vmId: string, verifiedAtMs: number | undefined): boolean {
+  /** As the file system says, which may not know better than when something last changed there. */
+  async #madeAtMs(vmId: string): Promise<number> {
+    const { clock, madeAtMs } = this.#options;
+    const seenAtMs = this.#seenAtMs.get(vmId) ?? clock.nowMs();
+    this.#seenAtMs.set(vmId, seenAtMs);
+    return Math.min(seenAtMs, await madeAtMs(vmId).catch(() => seenAtMs));
+  }
+
+  #isDue(vmId: string, goodAtMs: number): boolean {
     const now = this.#options.clock.nowMs();
-    const tried = this.#triedAtMs.get(vmId);
-    if (tried === undefined && verifiedAtMs === undefined) {
-      this.#triedAtMs.set(vmId, now);
-      return false;
-    }
-    const last = Math.max(verifiedAtMs ?? 0, tried ?? 0);
+    const last = Math.max(goodAtMs, this.#triedAtMs.get(vmId) ?? 0);
     // A clock that was set back must not put it off for ever.
     return now - last >= this.#options.intervalMs || now < last;
   }

@@ -150,6 +150,7 @@ void t.test("each replica is verified when its last time is an interval ago", as
     clock,
     intervalMs: 10_000,
     checkIntervalMs: 1000,
+    madeAtMs: async () => clock.nowMs(),
     onWarning: (message) => warnings.push(message),
   });
   const times = () =>
@@ -175,6 +176,32 @@ void t.test("each replica is verified when its last time is an interval ago", as
   await pass(8000);
   t.ok((await times()).every((time, at) => (time ?? 0) > (first[at] ?? 0)));
   t.same(warnings, []);
+  await schedule.close();
+});
+
+void t.test("the age of a replica that was never verified counts over restarts", async (t) => {
+  const { store, vmIds } = await twoVms(t);
+  const [old = "", unknown = ""] = vmIds;
+  const clock = new VirtualClock();
+  const fast = { ...clockOf(clock), sleep: async () => undefined };
+  await using verifications = new Verifications({ store, clock: fast, bytesPerSecond: 1e12 });
+  const madeAtMs = clock.nowMs() - 9000;
+  const schedule = new ScrubSchedule({
+    store,
+    verifications,
+    clock,
+    intervalMs: 10_000,
+    checkIntervalMs: 1000,
+    madeAtMs: (vmId) => (vmId === old ? Promise.resolve(madeAtMs) : Promise.reject(new Error())),
+    onWarning: (message) => t.fail(message),
+  });
+  for (let second = 0; second < 3; second += 1) {
+    while (clock.timerCount === 0) await settle();
+    await clock.run(1000);
+  }
+  while (clock.timerCount === 0) await settle();
+  t.not((await verifications.status(old)).last, null);
+  t.equal((await verifications.status(unknown)).last, null, "from now on");
   await schedule.close();
 });
 
