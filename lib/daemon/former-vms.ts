@@ -31,9 +31,16 @@ export class FormerVms implements FormerPrimary {
     return { generation: standing.generation, paths, isUnchanged };
   }
 
+  requireNotOwn(vmId: string): void {
+    const definition = this.#vms.find(vmId);
+    if (definition !== null) throw isCircle(definition.name);
+  }
+
   async forget(vmId: string): Promise<void> {
+    // Long ago: what is replicated from here by now is the replica.
+    if (this.#vms.find(vmId) === null) return;
     await this.#engine.forget(vmId);
-    if (this.#vms.find(vmId) !== null) await this.#vms.remove(vmId);
+    await this.#vms.remove(vmId);
   }
 }
 
@@ -89,6 +96,14 @@ function noPlainFile(name: string, path: string): TidemarkError {
     "UNSUPPORTED",
     `Cannot take ${name} back: because ${path} is no raw image file, and cannot become the base of a replica where it is.`,
     { hint: "Remove the VM here, and enable its replication to this host anew." },
+  );
+}
+
+function isCircle(name: string): TidemarkError {
+  return new TidemarkError(
+    "CONFLICT",
+    `Cannot keep a replica of ${name}: because this host has the VM itself.`,
+    { hint: "A VM is not replicated in a circle: extend its replication to a third host." },
   );
 }
 

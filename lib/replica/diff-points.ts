@@ -5,12 +5,11 @@ import { TidemarkError } from "../model/errors.js";
 import { intersect, subtract, unionOf } from "../model/extent-list.js";
 import type { DiskDifference, PointDifference } from "../model/point-difference.js";
 import type { NativeDevice } from "../tracking/binding.js";
-import type { PointManifest } from "./documents.js";
-import { layerExtents } from "./layer-extents.js";
 import { openPointDisk } from "./open-point-disk.js";
 import { openedPoint, type OpenedPoint, type PointDisk } from "./opened-point.js";
 import type { LayerNative, ReplicaTools } from "./replica-tools.js";
 import type { VmReplica } from "./vm-replica.js";
+import { layersBetween, writtenBetween } from "./written-between.js";
 
 const EXTENTS_ANSWERED = 10_000;
 const PIECE_BYTES = 1 << 20;
@@ -83,14 +82,8 @@ async function diffDisk(
   disk: PointDisk,
 ): Promise<DiskDifference> {
   const { diskId, name } = disk.geometry;
-  const between = layersBetween(replica, fromSequence, toSequence);
-  const hasLeft = between.some(({ disks }) => {
-    const there = disks.find((one) => one.diskId === diskId);
-    return there === undefined || there.begins === true;
-  });
-  const written = hasLeft
-    ? [0, disk.geometry.sizeBytes]
-    : await layerExtents(native, replica.paths, diskId, between);
+  const between = layersBetween(replica.chain, fromSequence, toSequence);
+  const written = await writtenBetween(native, replica.paths, disk.geometry, between);
   const changed = withinEither(written, former.geometry, disk.geometry);
   const differing = withContent
     ? await compareContent(native, former, disk, changed, signal)
@@ -106,15 +99,6 @@ async function diffDisk(
     extents: extents.slice(0, 2 * EXTENTS_ANSWERED),
     isCutOff: extents.length > 2 * EXTENTS_ANSWERED,
   };
-}
-
-function layersBetween(
-  { chain }: VmReplica,
-  fromSequence: number,
-  toSequence: number,
-): readonly PointManifest[] {
-  const [first, last] = [Math.min(fromSequence, toSequence), Math.max(fromSequence, toSequence)];
-  return chain.aboveBase(last).filter(({ point }) => point.sequence > first);
 }
 
 /** With what only the larger of the two has. */

@@ -135,6 +135,14 @@ export interface RetentionOverrides {
   readonly quotaBytes?: number | null | undefined;
 }
 
+/** To which recovery point the bitmaps of an extended replication are marked. */
+export interface ExtendedDocument {
+  readonly vmId: string;
+  /** The replica's own at that time: after another one the VM may have run here. */
+  readonly generationId: string;
+  readonly pointId: string;
+}
+
 export interface RetentionDocument extends RetentionOverrides {
   readonly vmId: string;
 }
@@ -195,6 +203,10 @@ export const POINT_MANIFEST: DocumentFormat<PointManifest> = {
   }),
 };
 export const BASE_DOCUMENT: DocumentFormat<BaseDocument> = { name: "tidemark-base", version: 1 };
+export const EXTENDED_DOCUMENT: DocumentFormat<ExtendedDocument> = {
+  name: "tidemark-extended",
+  version: 1,
+};
 export const RETENTION_DOCUMENT: DocumentFormat<RetentionDocument> = {
   name: "tidemark-retention",
   version: 1,

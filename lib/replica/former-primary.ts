@@ -18,11 +18,14 @@ export interface FormerPrimary {
    * ReplicaEndpoint.takeReturned() says; may be repeated.
    */
   release(vmId: string, lineage: Lineage): Promise<ReleasedDisks>;
+  /** CONFLICT: the VM is this host's own, which would become the replica of its replica. */
+  requireNotOwn(vmId: string): void;
   /** They are the replica's, durably: what this host knows of the VM as its primary goes. */
   forget(vmId: string): Promise<void>;
 }
 
 export const NEVER_PRIMARY: FormerPrimary = {
   release: () => Promise.reject(new Error("this store has no primary beside it")),
+  requireNotOwn: () => {},
   forget: () => Promise.resolve(),
 };

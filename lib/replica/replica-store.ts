@@ -24,6 +24,7 @@ import {
 import { createVm, type NewVmOptions } from "./create-vm.js";
 import { deleteVm, requireUnused } from "./delete-vm.js";
 import { fillSlot } from "./fill-slot.js";
+import { findOpenDelta } from "./find-open-delta.js";
 import { type FormerPrimary, NEVER_PRIMARY } from "./former-primary.js";
 import { loadVms } from "./load-vms.js";
 import { NodeStoreFiles } from "./node-store-files.js";
@@ -118,7 +119,10 @@ export class ReplicaStore implements ImportTarget {
     const checked = checkVm(vm);
     const first = checkGeneration(generation);
     return this.#enabling.run(async () => {
-      if (!this.#vms.has(checked.vmId)) await this.#create(checked, [firstEntry(first)]);
+      if (!this.#vms.has(checked.vmId)) {
+        this.#former.requireNotOwn(checked.vmId);
+        await this.#create(checked, [firstEntry(first)]);
+      }
       const replica = this.#vm(checked.vmId);
       requireSameVm(replica.document.vm, checked);
       replica.requireGeneration(first);
@@ -148,7 +152,7 @@ export class ReplicaStore implements ImportTarget {
   /** In this thread: for embedding and tests; a host's listener uses the SegmentReceiver. */
   async putSegment(source: SegmentSource, signal?: AbortSignal): Promise<SegmentReceipt> {
     this.#begin(signal);
-    const open = this.#openDelta(parseUuid(source.deltaId, "delta id"));
+    const open = findOpenDelta(this.#vms.values(), parseUuid(source.deltaId, "delta id"));
     const { segmentIndex, contentBytes } = source.plan;
     const durable = open.receiptOf(segmentIndex);
     if (durable !== null) return durable;
@@ -389,12 +393,5 @@ export class ReplicaStore implements ImportTarget {
     const replica = this.#vms.get(canonical);
     if (replica !== undefined) return replica;
     throw this.#unreadable.get(canonical) ?? notReplicated(canonical);
-  }
-
-  #openDelta(deltaId: string): OpenDelta {
-    for (const { open } of this.#vms.values()) {
-      if (open?.header.deltaId === deltaId) return open;
-    }
-    throw new TidemarkError("NOT_FOUND", `Cannot use delta ${deltaId}: because it is not open.`);
   }
 }

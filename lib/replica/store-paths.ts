@@ -19,6 +19,8 @@ export class VmPaths {
   readonly baseFile: string;
   readonly verificationFile: string;
   readonly retentionFile: string;
+  /** Of the replication from here to another host. */
+  readonly extendedDirectory: string;
   readonly disksDirectory: string;
   readonly stagingDirectory: string;
   readonly layersDirectory: string;
@@ -30,6 +32,7 @@ export class VmPaths {
     this.baseFile = join(this.directory, "base.json");
     this.verificationFile = join(this.directory, "verification.json");
     this.retentionFile = join(this.directory, "retention.json");
+    this.extendedDirectory = join(this.directory, "extended");
     this.disksDirectory = join(this.directory, "disks");
     const epoch = join(this.directory, "epochs", digits(EPOCH, 10));
     this.stagingDirectory = join(epoch, "staging");
@@ -37,6 +40,7 @@ export class VmPaths {
     this.pointsDirectory = join(epoch, "points");
   }
 
+  extendedBitmap = (diskId: string) => join(this.extendedDirectory, `${diskId}.tidemark`);
   diskDirectory = (diskId: string) => join(this.disksDirectory, diskId);
   diskBase = (diskId: string) => join(this.diskDirectory(diskId), "base.raw");
   diskChecksums = (diskId: string) => join(this.diskDirectory(diskId), "base.checksums");

@@ -61,6 +61,15 @@ export interface NativeFaultDevice extends NativeDevice {
   releaseHeld(): void;
 }
 
+/** Passes everything on to the device behind it, whose size and traits it has. */
+export interface NativeExchangeableDevice extends NativeDevice {
+  /**
+   * Takes `next` over, of the same size; nothing reads the former one any more when it
+   * resolves, and it is closed. Also after another object took this device over.
+   */
+  exchange(next: NativeDevice): Promise<void>;
+}
+
 export interface NativeLayeredDevice extends NativeDevice {
   /**
    * Begins its fold, or goes on with it: into `basePath`, the file with which it was opened; opened
@@ -115,6 +124,8 @@ export interface NativeTrackedDevice extends NativeDevice {
   targets(): NativeTarget[];
   liveBlocks(): number;
   markPending(slot: number, offsetBytes: number, lengthBytes: number): Promise<void>;
+  /** As markPending(), of [offset, length, ...] within the disk; durable together. */
+  markPendingExtents(slot: number, extents: Float64Array): Promise<void>;
   /** Marks what the backing does not report as zero; answers the bytes marked. */
   markAllocated(slot: number): Promise<number>;
   /** [offset, length, ...] of dirty runs, at most `maxExtents`, each at most `maxExtentBytes`. */
@@ -265,6 +276,7 @@ export interface NativeBinding extends NativeLayerBinding, NativeKnownContentBin
   ): Promise<NativeDevice>;
   memoryDevice(sizeBytes: number): NativeDevice;
   faultDevice(inner: NativeDevice): NativeFaultDevice;
+  exchangeableDevice(first: NativeDevice): NativeExchangeableDevice;
   /**
    * Creates the bitmap when `create`; else opens it, the nil UUID standing for
    * whichever disk it is of. Takes over `backing`.

@@ -10,6 +10,7 @@
 #include "addon/capture_object.h"
 #include "addon/checkpoint_function.h"
 #include "addon/device_object.h"
+#include "addon/exchangeable_device_object.h"
 #include "addon/hand_over_functions.h"
 #include "addon/known_content_object.h"
 #include "addon/layer_object.h"
@@ -43,6 +44,7 @@ void define_constructors(Napi::Env env) {
   auto* data = new AddonData();
   data->device = Napi::Persistent(DeviceObject::define(env));
   data->fault_device = Napi::Persistent(FaultDeviceObject::define(env));
+  data->exchangeable_device = Napi::Persistent(ExchangeableDeviceObject::define(env));
   data->layered_device = Napi::Persistent(LayeredDeviceObject::define(env));
   data->fold = Napi::Persistent(FoldObject::define(env));
   data->tracked_device = Napi::Persistent(TrackedDeviceObject::define(env));
@@ -71,6 +73,7 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   add("openNbdDevice", open_nbd_device_js);
   add("memoryDevice", memory_device_js);
   add("faultDevice", fault_device_js);
+  add("exchangeableDevice", exchangeable_device_js);
   add("trackDevice", track_device_js);
   add("checkpoint", checkpoint_js);
   add("attachCapture", attach_capture_js);

@@ -8,6 +8,7 @@ namespace tidemark {
 struct AddonData {
   Napi::FunctionReference device;
   Napi::FunctionReference fault_device;
+  Napi::FunctionReference exchangeable_device;
   Napi::FunctionReference layered_device;
   Napi::FunctionReference fold;
   Napi::FunctionReference tracked_device;

@@ -108,6 +108,7 @@ Napi::Function TrackedDeviceObject::define(Napi::Env env) {
   properties.push_back(InstanceMethod("targets", &Self::targets));
   properties.push_back(InstanceMethod("liveBlocks", &Self::live_blocks));
   properties.push_back(InstanceMethod("markPending", &Self::mark_pending));
+  properties.push_back(InstanceMethod("markPendingExtents", &Self::mark_pending_extents));
   properties.push_back(InstanceMethod("markAllocated", &Self::mark_allocated));
   properties.push_back(InstanceMethod("beginComparison", &Self::begin_comparison));
   properties.push_back(InstanceMethod("settleComparison", &Self::settle_comparison));
@@ -215,6 +216,14 @@ Napi::Value TrackedDeviceObject::mark_pending(const Napi::CallbackInfo& info) {
                          [device = handle_.lease(info.Env()), slot, offset_bytes, length_bytes] {
                            return device->mark_pending(slot, offset_bytes, length_bytes);
                          });
+}
+
+Napi::Value TrackedDeviceObject::mark_pending_extents(const Napi::CallbackInfo& info) {
+  const uint32_t slot = slot_argument(info, 0);
+  const auto extents = extents_argument(info, 1);
+  return run_status_task(info.Env(), [device = handle_.lease(info.Env()), slot, extents] {
+    return device->mark_pending(slot, extents);
+  });
 }
 
 Napi::Value TrackedDeviceObject::mark_allocated(const Napi::CallbackInfo& info) {

@@ -29,6 +29,7 @@ class TrackedDeviceObject final : public DeviceObjectBase<TrackedDeviceObject, T
   Napi::Value shrink(const Napi::CallbackInfo& info);
   Napi::Value intent_status(const Napi::CallbackInfo& info);
   Napi::Value mark_pending(const Napi::CallbackInfo& info);
+  Napi::Value mark_pending_extents(const Napi::CallbackInfo& info);
   Napi::Value mark_allocated(const Napi::CallbackInfo& info);
   Napi::Value begin_comparison(const Napi::CallbackInfo& info);
   Napi::Value settle_comparison(const Napi::CallbackInfo& info);
