@@ -7,13 +7,18 @@ export function vmRow(vm: VmStatus): string[] {
   const { relationship, replica } = vm;
   return [
     vm.name,
-    vm.role,
+    isExtended(vm) ? "replica, extended" : vm.role,
     relationship?.state ?? stateOf(vm),
     relationship?.health ?? (vm.role === "primary" ? "warning" : replicaHealth(replica)),
     relationship === null || relationship.lagMs === null ? "-" : formatDuration(relationship.lagMs),
     relationship === null ? "-" : formatBytes(relationship.pendingBytes),
     replica === null ? "-" : String(replica.pointCount),
   ];
+}
+
+/** It is kept here, and replicated on from here. */
+export function isExtended({ role, relationship }: VmStatus): boolean {
+  return role === "replica" && relationship !== null;
 }
 
 function stateOf({ replica, role }: VmStatus): string {

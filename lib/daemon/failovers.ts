@@ -21,7 +21,9 @@ export interface FailoversOptions {
   /** Asked for when start() has been called. */
   readonly vms: () => PrimaryVms;
   /** The VM's replication was reversed: what it wrote here is elsewhere too. */
-  readonly isReplicated: (vmId: string) => boolean;
+  readonly isReversed: (vmId: string) => boolean;
+  /** While nothing of the VM is being replicated from here; afterwards its disks are opened anew. */
+  readonly whileHalted: (vmId: string, work: () => Promise<void>) => Promise<void>;
   readonly onWarning: (message: string) => void;
 }
 
@@ -124,9 +126,7 @@ export class Failovers implements AsyncDisposable {
       if (this.#folding.has(vmId)) throw isCommitted();
       const { promotion, head } = await this.#summary(vmId);
       if (promotion === null) throw notFailedOver("cancel");
-      if (this.#options.isReplicated(vmId)) throw isReversed();
-      // It stops here before it may go on elsewhere.
-      await this.#close(vmId);
+      if (this.#options.isReversed(vmId)) throw isReversed();
       const { generation } = promotion;
       const lineage = store.lineage(vmId);
       const former = lineage.find((entry) => entry.generation.id === promotion.parentId);
@@ -135,7 +135,11 @@ export class Failovers implements AsyncDisposable {
         holderId: former?.holderId ?? generation.id,
         cause: "cancelled",
       });
-      await store.succeed({ vmId, from: generation, to });
+      await this.#options.whileHalted(vmId, async () => {
+        // It stops here before it may go on elsewhere.
+        await this.#close(vmId);
+        await store.succeed({ vmId, from: generation, to });
+      });
       await rm(this.#directoryOf(generation.id), { recursive: true, force: true });
     });
   }
@@ -288,7 +292,10 @@ export class Failovers implements AsyncDisposable {
     const definition = { vmId, name: vm.name, targetId, disks, isPromoted: true };
     // Before the first write: whoever becomes the replica of this may hold another state.
     const start = promotion.cause === "planned-failover" ? "nothing" : "suspect";
-    await this.#options.vms().adopt(definition, (disk) => disk.addTarget(targetId, start));
+    if (this.#options.vms().find(vmId) !== null) return;
+    await this.#options.whileHalted(vmId, () =>
+      this.#options.vms().adopt(definition, (disk) => disk.addTarget(targetId, start)),
+    );
   }
 
   async #open(vmId: string): Promise<PromotedVm> {

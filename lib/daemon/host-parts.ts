@@ -7,6 +7,7 @@ import type { RecoveryPlans } from "../replication/recovery-plans.js";
 import type { ReplicationEngine } from "../replication/replication-engine.js";
 import type { StatisticsRecorder } from "../replication/statistics-recorder.js";
 import type { PeerServer } from "../transport/peer-server.js";
+import type { ExtendedVms } from "./extended-vms.js";
 import type { Failovers } from "./failovers.js";
 import type { FirstCopies } from "./first-copies.js";
 import type { GroupFailovers } from "./group-failovers.js";
@@ -33,6 +34,7 @@ export interface HostParts {
   readonly failovers: Failovers;
   readonly groupFailovers: GroupFailovers;
   readonly plans: RecoveryPlans;
+  readonly extended: ExtendedVms;
   readonly maintenance: Maintenance;
   readonly statistics: StatisticsRecorder;
   readonly transfers: HostTransfers;

@@ -8,6 +8,7 @@ import { ReplicaStore } from "../replica/replica-store.js";
 import { openSegmentSink } from "../replica/segment-sink.js";
 import { DEFAULT_TEST_FAILOVERS } from "../replica/test-failovers.js";
 import { DEFAULT_MONITORING } from "../replication/monitoring-window.js";
+import { replicatedVmIds } from "../replication/relationship-journal.js";
 import { ReplicationEngine } from "../replication/replication-engine.js";
 import { StatisticsRecorder } from "../replication/statistics-recorder.js";
 import { systemClock } from "../replication/system-clock.js";
@@ -19,6 +20,7 @@ import { probeIoEngine } from "../tracking/probe-io-engine.js";
 import { HttpsReplicaEndpoint } from "../transport/https-replica-client.js";
 import { LanePool } from "../transport/lane-pool.js";
 import { PeerServer } from "../transport/peer-server.js";
+import { ExtendedVms } from "./extended-vms.js";
 import { Failovers } from "./failovers.js";
 import { FirstCopies } from "./first-copies.js";
 import { FormerVms } from "./former-vms.js";
@@ -98,6 +100,8 @@ async function closeAll(closers: (() => Promise<void>)[]): Promise<void> {
 
 interface EngineParts {
   readonly firstCopies: FirstCopies;
+  readonly extended: ExtendedVms;
+  readonly replicaStore: ReplicaStore;
   readonly lanes: LanePool;
   readonly transfers: HostTransfers;
   readonly statistics: StatisticsRecorder;
@@ -110,6 +114,7 @@ class HostStart {
   readonly #identity: TlsIdentity;
   readonly #version: string;
   readonly #log: HostLog;
+  #engine: ReplicationEngine | null = null;
 
   constructor(
     paths: HostPaths,
@@ -132,22 +137,21 @@ class HostStart {
     const replicaStore = await this.#openReplicaStore();
     const pointExports = await this.#openExports(replicaStore);
     const peerServer = await this.#startPeerServer(replicaStore, settings);
-    const parts = { vms: () => vms, engine: () => engine };
-    const failovers = this.#keep(this.#newFailovers(replicaStore, parts));
+    const extended = this.#newExtended(replicaStore);
+    const failovers = this.#keep(this.#newFailovers(replicaStore, extended, () => vms));
     const vms = await this.#startVms(store, failovers);
-    await this.#startFailovers(failovers);
+    await this.#startFailovers(failovers, extended);
     const lanes = this.#startLanes();
-    const statistics = await this.#startStatistics(vms, settings);
+    const statistics = await this.#startStatistics(store, vms, settings);
     const care = await this.#openCare(replicaStore, { pointExports, statistics, settings });
     const transfers = await HostTransfers.open(store, systemClock);
     const firstCopies = this.#openFirstCopies(replicaStore);
-    const engineParts = { statistics, transfers, lanes, firstCopies };
+    const engineParts = { statistics, transfers, lanes, firstCopies, extended, replicaStore };
     const engine = await this.#startEngine(store, vms, engineParts);
-    replicaStore.standBeside(new FormerVms(vms, engine));
     const maintenance = await Maintenance.open(store, engine, this.#log);
     const peers = new Peers(() => this.#identity.material, lanes);
     const replication = { vms, engine, firstCopies, failovers, statistics, transfers };
-    const kept = { ...care, replicaStore, pointExports, peerServer };
+    const kept = { ...care, extended, replicaStore, pointExports, peerServer };
     const known = { ...this.#ownFacts(), settings, ioEngine, maintenance, peers };
     const opened = { ...replication, ...kept, ...known };
     return { ...opened, ...(await this.#openOrders(store, opened)) };
@@ -258,23 +262,43 @@ class HostStart {
     return this.#keep(new FirstCopies({ keyDirectory, store, privatePem }));
   }
 
-  /** `parts` are asked for when all is started. */
-  #newFailovers(
-    store: ReplicaStore,
-    parts: { readonly vms: () => PrimaryVms; readonly engine: () => ReplicationEngine },
-  ): Failovers {
+  #newExtended(store: ReplicaStore): ExtendedVms {
+    const extended: ExtendedVms = new ExtendedVms({
+      store,
+      onOther: (vmId) => this.#whileHalted(vmId, () => extended.letGo(vmId)),
+      onWarning: this.#log,
+    });
+    return extended;
+  }
+
+  /** `vms` are asked for when all is started. */
+  #newFailovers(store: ReplicaStore, extended: ExtendedVms, vms: () => PrimaryVms): Failovers {
     return new Failovers({
       store,
       directory: this.#paths.failovers,
-      vms: parts.vms,
-      isReplicated: (vmId) => parts.engine().has(vmId),
+      vms,
+      isReversed: (vmId) => this.#engine?.targetIdOf(vmId) === vms().find(vmId)?.targetId,
+      whileHalted: (vmId, work) =>
+        this.#whileHalted(vmId, async () => {
+          // What the VM writes from here on, or what of that is dropped, is not marked there.
+          await extended.forget(vmId);
+          await work();
+        }),
       onWarning: this.#log,
     });
   }
 
-  async #startFailovers(failovers: Failovers): Promise<void> {
+  /** While nothing of the VM is being replicated from here. */
+  #whileHalted(vmId: string, work: () => Promise<void>): Promise<void> {
+    const engine = this.#engine;
+    return engine?.has(vmId) === true ? engine.changeDisks(vmId, work) : work();
+  }
+
+  /** What runs here is not replicated on from its replica: that begins after it. */
+  async #startFailovers(failovers: Failovers, extended: ExtendedVms): Promise<void> {
     this.closers.push(() => failovers.rest());
     await failovers.start();
+    await this.#keep(extended).start();
   }
 
   async #startVms(store: StateStore, failovers: Failovers): Promise<PrimaryVms> {
@@ -296,10 +320,15 @@ class HostStart {
   }
 
   /** Closed after the engine, whose last events count too. */
-  async #startStatistics(vms: PrimaryVms, settings: HostSettings): Promise<StatisticsRecorder> {
+  async #startStatistics(
+    state: StateStore,
+    vms: PrimaryVms,
+    settings: HostSettings,
+  ): Promise<StatisticsRecorder> {
     const path = this.#paths.statisticsDatabase;
     const store = this.#keep(await openStatistics(path, this.#log));
-    const vmIds = vms.definitions().map(({ vmId }) => vmId);
+    const ofPrimaries = vms.definitions().map(({ vmId }) => vmId);
+    const vmIds = [...new Set([...ofPrimaries, ...(await replicatedVmIds(state))])];
     const monitoring = () => settings.values.monitoring;
     const options = { store, clock: systemClock, monitoring, onWarning: this.#log };
     return this.#keep(await StatisticsRecorder.open(options, vmIds));
@@ -308,7 +337,7 @@ class HostStart {
   async #startEngine(
     store: StateStore,
     vms: PrimaryVms,
-    { lanes, transfers, statistics, firstCopies }: EngineParts,
+    { lanes, transfers, statistics, firstCopies, extended, replicaStore }: EngineParts,
   ): Promise<ReplicationEngine> {
     const engine = new ReplicationEngine({
       store,
@@ -316,12 +345,15 @@ class HostStart {
       transfers: () => transfers.settings,
       cutTogether: (members) => TrackedVm.checkpointTogether(members),
       openVm: async (vmId) => {
+        if (vms.find(vmId) === null) return extended.open(vmId);
         const served = await vms.served(vmId);
         const { definition, tracker } = served;
         return { name: definition.name, tracker, excludedDisks: () => excludedDisksOf(served) };
       },
       openFreezer: (way) => new ScriptFreezer(way),
-      setServed: (vmId, isServed) => vms.setServed(vmId, isServed),
+      setServed: async (vmId, isServed) => {
+        if (vms.find(vmId) !== null) await vms.setServed(vmId, isServed);
+      },
       openMedium: (record) => firstCopies.openMedium(record),
       openReplica: (settings) =>
         new HttpsReplicaEndpoint({
@@ -333,8 +365,10 @@ class HostStart {
         }),
     });
     engine.subscribe((event) => statistics.listen(event));
-    this.#keep(engine);
+    this.#engine = this.#keep(engine);
     await engine.start();
+    await extended.keepOnly((vmId) => engine.has(vmId));
+    replicaStore.standBeside(new FormerVms(vms, engine));
     await firstCopies.forgetKeysBut(engine.mediaBeingWritten());
     return engine;
   }

@@ -6,6 +6,7 @@ import { bulkHandlers } from "./handlers/bulk-handlers.js";
 import { copyHandlers } from "./handlers/copy-handlers.js";
 import { configurationHandlers } from "./handlers/configuration-handlers.js";
 import { diskHandlers } from "./handlers/disk-handlers.js";
+import { extendedHandlers } from "./handlers/extended-handlers.js";
 import { failoverHandlers } from "./handlers/failover-handlers.js";
 import { firstCopyHandlers } from "./handlers/first-copy-handlers.js";
 import { groupFailoverHandlers } from "./handlers/group-failover-handlers.js";
@@ -34,6 +35,7 @@ export function localHostService(parts: HostParts): HostService {
     ...bitmapHandlers(parts),
     ...pointHandlers(parts),
     ...failoverHandlers(parts),
+    ...extendedHandlers(parts),
     ...testFailoverHandlers(parts),
     ...planHandlers(parts),
     ...firstCopyHandlers(parts),

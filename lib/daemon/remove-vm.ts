@@ -1,6 +1,6 @@
 import { toTidemarkError } from "../model/errors.js";
 import type { HostParts } from "./host-parts.js";
-import type { VmDefinition } from "./open-vm-disks.js";
+import type { ReplicatedVmName } from "./handlers/find-vm.js";
 
 /**
  * Ends a VM's replication. With its replica: suspended first, durably, so that an
@@ -8,8 +8,8 @@ import type { VmDefinition } from "./open-vm-disks.js";
  * new replica.
  */
 export async function removeVm(
-  { engine, vms, peers, maintenance, statistics }: HostParts,
-  { vmId, isPromoted = false }: VmDefinition,
+  { engine, vms, extended, peers, maintenance, statistics }: HostParts,
+  { vmId, isPromoted = false }: ReplicatedVmName,
   deletesReplica: boolean,
 ): Promise<void> {
   await maintenance.forget(vmId);
@@ -21,7 +21,9 @@ export async function removeVm(
   }
   await engine.remove(vmId).catch(passOverMissing);
   // One that was failed over to this host is served on: its disks are nowhere else.
-  if (!isPromoted) await vms.remove(vmId);
+  if (!isPromoted && vms.find(vmId) !== null) await vms.remove(vmId);
+  // What is replicated on from here stays as the replica that it is.
+  await extended.forget(vmId);
   await statistics.forget(vmId);
 }
 

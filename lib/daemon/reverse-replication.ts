@@ -11,6 +11,8 @@ export async function reverseReplication(
   request: ReverseRequest,
 ): Promise<void> {
   maintenance.refuseEnabling();
+  const presentTargetId = engine.targetIdOf(vmId);
+  if (presentTargetId !== null && presentTargetId !== targetId) throw isExtended(name);
   await requireScripts(request);
   const of = lineage ?? (await failovers.lineageOf(vmId));
   if (of === null) {
@@ -21,4 +23,12 @@ export async function reverseReplication(
     );
   }
   await engine.reverse({ vmId, targetId, ...request }, of);
+}
+
+function isExtended(name: string): TidemarkError {
+  return new TidemarkError(
+    "ALREADY_EXISTS",
+    `Cannot reverse the replication of ${name}: because it goes on to the extended replica, and a VM is replicated to one host.`,
+    { hint: `End that first: tidemark vm remove ${name}.` },
+  );
 }

@@ -1,17 +1,18 @@
 import type { VmSelector } from "../management/bulk-schemas.js";
 import { TidemarkError } from "../model/errors.js";
 import type { HostParts } from "./host-parts.js";
-import type { VmDefinition } from "./open-vm-disks.js";
+import type { ReplicatedVmName } from "./handlers/find-vm.js";
 
 /**
- * The VMs of this host as primary that fit everything that is said; by name or glob, one
- * of them. NOT_FOUND names what fits no VM, and then nothing is selected.
+ * The VMs that this host replicates (as their primary, or `extended`) that fit everything
+ * that is said; by name or glob, one of them. NOT_FOUND names what fits no VM, and then nothing is selected.
  */
 export async function selectVms(
   { vms, engine }: Pick<HostParts, "vms" | "engine">,
   { names, replicaUrl, state }: VmSelector,
-): Promise<readonly VmDefinition[]> {
-  const all = vms.definitions();
+  extended: readonly ReplicatedVmName[] = [],
+): Promise<readonly ReplicatedVmName[]> {
+  const all: readonly ReplicatedVmName[] = [...vms.definitions(), ...extended];
   requireAllFound(all, names ?? []);
   const named = all.filter((vm) => names === undefined || names.some((name) => isNamed(vm, name)));
   const statuses = await Promise.all(
@@ -26,7 +27,7 @@ export async function selectVms(
     .map(({ vm }) => vm);
 }
 
-function requireAllFound(all: readonly VmDefinition[], names: readonly string[]): void {
+function requireAllFound(all: readonly ReplicatedVmName[], names: readonly string[]): void {
   const lost = names.filter((name) => !all.some((vm) => isNamed(vm, name)));
   if (lost.length === 0) return;
   throw new TidemarkError("NOT_FOUND", `Cannot find VM ${lost.join(", ")} on this host.`, {
@@ -34,7 +35,7 @@ function requireAllFound(all: readonly VmDefinition[], names: readonly string[])
   });
 }
 
-function isNamed({ name, vmId }: VmDefinition, wanted: string): boolean {
+function isNamed({ name, vmId }: ReplicatedVmName, wanted: string): boolean {
   return name === wanted || vmId === wanted || globPattern(wanted).test(name);
 }
 

@@ -9,6 +9,9 @@ import type { SuccessionWatch } from "../replica/succession-watch.js";
 export const WHILE_STARTING: FormerPrimary & SuccessionWatch = {
   release: () => Promise.reject(isStarting("take the VM back")),
   forget: () => Promise.reject(isStarting("take the VM back")),
+  requireNotOwn: () => {
+    throw isStarting("keep a replica of the VM");
+  },
   mayPromote: () => {
     throw isStarting("take the VM over");
   },

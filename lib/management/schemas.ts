@@ -251,7 +251,7 @@ export const vmStatus = z.object({
       isExcluded: z.boolean(),
     }),
   ),
-  /** On the primary. */
+  /** On the primary; on a replica that is extended, its replication to the third host. */
   relationship: relationshipStatus.nullable(),
   /** On the primary, where it is the host of the replica that was failed over to. */
   promotion: promotion.nullable(),

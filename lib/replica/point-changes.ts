@@ -3,7 +3,7 @@ import type { RecoveryPoint } from "../model/replica-endpoint.js";
 import type { TargetChanges } from "../model/vm-tracker.js";
 
 /** The cut that the point was made of, as it stands now: empty cycles may have extended it. */
-export function cutOfPoint(point: RecoveryPoint, isExtension: boolean): Cut {
+function cutOfPoint(point: RecoveryPoint, isExtension: boolean): Cut {
   const { cutSequence: sequence, takenAtMs, validUntilMs, consistency, group } = point;
   const measured = { pauseNs: 0, requestsInFlight: 0 };
   const cut = { sequence, takenAtMs: isExtension ? validUntilMs : takenAtMs, consistency };

@@ -4,6 +4,12 @@ import type { StateDocument, StateStore } from "../model/state-store.js";
 
 export const RELATIONSHIP_PREFIX = "relationships/";
 
+/** The VMs that have a record. */
+export async function replicatedVmIds(store: StateStore): Promise<string[]> {
+  const documents = await store.list(RELATIONSHIP_PREFIX);
+  return documents.map(({ key }) => key.slice(RELATIONSHIP_PREFIX.length).split("/")[0] ?? "");
+}
+
 type Patch = Partial<RelationshipRecord>;
 
 /**

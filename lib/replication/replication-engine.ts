@@ -165,6 +165,11 @@ export class ReplicationEngine implements AsyncDisposable {
     return this.#relationships.has(vmId);
   }
 
+  /** The id of the VM's target; null: it is not replicated. */
+  targetIdOf(vmId: string): string | null {
+    return this.#relationships.get(vmId)?.settings.targetId ?? null;
+  }
+
   /** How this host stands to a VM's lineage. */
   standingOf(vmId: string): {
     readonly state: RelationshipState;

@@ -15,7 +15,7 @@ import { settingsLines } from "../settings-lines.js";
 import { comparisonLines } from "../comparison-lines.js";
 import { openTestLines } from "../test-failover-lines.js";
 import { verificationLines } from "../verification-lines.js";
-import { VM_COLUMNS, vmRow } from "../vm-table.js";
+import { isExtended, VM_COLUMNS, vmRow } from "../vm-table.js";
 
 type Relationship = NonNullable<VmStatus["relationship"]>;
 
@@ -42,7 +42,9 @@ function printVm(vm: VmStatus): void {
   printTable(VM_COLUMNS, [vmRow(vm)]);
   process.stdout.write("\n");
   printServedDisks(vm);
-  const lines = [...relationshipLines(vm), ...promotionLines(vm), ...replicaLines(vm)];
+  const lines = isExtended(vm)
+    ? [...replicaLines(vm), "", "Replicated on from here:", ...relationshipLines(vm)]
+    : [...relationshipLines(vm), ...promotionLines(vm), ...replicaLines(vm)];
   if (lines.length > 0) process.stdout.write(`\n${lines.join("\n")}\n`);
 }
 

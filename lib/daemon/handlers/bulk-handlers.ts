@@ -1,12 +1,11 @@
 import { problemOf } from "../../management/problem-of.js";
 import type { VmOutcomes, VmSelector } from "../../management/bulk-schemas.js";
 import type { BULK_ROUTES } from "../../management/routes/bulk-routes.js";
-import { toTidemarkError } from "../../model/errors.js";
+import { TidemarkError, toTidemarkError } from "../../model/errors.js";
 import type { HostParts } from "../host-parts.js";
-import type { VmDefinition } from "../open-vm-disks.js";
 import { removeVm } from "../remove-vm.js";
 import { selectVms } from "../select-vms.js";
-import { findReplica } from "./find-vm.js";
+import { extendedVms, findReplica, type ReplicatedVmName } from "./find-vm.js";
 import type { TopicHandlers } from "./topic-handlers.js";
 
 export function bulkHandlers(parts: HostParts): TopicHandlers<typeof BULK_ROUTES> {
@@ -26,6 +25,7 @@ export function bulkHandlers(parts: HostParts): TopicHandlers<typeof BULK_ROUTES
       forEach(parts, selector, (vm) => removeVm(parts, vm, deleteReplica)),
     replicaDelete: async (_body, { vm }) => {
       const { vmId } = await findReplica(parts, vm);
+      requireNotExtended(await extendedVms(parts), vmId);
       await parts.replicaStore.deleteReplica(vmId);
       return {};
     },
@@ -41,14 +41,24 @@ export function bulkHandlers(parts: HostParts): TopicHandlers<typeof BULK_ROUTES
 async function forEach(
   parts: HostParts,
   selector: VmSelector,
-  work: (vm: VmDefinition) => Promise<void>,
+  work: (vm: ReplicatedVmName) => Promise<void>,
 ): Promise<VmOutcomes> {
-  const selected = await selectVms(parts, selector);
+  const selected = await selectVms(parts, selector, await extendedVms(parts));
   return Promise.all(
     selected.map(async (vm) => {
       const error = await work(vm).then(() => null, toTidemarkError);
       return { vmId: vm.vmId, name: vm.name, error: error === null ? null : problemOf(error) };
     }),
+  );
+}
+
+function requireNotExtended(extended: readonly ReplicatedVmName[], vmId: string): void {
+  const found = extended.find((each) => each.vmId === vmId);
+  if (found === undefined) return;
+  throw new TidemarkError(
+    "CONFLICT",
+    `Cannot delete the replica of ${found.name}: because it is replicated on from here.`,
+    { hint: `End that first: tidemark vm remove ${found.name}.` },
   );
 }
 

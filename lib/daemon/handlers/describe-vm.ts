@@ -7,12 +7,22 @@ import type { ReplicaVmSummary } from "../../replica/vm-summary.js";
 import type { HostParts } from "../host-parts.js";
 import type { VmDefinition } from "../open-vm-disks.js";
 import type { ServedVm } from "../served-vm.js";
-import { replicaSummaries } from "./find-vm.js";
+import { findReplica, type ReplicatedVmName, replicaSummaries } from "./find-vm.js";
 
 export async function describeAll(parts: HostParts): Promise<VmStatus[]> {
   const primaries = parts.vms.definitions().map((vm) => describePrimary(parts, vm));
   const replicas = (await replicaSummaries(parts)).map((vm) => describeReplica(parts, vm));
   return Promise.all([...primaries, ...replicas]);
+}
+
+/** As it is here: primary or replica. */
+export async function describeReplicated(
+  parts: HostParts,
+  { vmId }: ReplicatedVmName,
+): Promise<VmStatus> {
+  const definition = parts.vms.find(vmId);
+  if (definition !== null) return describePrimary(parts, definition);
+  return describeReplica(parts, await findReplica(parts, vmId));
 }
 
 export async function describePrimary(
@@ -48,6 +58,7 @@ export async function describeReplica(
   const status = await parts.replicaStore.status(vmId).catch(() => null);
   const verification = (await parts.verifications.status(vmId).catch(() => null)) ?? null;
   const exports = parts.pointExports.list().filter((entry) => entry.vmId === vmId);
+  const isExtended = parts.engine.has(vmId) && parts.vms.find(vmId) === null;
   return {
     vmId,
     name: vm?.name ?? vmId,
@@ -56,7 +67,7 @@ export async function describeReplica(
       ...(vm?.disks ?? []).map((disk) => replicaDisk(disk, false)),
       ...(vm?.excludedDisks ?? []).map((disk) => replicaDisk(disk, true)),
     ],
-    relationship: null,
+    relationship: isExtended ? relationshipBody(await parts.engine.status(vmId)) : null,
     promotion: null,
     replica: {
       head,

@@ -1,5 +1,6 @@
 import type { FAILOVER_ROUTES } from "../../management/routes/failover-routes.js";
 import type { HostParts } from "../host-parts.js";
+import type { VmDefinition } from "../open-vm-disks.js";
 import { plannedFailover } from "../planned-failover.js";
 import { requireShutDown } from "../require-shut-down.js";
 import { reverseReplication } from "../reverse-replication.js";
@@ -33,7 +34,7 @@ export function failoverHandlers(parts: HostParts): TopicHandlers<typeof FAILOVE
     },
     failoverCancel: async ({ force }, { vm }) => {
       const definition = vms.find(vm ?? "");
-      if (definition !== null && definition.isPromoted !== true) {
+      if (definition !== null && isGivenAway(parts, definition)) {
         await engine.takeBack(definition.vmId);
         return describePrimary(parts, definition);
       }
@@ -45,4 +46,12 @@ export function failoverHandlers(parts: HostParts): TopicHandlers<typeof FAILOVE
       return describeReplica(parts, await findReplica(parts, vmId));
     },
   };
+}
+
+/** To its replica, or almost: that is what is cancelled, and not how the VM came here. */
+function isGivenAway({ engine }: HostParts, { vmId, isPromoted }: VmDefinition): boolean {
+  if (isPromoted !== true) return true;
+  return (
+    engine.has(vmId) && ["handing-over", "failed-over"].includes(engine.standingOf(vmId).state)
+  );
 }

@@ -12,6 +12,27 @@ export function findPrimary(parts: HostParts, idOrName = ""): VmDefinition {
   return definition;
 }
 
+/** A VM whose replication from this host has orders given to it. */
+export type ReplicatedVmName = Pick<VmDefinition, "vmId" | "name" | "isPromoted">;
+
+/** By id or name, among the VMs that this host is the primary of, and the replicas that go on from here. NOT_FOUND. */
+export async function findReplicated(parts: HostParts, idOrName = ""): Promise<ReplicatedVmName> {
+  const definition = parts.vms.find(idOrName);
+  if (definition !== null) return definition;
+  const extended = await extendedVms(parts);
+  const found = extended.find(({ vmId, name }) => vmId === idOrName || name === idOrName);
+  if (found === undefined) throw noSuchVm(idOrName);
+  return found;
+}
+
+/** The replicas kept here that are replicated on from here. */
+export async function extendedVms(parts: HostParts): Promise<readonly ReplicatedVmName[]> {
+  const { vms, engine } = parts;
+  return (await replicaSummaries(parts))
+    .filter(({ vmId }) => engine.has(vmId) && vms.find(vmId) === null)
+    .map(({ vmId, vm }) => ({ vmId, name: vm?.name ?? vmId }));
+}
+
 /** By id or name, among the replicas kept here. NOT_FOUND; CONFLICT when several have that name. */
 export async function findReplica(parts: ReplicaParts, idOrName = ""): Promise<ReplicaVmSummary> {
   const matches = (await replicaSummaries(parts)).filter(

@@ -2,16 +2,16 @@ import type { RELATIONSHIP_ROUTES } from "../../management/routes/relationship-r
 import type { HostParts } from "../host-parts.js";
 import { requireScripts } from "../require-scripts.js";
 import { settingsChange } from "../settings-change.js";
-import { describePrimary } from "./describe-vm.js";
-import { findPrimary } from "./find-vm.js";
+import { describeReplicated } from "./describe-vm.js";
+import { findReplicated } from "./find-vm.js";
 import type { TopicHandlers } from "./topic-handlers.js";
 
 export function relationshipHandlers(parts: HostParts): TopicHandlers<typeof RELATIONSHIP_ROUTES> {
   const { engine, transfers } = parts;
   const doneFor = async (vm: string | undefined, work: (vmId: string) => Promise<void>) => {
-    const definition = findPrimary(parts, vm);
-    await work(definition.vmId);
-    return describePrimary(parts, definition);
+    const found = await findReplicated(parts, vm);
+    await work(found.vmId);
+    return describeReplicated(parts, found);
   };
   return {
     vmSettings: (change, { vm }) =>

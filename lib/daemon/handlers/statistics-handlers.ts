@@ -15,7 +15,7 @@ export function statisticsHandlers(parts: HostParts): TopicHandlers<typeof STATI
     vmStatisticsReset: async (_body, { vm }) => {
       const vmId = await idOf(parts, vm);
       await statistics.reset(vmId);
-      if (parts.vms.find(vmId) !== null) engine.forgetMissed(vmId);
+      if (engine.has(vmId)) engine.forgetMissed(vmId);
       return describe(parts, vm);
     },
     vmHistory: async ({ fromMs, untilMs, of }, { vm }) => {

@@ -2,8 +2,8 @@ import type { VERIFICATION_ROUTES } from "../../management/routes/verification-r
 import type { VerificationStatus } from "../../model/verification.js";
 import type { Verifications } from "../../replica/verifications.js";
 import type { HostParts } from "../host-parts.js";
-import { describePrimary } from "./describe-vm.js";
-import { findPrimary, findReplica } from "./find-vm.js";
+import { describeReplicated } from "./describe-vm.js";
+import { findReplica, findReplicated } from "./find-vm.js";
 import type { TopicHandlers } from "./topic-handlers.js";
 
 export function verificationHandlers(parts: HostParts): TopicHandlers<typeof VERIFICATION_ROUTES> {
@@ -27,14 +27,14 @@ export function verificationHandlers(parts: HostParts): TopicHandlers<typeof VER
     verificationStop: (_body, { vm }) =>
       afterwards(vm, (verifications, vmId) => verifications.stop(vmId)),
     comparisonStart: async ({ isRepair }, { vm }) => {
-      const definition = findPrimary(parts, vm);
-      await parts.engine.compare(definition.vmId, isRepair);
-      return describePrimary(parts, definition);
+      const found = await findReplicated(parts, vm);
+      await parts.engine.compare(found.vmId, isRepair);
+      return describeReplicated(parts, found);
     },
     comparisonStop: async (_body, { vm }) => {
-      const definition = findPrimary(parts, vm);
-      await parts.engine.stopComparison(definition.vmId);
-      return describePrimary(parts, definition);
+      const found = await findReplicated(parts, vm);
+      await parts.engine.stopComparison(found.vmId);
+      return describeReplicated(parts, found);
     },
   };
 }

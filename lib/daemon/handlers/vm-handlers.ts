@@ -5,7 +5,7 @@ import { enableVm } from "../enable-vm.js";
 import type { HostParts } from "../host-parts.js";
 import { removeVm } from "../remove-vm.js";
 import { describeAll, describePrimary, describeReplica } from "./describe-vm.js";
-import { findPrimary, findReplica } from "./find-vm.js";
+import { findPrimary, findReplica, findReplicated } from "./find-vm.js";
 import type { TopicHandlers } from "./topic-handlers.js";
 
 export function vmHandlers(parts: HostParts): TopicHandlers<typeof VM_ROUTES> {
@@ -16,19 +16,19 @@ export function vmHandlers(parts: HostParts): TopicHandlers<typeof VM_ROUTES> {
     vmEnableDryRun: (request) => planEnable(parts, request),
     vmStatus: (_body, { vm }) => describe(parts, vm),
     vmSuspend: async (_body, { vm }) => {
-      const { vmId } = findPrimary(parts, vm);
+      const { vmId } = await findReplicated(parts, vm);
       await maintenance.forget(vmId);
       await engine.suspend(vmId);
       return describe(parts, vm);
     },
     vmResume: async (_body, { vm }) => {
-      const { vmId } = findPrimary(parts, vm);
+      const { vmId } = await findReplicated(parts, vm);
       await maintenance.forget(vmId);
       await engine.resume(vmId);
       return describe(parts, vm);
     },
     vmRemove: async (_body, { vm }) => {
-      await removeVm(parts, findPrimary(parts, vm), false);
+      await removeVm(parts, await findReplicated(parts, vm), false);
       return {};
     },
     vmGroup: async ({ group }, { vm }) => {

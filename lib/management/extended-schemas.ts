@@ -1,0 +1,11 @@
+/** Extended replication, as it travels over the management API. */
+import type { z } from "zod";
+import { vmEnableRequest } from "./schemas.js";
+import * as transfers from "./transfer-schemas.js";
+
+/** From the replica to a third host. */
+export const extendRequest = vmEnableRequest
+  .omit({ name: true, disks: true, group: true, firstCopy: true })
+  .extend({ intervalMs: transfers.intervalMs.default(300_000) });
+
+export type ExtendRequest = z.infer<typeof extendRequest>;

@@ -1,0 +1,209 @@
+/** Three real hosts: what the replica has arrives at the third one, through crashes and failovers. */
+import { randomBytes } from "node:crypto";
+import { join } from "node:path";
+import t, { type Test } from "tap";
+import { NbdClient } from "#lib/daemon/demo/nbd-client.js";
+import type { VmStatus } from "#lib/management/schemas.js";
+import {
+  contentOfPoint,
+  eventually,
+  Guest,
+  lastErrorOf,
+  LoopbackHost,
+  pointsOf,
+  replicated,
+  startPair,
+} from "../support/loopback-host.js";
+import { scratchDirectory, tidemark } from "../support/program.js";
+
+const BLOCK = 4096;
+t.setTimeout(300_000);
+const directory = await scratchDirectory(t);
+const pair = await startPair(t, join(directory, "pair"));
+const { primary, replica } = pair;
+const third = await LoopbackHost.prepare(t, join(directory, "pair", "t"), {
+  caDirectory: pair.caDirectory,
+  isReplica: true,
+});
+await third.start();
+const thirdUrl = await third.keepPort();
+const primaryUrl = await primary.keepPort();
+const guest = await Guest.make(directory, "web");
+/** What the VM held at each cut that the replica has had, by the number of the cut. */
+const cuts = new Map<number, Buffer>();
+
+async function said(t: Test, host: LoopbackHost, ...args: readonly string[]): Promise<string> {
+  const { exitCode, stdout, stderr } = await tidemark("--dir", host.paths.directory, ...args);
+  t.same([exitCode, stderr], [0, ""], args.join(" "));
+  return stdout;
+}
+
+async function refused(t: Test, host: LoopbackHost, ...args: readonly string[]): Promise<string> {
+  const { exitCode, stderr } = await tidemark("--dir", host.paths.directory, ...args);
+  t.equal(exitCode, 1, args.join(" "));
+  return stderr;
+}
+
+async function stateIs(host: LoopbackHost, state: string): Promise<VmStatus> {
+  return eventually(`web ${state}`, async () => {
+    const status = await host.vm("web");
+    return status.relationship?.state === state && status;
+  });
+}
+
+/** The guest is quiet until the replica has it. */
+async function writeAndNote(): Promise<void> {
+  const block = Math.floor(Math.random() * (guest.content.length / BLOCK));
+  await guest.write(block * BLOCK, randomBytes(BLOCK));
+  await replicated(primary, "web");
+  const head = (await replica.vm("web")).replica?.head;
+  cuts.set(head?.cutSequence ?? 0, Buffer.from(guest.content));
+}
+
+/** The third host's newest point is that of the replica. */
+async function arrived(): Promise<void> {
+  const wanted = (await replica.vm("web")).replica?.head;
+  await eventually(`cut ${wanted?.cutSequence} at the third host`, async () => {
+    const found = (await third.vm("web").catch(() => null))?.replica?.head;
+    return found?.takenAtMs === wanted?.takenAtMs;
+  });
+}
+
+async function holdsWhatTheVmHeld(t: Test): Promise<void> {
+  for (const { pointId, cutSequence, sequence } of await pointsOf(third, "web")) {
+    const expected = cuts.get(cutSequence);
+    if (expected === undefined) continue;
+    const found = await contentOfPoint(third, "web", pointId);
+    t.ok(found.equals(expected), `point ${sequence}, of cut ${cutSequence}`);
+  }
+}
+
+void t.test("a replica is extended to a third host, and its status shows both", async (t) => {
+  await guest.enable(primary, pair.replicaUrl);
+  await replicated(primary, "web");
+  const extend = ["vm", "extend", "web", "--to", thirdUrl, "--every", "1s"];
+  t.match(await refused(t, primary, ...extend), /this host is its primary/);
+  t.match(
+    await refused(t, replica, "vm", "extend", "web", "--to", pair.replicaUrl),
+    /keeps a replica/,
+  );
+  t.match(await said(t, replica, ...extend), /^web is replicated on to https:/);
+  await stateIs(replica, "replicating");
+  await writeAndNote();
+  await arrived();
+  await holdsWhatTheVmHeld(t);
+  const status = await said(t, replica, "vm", "status", "web");
+  t.match(status, /web +replica, extended +replicating/);
+  t.match(status, /recovery points.*Replicated on from here:\nReplica https:.*every 1/s);
+  t.match(await refused(t, replica, ...extend), /extended to https:.* already.*ALREADY_EXISTS/s);
+  t.match(await refused(t, replica, "vm", "delete-replica", "web"), /replicated on from here/);
+});
+
+void t.test("kills of the replica's host and points given up lose nothing", async (t) => {
+  for (let round = 0; round < 2; round += 1) {
+    await writeAndNote();
+    if (round % 2 === 0) await arrived();
+    await writeAndNote();
+    const points = await pointsOf(replica, "web");
+    for (const { sequence } of points.slice(0, -1)) {
+      const deleting = { vm: "web", point: String(sequence) };
+      // What is on its way stays; so does what went meanwhile.
+      await replica.api.call("pointDelete", {}, deleting).catch(() => undefined);
+    }
+    await guest.write(round * BLOCK, randomBytes(BLOCK));
+    await replica.stop("SIGKILL");
+    await replica.start();
+  }
+  await writeAndNote();
+  await arrived();
+  const { relationship } = await replica.vm("web");
+  t.equal(relationship?.suspectBytes, 0);
+  t.equal(relationship?.lastHealing, null, "nothing had to be compared");
+  await holdsWhatTheVmHeld(t);
+});
+
+void t.test(
+  "its replication is suspended, changed and resumed by the commands that exist",
+  async (t) => {
+    await said(t, replica, "vm", "suspend", "web");
+    t.match(await replica.vm("web"), { role: "replica", relationship: { state: "suspended" } });
+    const settings = await said(t, replica, "vm", "set", "web", "--compression", "3");
+    t.match(settings, /Compression level 3/);
+    await writeAndNote();
+    await said(t, replica, "vm", "resume", "web");
+    await stateIs(replica, "replicating");
+    await arrived();
+    await holdsWhatTheVmHeld(t);
+    t.match(await said(t, replica, "vm", "statistics", "web"), /web/);
+  },
+);
+
+void t.test("T40: a failover at the third host fences the replica's relationship", async (t) => {
+  await said(t, third, "vm", "failover", "web");
+  await stateIs(replica, "failed-over");
+  const before = (await pointsOf(third, "web")).length;
+  await writeAndNote();
+  t.equal(
+    (await pointsOf(third, "web")).length,
+    before,
+    "the replica goes on, and nothing arrives",
+  );
+  await said(t, third, "vm", "cancel-failover", "web");
+  await said(t, replica, "vm", "resume", "web");
+  await stateIs(replica, "replicating");
+  await writeAndNote();
+  await arrived();
+  await holdsWhatTheVmHeld(t);
+});
+
+async function contentOf(vm: VmStatus): Promise<Buffer> {
+  const client = await NbdClient.connect(vm.disks[0]?.uri ?? "");
+  try {
+    return Buffer.from(await client.read(0, client.sizeBytes));
+  } finally {
+    client.close();
+  }
+}
+
+void t.test(
+  "T39: a failover to the replica goes on to the third host without a full copy",
+  async (t) => {
+    guest.disconnect();
+    await said(t, replica, "vm", "failover", "web");
+    const promoted = await stateIs(replica, "replicating");
+    t.equal(promoted.role, "primary");
+    t.match(
+      await refused(t, replica, "vm", "reverse", "web", "--to", primaryUrl),
+      /extended replica/,
+    );
+    const client = await NbdClient.connect(promoted.disks[0]?.uri ?? "");
+    await client.write(5 * BLOCK, randomBytes(BLOCK));
+    client.close();
+    const { relationship } = await replicated(replica, "web");
+    t.ok((await contentOfPoint(third, "web")).equals(await contentOf(promoted)), "byte for byte");
+    t.ok((relationship?.lastHealing?.differingBytes ?? 0) <= 8 * BLOCK, "compared, not copied");
+
+    await replica.stop("SIGKILL");
+    await replica.start();
+    await replicated(replica, "web");
+    await said(t, replica, "vm", "cancel-failover", "web");
+    t.match(await replica.vm("web"), { role: "replica", relationship: {} });
+    await primary.api.call("vmResume", {}, { vm: "web" });
+    await stateIs(primary, "replicating");
+    await writeAndNote();
+    await arrived();
+    t.ok((await contentOfPoint(third, "web")).equals(guest.content), "the primary's again");
+    guest.disconnect();
+  },
+);
+
+void t.test("it is removed by itself, and a circle is refused", async (t) => {
+  await said(t, replica, "vm", "remove", "web");
+  t.match(await replica.vm("web"), { role: "replica", relationship: null });
+  await said(t, primary, "host", "accept-replicas", "on");
+  await said(t, replica, "vm", "extend", "web", "--to", primaryUrl);
+  const { message } = await lastErrorOf(replica, "web", "CONFLICT");
+  t.match(message, /this host has the VM itself/);
+  await said(t, replica, "vm", "remove", "web");
+  await replicated(primary, "web");
+});
