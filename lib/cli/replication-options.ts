@@ -26,7 +26,12 @@ type SettingsBody = Omit<RouteBodyInput<"vmSettings">, "replicaUrl" | "proxyUrl"
 const CONTINUOUS_INTERVAL_MS = 1000;
 
 export function addReplicationOptions(command: Command): Command {
-  return addApplicationOptions(command)
+  return addTransferOptions(addApplicationOptions(command));
+}
+
+/** Of a replication that is not the primary's: nothing of the VM itself. */
+export function addTransferOptions(command: Command): Command {
+  return command
     .option("--every <duration>", "the interval of the cycles, 1s to 24h, or continuous")
     .option("--compression <level>", "zstd level, 1 to 19; or off, or adaptive")
     .option("--priority <priority>", PRIORITIES.join(", "))

@@ -20,7 +20,8 @@ export function requireUnused({ document, pins, chain }: VmReplica): void {
   }
   const pinned = chain.shown().find(({ isPinned }) => isPinned);
   if (!pins.isEmpty) {
-    const hint = "Close its exports first; `tidemark vm status` lists them.";
+    const hint =
+      "Close its exports, and end its extended replication; `tidemark vm status` lists them.";
     throw inUse(name, "one of its recovery points is open", hint);
   }
   if (pinned !== undefined) {

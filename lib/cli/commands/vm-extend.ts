@@ -4,11 +4,7 @@ import { clientOf, globalOptions } from "../context.js";
 import { printJson } from "../output.js";
 import { parsePeerUrl } from "../parse-peer-url.js";
 import { parseTimeMs } from "../parse-time.js";
-import {
-  addReplicationOptions,
-  type ReplicationOptions,
-  settingsOf,
-} from "../replication-options.js";
+import { addTransferOptions, type ReplicationOptions, settingsOf } from "../replication-options.js";
 
 interface Options extends ReplicationOptions {
   readonly to: string;
@@ -23,7 +19,7 @@ export function vmExtendCommand(): Command {
     .requiredOption("--to <url>", "the third host: its name, HOST:PORT, or https://HOST:PORT")
     .option("--proxy <url>", "a proxy on the way that knows CONNECT, http://HOST:PORT")
     .option("--initial <how>", "the first copy: now, +8h, 2026-11-23T22:00 or manual", "now");
-  return addReplicationOptions(command).action(
+  return addTransferOptions(command).action(
     async (name: string, options: Options, self: Command) => {
       const vm = await clientOf(self).call("vmExtend", requestOf(options), { vm: name });
       if (globalOptions(self).json) return printJson(vm);

@@ -62,8 +62,10 @@ function requireNotExtended(extended: readonly ReplicatedVmName[], vmId: string)
   );
 }
 
-function maintenanceBody({ maintenance, vms }: HostParts) {
-  const nameOf = (vmId: string) => vms.find(vmId)?.name ?? vmId;
+async function maintenanceBody(parts: HostParts) {
+  const { maintenance, vms } = parts;
+  const named = [...vms.definitions(), ...(await extendedVms(parts))];
+  const nameOf = (id: string) => named.find(({ vmId }) => vmId === id)?.name ?? id;
   return {
     sinceMs: maintenance.sinceMs,
     vms: maintenance.vmIds.map((vmId) => ({ vmId, name: nameOf(vmId) })),

@@ -1,5 +1,6 @@
 import type { RELATIONSHIP_ROUTES } from "../../management/routes/relationship-routes.js";
 import type { HostParts } from "../host-parts.js";
+import { refuseScripts } from "../refuse-scripts.js";
 import { requireScripts } from "../require-scripts.js";
 import { settingsChange } from "../settings-change.js";
 import { describeReplicated } from "./describe-vm.js";
@@ -7,7 +8,7 @@ import { findReplicated } from "./find-vm.js";
 import type { TopicHandlers } from "./topic-handlers.js";
 
 export function relationshipHandlers(parts: HostParts): TopicHandlers<typeof RELATIONSHIP_ROUTES> {
-  const { engine, transfers } = parts;
+  const { engine, transfers, vms } = parts;
   const doneFor = async (vm: string | undefined, work: (vmId: string) => Promise<void>) => {
     const found = await findReplicated(parts, vm);
     await work(found.vmId);
@@ -16,6 +17,7 @@ export function relationshipHandlers(parts: HostParts): TopicHandlers<typeof REL
   return {
     vmSettings: (change, { vm }) =>
       doneFor(vm, async (vmId) => {
+        if (vms.find(vmId) === null) refuseScripts(change);
         await requireScripts(change);
         await engine.change(vmId, settingsChange(change));
       }),

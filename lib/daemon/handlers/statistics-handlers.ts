@@ -1,6 +1,7 @@
 import type { STATISTICS_ROUTES } from "../../management/routes/statistics-routes.js";
 import type { VmStatisticsBody } from "../../management/statistics-schemas.js";
 import type { RelationshipStatus } from "../../model/relationship.js";
+import type { ReplicaVmSummary } from "../../replica/vm-summary.js";
 import type { HostParts } from "../host-parts.js";
 import type { VmDefinition } from "../open-vm-disks.js";
 import { findReplica } from "./find-vm.js";
@@ -45,12 +46,17 @@ async function idOf(parts: HostParts, vm: string | undefined): Promise<string> {
 
 async function describe(parts: HostParts, vm: string | undefined): Promise<VmStatisticsBody> {
   const definition = parts.vms.find(vm ?? "");
-  return definition === null ? describeReplica(parts, vm) : describePrimary(parts, definition);
+  if (definition !== null) return describeRelationship(parts, definition, "primary");
+  const summary = await findReplica(parts, vm);
+  const { vmId, vm: found } = summary;
+  if (!parts.engine.has(vmId)) return describeReplica(parts, summary);
+  return describeRelationship(parts, { vmId, name: found?.name ?? vmId }, "replica");
 }
 
-async function describePrimary(
+async function describeRelationship(
   { engine, statistics }: HostParts,
-  { vmId, name }: VmDefinition,
+  { vmId, name }: Pick<VmDefinition, "vmId" | "name">,
+  role: VmStatisticsBody["role"],
 ): Promise<VmStatisticsBody> {
   const { current, previous, ...facts } = await statistics.statistics(vmId);
   const status = await engine.status(vmId);
@@ -59,7 +65,7 @@ async function describePrimary(
     ...facts,
     vmId,
     name,
-    role: "primary",
+    role,
     state,
     health,
     healthReasons: [...healthReasons],
@@ -81,9 +87,8 @@ function taskOf({ state }: RelationshipStatus): VmStatisticsBody["currentTask"] 
 
 async function describeReplica(
   parts: HostParts,
-  vm: string | undefined,
+  summary: ReplicaVmSummary,
 ): Promise<VmStatisticsBody> {
-  const summary = await findReplica(parts, vm);
   const { lastTestFailoverAtMs, lastTestFailover } = await parts.statistics.statistics(
     summary.vmId,
   );
