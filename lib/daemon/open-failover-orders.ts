@@ -1,3 +1,4 @@
+import { requireSafeScript } from "../hypervisor/require-safe-script.js";
 import type { StateStore } from "../model/state-store.js";
 import type { TestFailovers } from "../replica/test-failovers.js";
 import type { PlanPorts } from "../replication/plan-ports.js";
@@ -7,7 +8,6 @@ import { systemClock } from "../replication/system-clock.js";
 import { GroupFailovers } from "./group-failovers.js";
 import type { GroupParts } from "./group-members.js";
 import type { HostSettings } from "./host-settings.js";
-import { checkScript } from "./plans/check-script.js";
 import { choosePlanPoints } from "./plans/choose-plan-points.js";
 import { failPlanVmsOver, openPlanTests, type PlanFailoverParts } from "./plans/plan-failovers.js";
 import { runScript } from "./plans/run-script.js";
@@ -52,7 +52,7 @@ function planPorts(parts: PlanFailoverParts): PlanPorts {
     endTests: async (ids) => {
       for (const id of openTests(ids)) await testFailovers.end(id);
     },
-    checkScript: ({ path }) => checkScript(path),
+    checkScript: ({ path }) => requireSafeScript(path),
     runScript,
   };
 }

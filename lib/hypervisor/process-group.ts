@@ -11,9 +11,9 @@ export class ProcessGroup {
     this.#id = id;
   }
 
-  kill(): void {
+  kill(signal: "SIGTERM" | "SIGKILL" = "SIGKILL"): void {
     try {
-      process.kill(-this.#id, "SIGKILL");
+      process.kill(-this.#id, signal);
     } catch (thrown) {
       if ((thrown as NodeJS.ErrnoException).code !== "ESRCH") throw thrown;
     }

@@ -1,6 +1,6 @@
 /** Recovery plans on a real replica: over the death of the service, and their tests. */
 import { randomBytes } from "node:crypto";
-import { readFile, rm, writeFile } from "node:fs/promises";
+import { chmod, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import t from "tap";
 import { NbdClient } from "#lib/daemon/demo/nbd-client.js";
@@ -107,4 +107,7 @@ void t.test("what is no plan is refused, and where", async (t) => {
   const twice = { name: "a", delayMs: 1 };
   await refused({ ...named, steps: [twice, twice] }, /two steps have one name/);
   guest.disconnect();
+  await chmod(join(directory, "after"), 0o777);
+  const unsafe = (await onPlan("run", "shop", "--test")).stderr;
+  t.match(unsafe, /its step after cannot be done\. .*others may write to .*FORBIDDEN/s);
 });

@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
+import { ProcessGroup } from "../../hypervisor/process-group.js";
 import { TidemarkError } from "../../model/errors.js";
 import type { ScriptOutcome } from "../../model/plan-run.js";
 import type { PlanScript } from "../../model/recovery-plan.js";
@@ -71,16 +72,8 @@ async function endedOrAborted(exited: Promise<Exit>, signal: AbortSignal): Promi
 /** Also what the leader has left behind. */
 async function killGroup({ pid }: ChildProcess, exited: Promise<Exit>): Promise<void> {
   if (pid === undefined) return;
-  signalGroup(pid, "SIGTERM");
+  const group = new ProcessGroup(pid);
+  group.kill("SIGTERM");
   await Promise.race([exited, sleep(GRACE_MS)]);
-  signalGroup(pid, "SIGKILL");
-}
-
-function signalGroup(pid: number, name: "SIGTERM" | "SIGKILL"): void {
-  try {
-    process.kill(-pid, name);
-  } catch (thrown) {
-    // All of it has ended.
-    if ((thrown as { code?: unknown }).code !== "ESRCH") throw thrown;
-  }
+  group.kill();
 }
