@@ -7,7 +7,7 @@ import { nativeTool } from "./native-tool.js";
 import { isInstalled, type Program } from "./program.js";
 import type { Scope } from "./scope.js";
 
-const HOST = "127.0.0.1";
+export const HOST = "127.0.0.1";
 const TIDEMARK = fileURLToPath(new URL("../bin/tidemark.js", import.meta.url));
 
 /** A Unix socket, or a port of loopback. */
@@ -181,7 +181,7 @@ export async function startServer(
 }
 
 /** Nobody else's at the moment; the servers cannot all say which one they took. */
-async function freePort(): Promise<number> {
+export async function freePort(): Promise<number> {
   const server = createServer();
   await new Promise<void>((resolve) => server.listen(0, HOST, resolve));
   const address = server.address();

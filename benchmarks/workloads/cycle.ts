@@ -6,6 +6,7 @@ import { issueCertificate } from "#lib/security/pki.js";
 import { cpuSecondsOf, endedChildrenCpuSeconds, peakMemoryMib } from "../cpu-time.js";
 import { makePki, ReplicatedDisk, startHost } from "../cycle-hosts.js";
 import type { BenchContext, Derived, Measurement, Row, Trial, Workload } from "../model.js";
+import { missingBackupPrograms, nbdCopy, qemuIncrementalBackup } from "../nbd-backup.js";
 import { isInstalled } from "../program.js";
 import { writeRealFiles } from "../real-files.js";
 import type { Scope } from "../scope.js";
@@ -19,6 +20,8 @@ const SUBJECT = {
   cycle: "tidemark cycle",
   zstd: "zstd -1 -T2",
   https: "node:https upload",
+  qemu: "QEMU incremental backup",
+  nbdcopy: "nbdcopy",
 } as const;
 
 function program(name: string): string[] {
@@ -43,6 +46,7 @@ class CycleBench {
         ? [{ name: SUBJECT.zstd, run: (scope: Scope) => this.#zstd(scope) }]
         : []),
       { name: SUBJECT.https, run: (scope) => this.#https(scope) },
+      ...(missingBackupPrograms().length > 0 ? [] : this.#overNbd()),
     ];
   }
 
@@ -106,6 +110,20 @@ class CycleBench {
     return this.#measured(SUBJECT.https, cycleBytes, seconds, values);
   }
 
+  #overNbd(): Trial[] {
+    const trial = (name: string, run: typeof nbdCopy): Trial => ({
+      name,
+      run: async (scope) => {
+        const contentPath = await this.#contentPath();
+        const directory = await makeDirectory(scope, this.#context.socketDirectory, "nbd-");
+        const { cycleBytes: sizeBytes } = this.#context.sizing;
+        const { seconds, ...cost } = await run(scope, { directory, contentPath, sizeBytes });
+        return this.#measured(name, sizeBytes, seconds, cost);
+      },
+    });
+    return [trial(SUBJECT.qemu, qemuIncrementalBackup), trial(SUBJECT.nbdcopy, nbdCopy)];
+  }
+
   #measured(
     subject: string,
     bytes: number,
@@ -144,6 +162,21 @@ async function bothCpu(sender: number, receiver: number) {
   return { sender: await cpuSecondsOf(sender), receiver: await cpuSecondsOf(receiver) };
 }
 
+/** Speed, CPU time and bytes on the wire of what others do over NBD: ours divided by theirs. */
+function besideNbd(rows: readonly Row[]): Derived[] {
+  const median = (subject: string, metric: string) =>
+    rows.find((row) => row.subject === subject)?.metrics[metric]?.median;
+  return [SUBJECT.qemu, SUBJECT.nbdcopy].flatMap((peer) =>
+    (["mibPerSecond", "bothCpu", "sentRatio"] as const).flatMap((metric) => {
+      const [own, other] = [median(SUBJECT.cycle, metric), median(peer, metric)];
+      if (own === undefined || other === undefined) return [];
+      return [{ name: `cycle beside ${peer}: ${TITLE[metric]}`, value: own / other, unit: "x" }];
+    }),
+  );
+}
+
+const TITLE = { mibPerSecond: "MiB/s", bothCpu: "CPU s/GiB", sentRatio: "bytes sent" } as const;
+
 function shareOfSlower(rows: readonly Row[]): Derived[] {
   const speed = (subject: string) =>
     rows.find((row) => row.subject === subject)?.metrics["mibPerSecond"]?.median;
@@ -168,8 +201,10 @@ export const cycle: Workload = {
   ],
   plan: (context) => {
     const skipped = isInstalled("zstd") ? [] : [`${SUBJECT.zstd}: it is not installed`];
+    const missing = missingBackupPrograms().join(", ");
+    if (missing !== "") skipped.push(`${SUBJECT.qemu} and ${SUBJECT.nbdcopy}: without ${missing}`);
     const groups = [new CycleBench(context).trials()];
     return Promise.resolve({ groups, rounds: context.sizing.rounds, skipped });
   },
-  derive: shareOfSlower,
+  derive: (rows) => [...shareOfSlower(rows), ...besideNbd(rows)],
 };
