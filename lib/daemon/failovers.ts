@@ -3,6 +3,7 @@ import { mkdir, readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { TidemarkError, toTidemarkError } from "../model/errors.js";
+import { failpoint } from "../model/failpoint.js";
 import { type Lineage, type LineageEntry, presentEntry, successorOf } from "../model/lineage.js";
 import { giveAway } from "../replica/give-away.js";
 import { openPointDisk } from "../replica/open-point-disk.js";
@@ -250,6 +251,7 @@ export class Failovers implements AsyncDisposable {
       await vms.served(vmId);
       await folding.fold(FOLD_STEP_BYTES, signal);
       await vms.settleDisks(vmId, await folding.nameDisks(), folding.lineage);
+      failpoint("disks.settled");
     }
     await folding.removeRemains();
     this.#folding.delete(vmId);
@@ -293,6 +295,7 @@ export class Failovers implements AsyncDisposable {
     // Before the first write: whoever becomes the replica of this may hold another state.
     const start = promotion.cause === "planned-failover" ? "nothing" : "suspect";
     if (this.#options.vms().find(vmId) !== null) return;
+    failpoint("promoted");
     await this.#options.whileHalted(vmId, () =>
       this.#options.vms().adopt(definition, (disk) => disk.addTarget(targetId, start)),
     );

@@ -1,6 +1,7 @@
 import { dirname, join, relative } from "node:path";
 import type { Lineage } from "../model/lineage.js";
 import { TidemarkError } from "../model/errors.js";
+import { failpoint } from "../model/failpoint.js";
 import type { OpenedPoint, PointDisk } from "./opened-point.js";
 import type { ReplicaStore } from "./replica-store.js";
 import type { VmReplica } from "./vm-replica.js";
@@ -71,8 +72,10 @@ export async function giveAway(
         const root = dirname(dirname(from));
         const directory = join(root, "folding", replica.document.generation.id);
         await prepare(givenAwayTo(directory, replica, point));
+        failpoint("given-away.noted");
         await files.makeDirectory(dirname(directory));
         await files.rename(from, directory);
+        failpoint("given-away.moved");
         await files.syncDirectory(dirname(directory));
         await files.syncDirectory(dirname(from));
         await store.noteGivenAway(replica.document.vm, replica.document.lineage);

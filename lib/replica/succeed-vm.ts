@@ -1,6 +1,7 @@
 import type { Succession } from "../model/lineage.js";
 import { succeed } from "../model/lineage.js";
 import { TidemarkError } from "../model/errors.js";
+import { failpoint } from "../model/failpoint.js";
 import type { VmReplica } from "./vm-replica.js";
 
 /**
@@ -21,7 +22,9 @@ export async function succeedVm(
   if (lineage === document.lineage) return;
   requireFork(replica, succession);
   const { generation } = succession.to;
+  failpoint("succession");
   await replica.become({ ...document, generation, lineage, isPromotedHere });
+  failpoint("succeeded");
   await replica.dropIncoming();
 }
 

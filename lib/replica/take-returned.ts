@@ -1,4 +1,5 @@
 import type { ReplicatedVm } from "../model/disk.js";
+import { failpoint } from "../model/failpoint.js";
 import { type Lineage, presentEntry } from "../model/lineage.js";
 import type { ReturnedDisks } from "../model/replica-endpoint.js";
 import { adoptDisks } from "./adopt-disks.js";
@@ -34,12 +35,14 @@ export async function takeReturned(
   let isUnchanged = false;
   if (known === undefined || known.chain.head() === null) {
     const released = await former.release(vmId, lineage);
+    failpoint("returned.released");
     const paths = new VmPaths(root, vmId);
     const replica = known ?? (await createVm(tools, paths, vm, lineage));
     await adoptDisks(tools, replica, released);
     vms.set(vmId, await loadVm(tools, paths, vmId));
     isUnchanged = released.isUnchanged && known === undefined;
   }
+  failpoint("returned.adopted");
   await former.forget(vmId);
   const taken = vms.get(vmId);
   if (taken === undefined) throw new Error("a VM that was taken is not there");

@@ -6,6 +6,7 @@
  */
 import { randomUUID } from "node:crypto";
 import { TidemarkError } from "../model/errors.js";
+import { failpoint } from "../model/failpoint.js";
 import { type LineageEntry, successorOf } from "../model/lineage.js";
 import { holderIdOf, type RelationshipRecord } from "../model/relationship.js";
 import type { RelationshipContext } from "./relationship-context.js";
@@ -58,7 +59,9 @@ export async function askToSucceed(
 ): Promise<void> {
   const { endpoint, vm, journal } = context;
   const to = await noteFork(context);
+  failpoint("hand-over.noted");
   await endpoint.succeed({ vmId: vm.vmId, from: journal.record.generation, to }, signal);
+  failpoint("hand-over.answered");
 }
 
 /** The head cannot change between the tries: nothing is left to be sent. */

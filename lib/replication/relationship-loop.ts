@@ -3,6 +3,7 @@
  * cycle, and after a failure the next try.
  */
 import { type TidemarkError, toTidemarkError } from "../model/errors.js";
+import { failpoint } from "../model/failpoint.js";
 import { systemLocalTime, type ToLocalTime } from "../model/local-time.js";
 import type { HealingReport, RelationshipRecord } from "../model/relationship.js";
 import type { RelationshipSettings } from "../model/relationship-settings.js";
@@ -213,6 +214,7 @@ export class RelationshipLoop {
     this.#mustAsk = true;
     group()?.expect(false);
     await ports.setServed?.(journal.record.settings.vmId, false);
+    failpoint("withheld");
     await journal.update({ state: condition.next("yield"), handOver: undefined });
     condition.settle();
     condition.noteSuccess();

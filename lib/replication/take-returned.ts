@@ -1,3 +1,4 @@
+import { failpoint } from "../model/failpoint.js";
 import type { RecoveryPoint } from "../model/replica-endpoint.js";
 import { headPatch } from "./reconcile.js";
 import type { RelationshipContext } from "./relationship-context.js";
@@ -16,6 +17,7 @@ export async function takeReturned(
   if (firstCopy?.by !== "return" || headPointId !== null) return null;
   const { status, isUnchanged } = await endpoint.takeReturned(vm, firstCopy.lineage, signal);
   if (status.head === null) return null;
+  failpoint("returned.answered");
   if (!isUnchanged) {
     await tracker.removeTarget(targetId);
     await tracker.addTarget(targetId, "suspect");
