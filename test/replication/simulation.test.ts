@@ -2,7 +2,7 @@ import t from "tap";
 import { simulate } from "./simulation/simulation.js";
 
 const isSoak = process.env["TIDEMARK_SOAK"] === "1";
-const SEEDS = Number(process.env["TIDEMARK_SEEDS"] ?? (isSoak ? "5000" : "1000"));
+const SEEDS = Number(process.env["TIDEMARK_SEEDS"] ?? (isSoak ? "5000" : "970"));
 const FIRST_SEED = Number(process.env["TIDEMARK_FIRST_SEED"] ?? "1");
 const STEPS = 400;
 

@@ -74,7 +74,9 @@ export class InvariantChecker {
     const [status, record] = await Promise.all([this.#status(), this.#record()]);
     if (!record?.allocationMarked || !status?.head) return false;
     if (!(await this.#tracker.hasTarget(TARGET_ID))) return false;
-    const progress = await this.#tracker.progress(TARGET_ID);
+    const progress = await this.#tracker.progress(TARGET_ID).catch(() => null);
+    // It was taken away meanwhile, to be added anew.
+    if (progress === null) return false;
     const { pendingBytes, inFlightBytes, stagedBytes, suspectBytes } = progress;
     const there = this.#replica.disksOf(VM_ID, status.head.pointId).disks;
     return (
