@@ -6,6 +6,7 @@ import t, { type Test } from "tap";
 import { presentEntry, successorOf } from "#lib/model/lineage.js";
 import type { ReplicaStore } from "#lib/replica/replica-store.js";
 import { binding } from "#lib/tracking/binding.js";
+import { runVmTrackerContract } from "../contracts/vm-tracker.js";
 import { SeededRandom } from "../support/seeded-random.js";
 import { type CycleEnd, Forwarder } from "./support/forwarder.js";
 import { keepNewest } from "./support/keep-newest.js";
@@ -255,4 +256,13 @@ void t.test("there is nothing to be replicated on before there is a point", asyn
     retryable: true,
     message: /no recovery point yet/,
   });
+});
+
+runVmTrackerContract(t, "a replica's points", async (t) => {
+  const chain = await Chain.begin(t);
+  await chain.point({});
+  const tracker = await chain.forwarder.tracker();
+  const { targetId } = chain.forwarder;
+  await tracker.addTarget(targetId);
+  return { tracker, targetId, write: (block, value) => chain.point({ 0: { [block]: value } }) };
 });

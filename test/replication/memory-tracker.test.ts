@@ -1,5 +1,7 @@
+import { randomUUID } from "node:crypto";
 import t from "tap";
 import { MemoryVmTracker } from "#lib/model/memory-tracker.js";
+import { runVmTrackerContract } from "../contracts/vm-tracker.js";
 import { decodeSegment, encodeContents, newDeltaId } from "../contracts/segment-bytes.js";
 import { DISKS, GRANULARITY } from "./simulation/scene.js";
 import { Random } from "./simulation/random.js";
@@ -90,4 +92,13 @@ void t.test("after a crash pending holds what was live or in flight, staged stay
     inFlightBytes: 0,
     stagedBytes: GRANULARITY,
   });
+});
+
+runVmTrackerContract(t, "in memory", async () => {
+  const disk = { diskId: randomUUID(), name: "vda", sizeBytes: 8 * 4096, granularityBytes: 4096 };
+  const tracker = new MemoryVmTracker({ disks: [disk], encode: encodeContents });
+  await tracker.addTarget(TARGET);
+  const write = async (block: number, value: number) =>
+    tracker.write(0, block * 4096, Buffer.alloc(4096, value));
+  return { tracker, targetId: TARGET, write };
 });

@@ -197,6 +197,16 @@ void t.test(
   },
 );
 
+void t.test("a disk that grows is followed", async (t) => {
+  const sizeBytes = guest.content.length + 16 * BLOCK;
+  await primary.api.call("diskResize", { sizeBytes }, { vm: "web", disk: "vda" });
+  await replicated(primary, "web");
+  await arrived();
+  const [here, there] = [await contentOfPoint(replica, "web"), await contentOfPoint(third, "web")];
+  t.equal(there.length, sizeBytes);
+  t.ok(there.equals(here), "byte for byte");
+});
+
 void t.test("it is removed by itself, and a circle is refused", async (t) => {
   await said(t, replica, "vm", "remove", "web");
   t.match(await replica.vm("web"), { role: "replica", relationship: null });
@@ -206,4 +216,26 @@ void t.test("it is removed by itself, and a circle is refused", async (t) => {
   t.match(message, /this host has the VM itself/);
   await said(t, replica, "vm", "remove", "web");
   await replicated(primary, "web");
+});
+
+void t.test("G7: from the replica it may be handed on to the third host", async (t) => {
+  await said(t, third, "vm", "delete-replica", "web");
+  await said(t, replica, "vm", "extend", "web", "--to", thirdUrl, "--every", "1s");
+  await stateIs(replica, "replicating");
+  await said(t, replica, "vm", "failover", "web");
+  const promoted = await stateIs(replica, "replicating");
+  const client = await NbdClient.connect(promoted.disks[0]?.uri ?? "");
+  await client.write(7 * BLOCK, randomBytes(BLOCK));
+  client.close();
+  const content = await contentOf(promoted);
+  await eventually("the guest's end", async () => {
+    const handOver = ["vm", "planned-failover", "web"];
+    return (await tidemark("--dir", replica.paths.directory, ...handOver)).exitCode === 0;
+  });
+  const there = await eventually("web there", async () => {
+    const status = await third.vm("web");
+    return status.role === "primary" && status;
+  });
+  t.ok((await contentOf(there)).equals(content), "byte for byte");
+  t.match(await refused(t, replica, "vm", "cancel-failover", "web"), /its state is failed-over/);
 });
