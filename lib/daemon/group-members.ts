@@ -90,11 +90,14 @@ async function standingOf(
   { replicaStore, vms, engine }: GroupParts,
   vmId: string,
 ): Promise<MemberStanding> {
+  // Also of a VM that came here by a failover and is going back.
+  const state = engine.has(vmId) ? engine.standingOf(vmId).state : null;
+  if (state === "handing-over") return "handing over";
   const summary = (await replicaStore.listVms()).find((each) => each.vmId === vmId);
-  if (summary !== undefined && summary.promotion !== null) return "failed over";
-  if (vms.find(vmId) === null) return summary === undefined ? "unknown here" : "replica";
-  const isLeaving = engine.has(vmId) && engine.standingOf(vmId).state === "handing-over";
-  return isLeaving ? "handing over" : "primary";
+  const isPromoted = summary !== undefined && summary.promotion !== null;
+  if (isPromoted && state !== "failed-over") return "failed over";
+  if (vms.find(vmId) !== null) return "primary";
+  return summary === undefined ? "unknown here" : "replica";
 }
 
 function noSuchGroup(group: string): TidemarkError {
