@@ -2,7 +2,7 @@ import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { RecoveryPointBody, VmStatus } from "#lib/management/schemas.js";
-import { toTidemarkError } from "#lib/model/errors.js";
+import { TidemarkError } from "#lib/model/errors.js";
 import { createCa } from "#lib/security/pki.js";
 import { HostProcess } from "../host-process.js";
 import { readDisk } from "../journal-oracle.js";
@@ -121,8 +121,7 @@ export class WanderingVm {
       return await until(what, PATIENCE_MS, () =>
         found().catch((thrown: unknown) => {
           last = thrown;
-          const error = toTidemarkError(thrown);
-          if (error.code === "INTERNAL") throw thrown;
+          if (thrown instanceof TidemarkError && thrown.code === "INTERNAL") throw thrown;
           return null;
         }),
       );
