@@ -286,9 +286,7 @@ export class PrimaryVms {
 
   /** Ends all exports, and marks the bitmaps clean. */
   async close(): Promise<void> {
-    const all = await Promise.allSettled(this.#served.values());
-    this.#served.clear();
-    for (const each of all) if (each.status === "fulfilled") await closeServed(each.value);
+    await this.#served.closeAll();
   }
 
   async #openKnown(vmId: string): Promise<ServedVm> {

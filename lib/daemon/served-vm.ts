@@ -63,11 +63,24 @@ function passOver(code: ErrorCode, work: () => void): void {
 export async function closeServed(served: ServedVm): Promise<void> {
   const { disks, server, bitmaps, watch, mapWatch } = served;
   watch[Symbol.dispose]();
-  await mapWatch[Symbol.asyncDispose]();
-  await bitmaps.close();
-  await closeServer(
-    server,
-    disks.map((disk) => disk.native),
-  );
-  for (const disk of disks) await disk.close();
+  const natives = disks.map((disk) => disk.native);
+  const steps = [
+    () => Promise.resolve(mapWatch[Symbol.asyncDispose]()),
+    () => bitmaps.close(),
+    () => closeServer(server, natives),
+    ...disks.map((disk) => () => disk.close()),
+  ];
+  await tryEach(steps, (step) => step());
+}
+
+/** The first failure is thrown when all were tried. */
+export async function tryEach<Item>(
+  items: readonly Item[],
+  work: (item: Item) => Promise<void>,
+): Promise<void> {
+  const failures: unknown[] = [];
+  for (const item of items) {
+    await work(item).catch((thrown: unknown) => failures.push(thrown));
+  }
+  if (failures.length > 0) throw failures[0];
 }

@@ -1,6 +1,8 @@
 import type { DISK_ROUTES } from "../../management/routes/disk-routes.js";
 import type { VmStatus } from "../../management/schemas.js";
 import type { HostParts } from "../host-parts.js";
+import type { VmDefinition } from "../open-vm-disks.js";
+import { requireServed } from "../vm-disk-rules.js";
 import { describePrimary } from "./describe-vm.js";
 import { findPrimary } from "./find-vm.js";
 import type { TopicHandlers } from "./topic-handlers.js";
@@ -15,6 +17,7 @@ export function diskHandlers(parts: HostParts): TopicHandlers<typeof DISK_ROUTES
       changed(parts, vm, (vmId) => vms.excludeDisk(vmId, disk, isExcluded)),
     diskResize: async ({ sizeBytes, ...options }, { vm, disk }) => {
       const definition = findPrimary(parts, vm);
+      requireNotGivenAway(parts, definition);
       await vms.resizeDisk(definition, disk ?? "", sizeBytes, options);
       return describePrimary(parts, definition);
     },
@@ -27,7 +30,21 @@ async function changed(
   vm: string | undefined,
   change: (vmId: string) => Promise<void>,
 ): Promise<VmStatus> {
-  const { vmId } = findPrimary(parts, vm);
-  await parts.engine.changeDisks(vmId, () => change(vmId));
+  const definition = findPrimary(parts, vm);
+  const { vmId } = definition;
+  await parts.engine.changeDisks(vmId, async () => {
+    // Here, where no failover can begin meanwhile.
+    requireNotGivenAway(parts, definition);
+    await change(vmId);
+  });
   return describePrimary(parts, findPrimary(parts, vmId));
+}
+
+/** CONFLICT while the VM is being handed over, or is another host's. */
+function requireNotGivenAway({ engine }: HostParts, definition: VmDefinition): void {
+  requireServed(definition);
+  const { vmId } = definition;
+  const state = engine.has(vmId) ? engine.standingOf(vmId).state : null;
+  const isWithheld = state === "handing-over" || state === "failed-over";
+  requireServed({ ...definition, isWithheld });
 }
