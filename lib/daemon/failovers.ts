@@ -14,6 +14,7 @@ import { binding, type NativeDevice, type NativeLayeredDevice } from "../trackin
 import { FoldingVm } from "./folding-vm.js";
 import type { VmDefinition, VmDiskDefinition } from "./open-vm-disks.js";
 import type { PrimaryVms } from "./primary-vms.js";
+import { addPromotedTarget } from "./promoted-target.js";
 
 export interface FailoversOptions {
   readonly store: ReplicaStore;
@@ -277,7 +278,7 @@ export class Failovers implements AsyncDisposable {
 
   /** Serves the VM when its generation is this host's. */
   async #settle(vmId: string): Promise<void> {
-    const { promotion, vm } = await this.#summary(vmId);
+    const { promotion, vm, head } = await this.#summary(vmId);
     if (promotion === null || vm === null) return;
     const { point } = await this.#open(vmId);
     const directory = this.#directoryOf(promotion.generation.id);
@@ -291,13 +292,13 @@ export class Failovers implements AsyncDisposable {
     }));
     // The generation's id, so that whoever repeats this finds the same target.
     const targetId = promotion.generation.id;
-    const definition = { vmId, name: vm.name, targetId, disks, isPromoted: true };
-    // Before the first write: whoever becomes the replica of this may hold another state.
-    const start = promotion.cause === "planned-failover" ? "nothing" : "suspect";
-    if (this.#options.vms().find(vmId) !== null) return;
+    const formerHeadId = head?.pointId;
+    const definition = { vmId, name: vm.name, targetId, disks, isPromoted: true, formerHeadId };
+    const { store, vms, whileHalted } = this.#options;
+    if (vms().find(vmId) !== null) return;
     failpoint("promoted");
-    await this.#options.whileHalted(vmId, () =>
-      this.#options.vms().adopt(definition, (disk) => disk.addTarget(targetId, start)),
+    await whileHalted(vmId, () =>
+      vms().adopt(definition, (disk) => addPromotedTarget(disk, targetId, store, vmId, promotion)),
     );
   }
 

@@ -17,18 +17,16 @@ export class FormerVms implements FormerPrimary {
     this.#engine = engine;
   }
 
-  async release(vmId: string, lineage: Lineage): Promise<ReleasedDisks> {
+  async release(vmId: string, lineage: Lineage, formerHeadId?: string): Promise<ReleasedDisks> {
     const definition = this.#vms.find(vmId);
     if (definition === null) throw neverHere(vmId);
     const standing = this.#engine.standingOf(vmId);
     const successor = requireSuperseded(definition, standing, lineage);
     const paths = await requirePlainFiles(definition);
-    const isUnchanged =
-      successor.forkPointId !== null &&
-      (await this.#engine.isUnchangedSince(vmId, successor.forkPointId));
-    await this.#engine.halt(vmId);
+    const { forkPointId } = successor;
+    const differences = await this.#engine.letGo(vmId, { forkPointId, formerHeadId });
     await this.#vms.letGo(vmId);
-    return { generation: standing.generation, paths, isUnchanged };
+    return { generation: standing.generation, paths, ...differences };
   }
 
   requireNotOwn(vmId: string): void {

@@ -26,6 +26,11 @@ export interface VmDefinition {
   readonly isWithheld?: boolean;
   /** It was failed over to this host: its disks are those of a recovery point, and what is written over it. */
   readonly isPromoted?: boolean;
+  /**
+   * The replica's newest point when it was failed over to this host: where the disks were
+   * behind it is marked. Undefined: not known.
+   */
+  readonly formerHeadId?: string | undefined;
   /** Of one that was failed over to this host for good. */
   readonly lineage?: Lineage;
 }

@@ -7,7 +7,7 @@ import type { VmDefinition } from "./open-vm-disks.js";
 /** Replicates a VM that was failed over to this host to the one that had it before. */
 export async function reverseReplication(
   { engine, failovers, maintenance }: HostParts,
-  { vmId, name, targetId, lineage }: VmDefinition,
+  { vmId, name, targetId, lineage, formerHeadId }: VmDefinition,
   request: ReverseRequest,
 ): Promise<void> {
   maintenance.refuseEnabling();
@@ -22,7 +22,7 @@ export async function reverseReplication(
       { hint: "Fail it over first; on its present primary there is nothing to reverse." },
     );
   }
-  await engine.reverse({ vmId, targetId, ...request }, of);
+  await engine.reverse({ vmId, targetId, ...request }, of, formerHeadId);
 }
 
 function isExtended(name: string): TidemarkError {

@@ -34,6 +34,7 @@ import {
   type Succession,
 } from "./lineage.js";
 import { extendedPoint } from "./extended-point.js";
+import { type FormerDisks, marksOfFormer, pointOfFormer } from "./memory-former-disks.js";
 import { pointOfDelta } from "./point-of-delta.js";
 import { deltaDigest } from "./delta-digest.js";
 import {
@@ -50,6 +51,7 @@ import type {
   RecoveryPoint,
   ReplicaVmStatus,
   ReturnedDisks,
+  ReturnRequest,
 } from "./replica-endpoint.js";
 import type { ImportTarget } from "./initial-media.js";
 import type { SegmentRequest, SegmentSlot } from "./segment-receiver.js";
@@ -84,14 +86,6 @@ interface KeptPoint {
   readonly contents: ReadonlyMap<string, Uint8Array>;
 }
 
-/** Disks that a host had as the VM's primary. */
-export interface FormerDisks {
-  readonly generation: Generation;
-  /** By disk id. */
-  readonly contents: ReadonlyMap<string, Uint8Array>;
-  readonly isUnchanged: boolean;
-}
-
 interface KeptVm {
   vm: ReplicatedVm;
   lineage: Lineage;
@@ -100,6 +94,8 @@ interface KeptVm {
   open: OpenDelta | null;
   /** The empty delta that last extended the head. */
   extension: { readonly deltaId: string; readonly digest: string } | null;
+  /** What its first point is made of. */
+  returned: FormerDisks | null;
   /** Highest attempt seen of each delta; Infinity once abandoned. */
   readonly attempts: Map<string, number>;
 }
@@ -260,21 +256,24 @@ export class MemoryReplica implements ImportTarget {
     return statusOf(kept);
   }
 
-  async takeReturned(vm: ReplicatedVm, lineage: Lineage): Promise<ReturnedDisks> {
+  async takeReturned({ vm, lineage, formerHeadId }: ReturnRequest): Promise<ReturnedDisks> {
     const present = presentEntry(lineage);
     const known = this.#vms.get(vm.vmId);
     if (known !== undefined) {
       requireGeneration(known, present.generation);
-      return { status: statusOf(known), isUnchanged: false };
+      const marks = marksOfFormer(known, formerHeadId);
+      return { status: statusOf(known), isUnchanged: false, marks };
     }
     const former = this.#former.get(vm.vmId);
     if (former === undefined) throw refusal("NOT_FOUND", "take the VM back", "it was never here");
     const kept = newVm(vm, present.generation);
     kept.lineage = lineage;
     kept.points.push(pointOfFormer(vm, former));
+    kept.returned = former;
     this.#vms.set(vm.vmId, kept);
     this.#former.delete(vm.vmId);
-    return { status: statusOf(kept), isUnchanged: former.isUnchanged };
+    const { isUnchanged } = former;
+    return { status: statusOf(kept), isUnchanged, marks: marksOfFormer(kept, formerHeadId) };
   }
 
   async points(vmId: string): Promise<readonly RecoveryPoint[]> {
@@ -395,22 +394,6 @@ export class MemoryReplica implements ImportTarget {
   }
 }
 
-function pointOfFormer(vm: ReplicatedVm, { generation, contents }: FormerDisks): KeptPoint {
-  const point: RecoveryPoint = {
-    pointId: randomUUID(),
-    sequence: 1,
-    parentPointId: null,
-    generation,
-    takenAtMs: 0,
-    validUntilMs: 0,
-    cutSequence: 1,
-    consistency: "crash",
-    digest: deltaDigest([]),
-    changedBytes: 0,
-  };
-  return { point, of: { disks: vm.disks }, contents };
-}
-
 function newVm(vm: ReplicatedVm, generation: Generation): KeptVm {
   return {
     vm: structuredClone(vm),
@@ -419,6 +402,7 @@ function newVm(vm: ReplicatedVm, generation: Generation): KeptVm {
     session: null,
     open: null,
     extension: null,
+    returned: null,
     attempts: new Map(),
   };
 }

@@ -1,6 +1,8 @@
 import type { DiskGeometry } from "./disk.js";
+import type { DiskMarks } from "./disk-marks.js";
+import { unionOf } from "./extent-list.js";
 import { at, type BlockMap } from "./memory-block-map.js";
-import { blocksOf } from "./memory-blocks.js";
+import { blocksOf, eachBlockOf, extentsOf } from "./memory-blocks.js";
 import type { MemoryCapture } from "./memory-capture.js";
 import { MemoryKnownContent } from "./memory-known-content.js";
 import type { SuspicionCause } from "./suspicion.js";
@@ -110,5 +112,37 @@ export function forgetSuspects(
 ): void {
   for (const [diskIndex, { diskId }] of disks.entries()) {
     if (at(suspect, diskIndex).includes(1)) known.forget(diskId);
+  }
+}
+
+/** Of the disks that have it. */
+export function marksOfTarget(
+  target: MemoryTarget,
+  live: BlockMap,
+  disks: readonly DiskGeometry[],
+): readonly DiskMarks[] {
+  const maps = [live, target.pending, target.inFlight, target.staged];
+  return disks.flatMap((disk, diskIndex) => {
+    const { diskId } = disk;
+    if (!target.diskIds.has(diskId)) return [];
+    const changed = unionOf(...maps.map((map) => extentsOf(at(map, diskIndex), disk)));
+    return [{ diskId, changed, suspect: unionOf(extentsOf(at(target.suspect, diskIndex), disk)) }];
+  });
+}
+
+export function markTarget(
+  target: MemoryTarget,
+  disks: readonly DiskGeometry[],
+  marks: readonly DiskMarks[],
+): void {
+  for (const { diskId, changed, suspect } of marks) {
+    const diskIndex = disks.findIndex((disk) => disk.diskId === diskId);
+    const disk = at(disks, diskIndex);
+    target.known.forget(diskId);
+    eachBlockOf(changed, disk, (block) => (at(target.pending, diskIndex)[block] = 1));
+    eachBlockOf(suspect, disk, (block) => (at(target.suspect, diskIndex)[block] = 1));
+    if (suspect.length === 0) continue;
+    target.suspicionCount += 1;
+    target.causes.add("replica differs");
   }
 }

@@ -8,6 +8,7 @@
  */
 import { compareBlocks, type ExtentList, hashContent, lengthOf } from "./block-hashes.js";
 import type { DiskGeometry } from "./disk.js";
+import type { DiskMarks } from "./disk-marks.js";
 import { subtract, unionOf } from "./extent-list.js";
 import { TidemarkError } from "./errors.js";
 import { at, type BlockMap, clearAll, mergeAll, moveAll, sized } from "./memory-block-map.js";
@@ -20,6 +21,8 @@ import { planSegments } from "./memory-segment-plan.js";
 import {
   blockCountOf,
   mapsOf,
+  marksOfTarget,
+  markTarget,
   forgetSuspects,
   type MemoryTarget,
   newBlockMap,
@@ -37,7 +40,6 @@ import type {
   ComparisonPass,
   ContentPass,
   ContentRange,
-  CutMember,
   TargetChanges,
   TargetProgress,
   VmTracker,
@@ -223,6 +225,14 @@ export class MemoryVmTracker implements VmTracker {
     eachBlockOf(extents, at(this.disks, diskIndex), (block) => (pending[block] = 1));
   }
 
+  async readMarks(targetId: string): Promise<readonly DiskMarks[]> {
+    return marksOfTarget(this.#target(targetId), this.#live, this.disks);
+  }
+
+  async addMarks(targetId: string, marks: readonly DiskMarks[]): Promise<void> {
+    markTarget(this.#target(targetId), this.disks, marks);
+  }
+
   async removeTarget(
     targetId: string,
     diskIds: readonly string[] = this.disks.map(({ diskId }) => diskId),
@@ -383,18 +393,4 @@ export class MemoryVmTracker implements VmTracker {
       `Cannot use target ${targetId}: because it was not added.`,
     );
   }
-}
-
-/** CutTogether in memory: no write comes between, because each cut is made before the first await. */
-export async function cutTogetherInMemory(
-  members: readonly CutMember[],
-): Promise<readonly TargetChanges[]> {
-  const cuts = await Promise.allSettled(
-    members.map(({ tracker, targetId, options }) => tracker.checkpoint(targetId, options)),
-  );
-  const taken = cuts.flatMap((cut) => (cut.status === "fulfilled" ? [cut.value] : []));
-  const failed = cuts.find((cut) => cut.status === "rejected");
-  if (failed === undefined) return taken;
-  for (const changes of taken) await changes.giveBack();
-  throw failed.reason;
 }

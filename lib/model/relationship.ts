@@ -55,7 +55,15 @@ export type FirstCopy =
   /** From an existing disk at the replica, of which only what differs travels. */
   | { readonly by: "seed" }
   /** The host that had the VM before becomes its replica, with its disks as they stand. */
-  | { readonly by: "return"; readonly lineage: Lineage };
+  | {
+      readonly by: "return";
+      readonly lineage: Lineage;
+      /**
+       * Its newest point when the VM was failed over: what the VM has not of it is marked.
+       * Undefined: not known.
+       */
+      readonly formerHeadId?: string | undefined;
+    };
 
 /** What must survive a restart; one document of the state store. */
 export interface RelationshipRecord {

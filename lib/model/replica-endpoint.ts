@@ -1,6 +1,7 @@
 import type { DeltaHeader, SegmentReceipt, SegmentSource } from "./delta.js";
 import type { BlockHashRequest, ExtentList } from "./block-hashes.js";
 import type { Generation, ReplicatedVm } from "./disk.js";
+import type { DiskMarks } from "./disk-marks.js";
 import type { GroupPoint } from "./group-cut.js";
 import type { Lineage, Succession } from "./lineage.js";
 
@@ -51,11 +52,24 @@ export interface CommitRequest {
   readonly digest: string;
 }
 
+/** Asks a host to become the replica of a VM that it had. */
+export interface ReturnRequest {
+  readonly vm: ReplicatedVm;
+  readonly lineage: Lineage;
+  /** The newest point that it had made when the VM went on; undefined: not known. */
+  readonly formerHeadId?: string | undefined;
+}
+
 /** What a host's own disks of a VM became that goes on elsewhere. */
 export interface ReturnedDisks {
   readonly status: ReplicaVmStatus;
   /** They are as they were at the point from which the VM went on. */
   readonly isUnchanged: boolean;
+  /**
+   * Where they may hold something else than the former head; of a disk that is not among
+   * them nothing is known. Undefined: of none.
+   */
+  readonly marks?: readonly DiskMarks[] | undefined;
 }
 
 /**
@@ -117,7 +131,7 @@ export interface ReplicaEndpoint {
    * NOT_FOUND when it never had the VM; CONFLICT, retryable, until it knows itself that
    * the VM went on; FENCED when that is not what the lineage says.
    */
-  takeReturned(vm: ReplicatedVm, lineage: Lineage, signal?: AbortSignal): Promise<ReturnedDisks>;
+  takeReturned(request: ReturnRequest, signal?: AbortSignal): Promise<ReturnedDisks>;
 
   points(vmId: string, signal?: AbortSignal): Promise<readonly RecoveryPoint[]>;
 

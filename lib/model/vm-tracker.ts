@@ -1,6 +1,7 @@
 import type { Cut, SegmentPlan, SegmentSource } from "./delta.js";
 import type { ExtentList } from "./block-hashes.js";
 import type { DiskGeometry } from "./disk.js";
+import type { DiskMarks } from "./disk-marks.js";
 import type { GroupCut } from "./group-cut.js";
 import type { SuspicionCause } from "./suspicion.js";
 
@@ -141,6 +142,10 @@ export interface VmTracker {
   ): Promise<ContentPass>;
   /** The next cut takes these blocks along. */
   markPending(targetId: string, diskIndex: number, extents: ExtentList): Promise<void>;
+  /** What is marked, in all maps; of disks that do not have the target nothing is known, and they are left out. */
+  readMarks(targetId: string): Promise<readonly DiskMarks[]>;
+  /** Durably more than is marked already; each of the disks has the target. */
+  addMarks(targetId: string, marks: readonly DiskMarks[]): Promise<void>;
   /** One barrier across all disks; what is suspect still is part of it. TIMED_OUT when the drain limit passed. */
   checkpoint(targetId: string, options?: CheckpointOptions): Promise<TargetChanges>;
   /** As checkpoint, without a capture: nothing is frozen or copied. */

@@ -15,7 +15,7 @@ import type { ReplicaTools } from "./replica-tools.js";
 import type { VmReplica } from "./vm-replica.js";
 
 /** The base's own point. */
-const FIRST = 1;
+export const FIRST_SEQUENCE = 1;
 
 /**
  * Disks that this host had become the base of a VM's replica, where they are. What they
@@ -39,10 +39,10 @@ export async function adoptDisks(
   const isBegun = (await files.size(paths.baseFile)) !== null;
   const base = isBegun
     ? await readDocument(files, BASE_DOCUMENT, paths.baseFile)
-    : { vmId: vm.vmId, pointId: randomUUID(), sequence: FIRST, mergingSequence: null };
+    : { vmId: vm.vmId, pointId: randomUUID(), sequence: FIRST_SEQUENCE, mergingSequence: null };
   if (!isBegun) await writeDocument(files, BASE_DOCUMENT, paths.baseFile, base);
   const manifest = branchPoint(document.vm, base, generation);
-  await writeDocument(files, POINT_MANIFEST, paths.point(FIRST), manifest);
+  await writeDocument(files, POINT_MANIFEST, paths.point(FIRST_SEQUENCE), manifest);
 }
 
 function branchPoint(
@@ -58,12 +58,12 @@ function branchPoint(
     vmId: vm.vmId,
     point: {
       pointId: pointId ?? randomUUID(),
-      sequence: FIRST,
+      sequence: FIRST_SEQUENCE,
       parentPointId: null,
       generation,
       takenAtMs: nowMs,
       validUntilMs: nowMs,
-      cutSequence: FIRST,
+      cutSequence: FIRST_SEQUENCE,
       consistency: "crash",
       digest: deltaDigest([]),
       changedBytes: 0,

@@ -1,6 +1,7 @@
 /** What the store's small files hold; docs/formats/replica-store.md says where each one is. */
 import type { DeltaHeader, SegmentReceipt } from "../model/delta.js";
 import type { DiskGeometry, Generation, ReplicatedVm } from "../model/disk.js";
+import type { DiskMarks } from "../model/disk-marks.js";
 import { firstEntry, type Lineage } from "../model/lineage.js";
 import type { RecoveryPoint } from "../model/replica-endpoint.js";
 import type { PointExport } from "../model/replica-exports.js";
@@ -25,6 +26,14 @@ export interface VmDocument {
 /** What version 1 had in the lineage's place. */
 interface VmDocumentV1 {
   readonly generationHistory?: readonly Generation[];
+}
+
+/** What was known of disks that became this replica's base: it holds for their own point, the first. */
+export interface ReturnedDocument {
+  readonly vmId: string;
+  /** What the disks may be others than. */
+  readonly formerHeadId: string;
+  readonly marks: readonly DiskMarks[];
 }
 
 export interface DeltaDocument {
@@ -176,6 +185,10 @@ export const VM_DOCUMENT: DocumentFormat<VmDocument> = {
     lineage: generationHistory.map(firstEntry),
     isPromotedHere: false,
   }),
+};
+export const RETURNED_DOCUMENT: DocumentFormat<ReturnedDocument> = {
+  name: "tidemark-returned-disks",
+  version: 1,
 };
 export const DELTA_DOCUMENT: DocumentFormat<DeltaDocument> = { name: "tidemark-delta", version: 1 };
 export const SEGMENT_DOCUMENT: DocumentFormat<SegmentDocument> = {

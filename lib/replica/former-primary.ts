@@ -1,5 +1,6 @@
 import type { Lineage } from "../model/lineage.js";
 import type { Generation } from "../model/disk.js";
+import type { DiskMarks } from "../model/disk-marks.js";
 
 /** The disks of a VM that this host had, with nobody who writes to them any more. */
 export interface ReleasedDisks {
@@ -9,6 +10,8 @@ export interface ReleasedDisks {
   readonly paths: ReadonlyMap<string, string>;
   /** They are as they were at the point from which the VM went on. */
   readonly isUnchanged: boolean;
+  /** Where they may hold something else than the former head; null: not known. */
+  readonly marks: readonly DiskMarks[] | null;
 }
 
 /** This host's own VMs, as far as it takes to become the replica of one that went on elsewhere. */
@@ -17,7 +20,7 @@ export interface FormerPrimary {
    * Lets go of the VM's disks. NOT_FOUND, CONFLICT, FENCED and UNSUPPORTED as
    * ReplicaEndpoint.takeReturned() says; may be repeated.
    */
-  release(vmId: string, lineage: Lineage): Promise<ReleasedDisks>;
+  release(vmId: string, lineage: Lineage, formerHeadId?: string): Promise<ReleasedDisks>;
   /** CONFLICT: the VM is this host's own, which would become the replica of its replica. */
   requireNotOwn(vmId: string): void;
   /** They are the replica's, durably: what this host knows of the VM as its primary goes. */

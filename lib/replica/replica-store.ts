@@ -8,6 +8,7 @@ import type {
   RecoveryPoint,
   ReplicaVmStatus,
   ReturnedDisks,
+  ReturnRequest,
 } from "../model/replica-endpoint.js";
 import type { ImportTarget } from "../model/initial-media.js";
 import type { OpenSegmentSink, SegmentRequest, SegmentSlot } from "../model/segment-receiver.js";
@@ -257,15 +258,11 @@ export class ReplicaStore implements ImportTarget {
     this.#former = former;
   }
 
-  async takeReturned(
-    vm: ReplicatedVm,
-    lineage: Lineage,
-    signal?: AbortSignal,
-  ): Promise<ReturnedDisks> {
+  async takeReturned(request: ReturnRequest, signal?: AbortSignal): Promise<ReturnedDisks> {
     this.#begin(signal);
-    const checked = checkVm(vm);
+    const checked = { ...request, vm: checkVm(request.vm) };
     const parts = { tools: this.#tools, root: this.#root, vms: this.#vms, former: this.#former };
-    return this.#enabling.run(() => takeReturned(parts, checked, lineage));
+    return this.#enabling.run(() => takeReturned(parts, checked));
   }
 
   async points(vmId: string, signal?: AbortSignal): Promise<readonly RecoveryPoint[]> {

@@ -17,6 +17,7 @@ export class VmPaths {
   readonly directory: string;
   readonly vmFile: string;
   readonly baseFile: string;
+  readonly returnedFile: string;
   readonly verificationFile: string;
   readonly retentionFile: string;
   /** Of the replication from here to another host. */
@@ -30,6 +31,7 @@ export class VmPaths {
     this.directory = join(vmsDirectory(root), vmId);
     this.vmFile = join(this.directory, "vm.json");
     this.baseFile = join(this.directory, "base.json");
+    this.returnedFile = join(this.directory, "returned.json");
     this.verificationFile = join(this.directory, "verification.json");
     this.retentionFile = join(this.directory, "retention.json");
     this.extendedDirectory = join(this.directory, "extended");

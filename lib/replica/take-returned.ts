@@ -1,10 +1,12 @@
-import type { ReplicatedVm } from "../model/disk.js";
+import type { DiskMarks } from "../model/disk-marks.js";
 import { failpoint } from "../model/failpoint.js";
-import { type Lineage, presentEntry } from "../model/lineage.js";
-import type { ReturnedDisks } from "../model/replica-endpoint.js";
-import { adoptDisks } from "./adopt-disks.js";
+import { presentEntry } from "../model/lineage.js";
+import type { ReturnedDisks, ReturnRequest } from "../model/replica-endpoint.js";
+import { adoptDisks, FIRST_SEQUENCE } from "./adopt-disks.js";
 import { createVm } from "./create-vm.js";
-import type { FormerPrimary } from "./former-primary.js";
+import { RETURNED_DOCUMENT } from "./documents.js";
+import { readDocument, writeDocument } from "./durable-document.js";
+import type { FormerPrimary, ReleasedDisks } from "./former-primary.js";
 import { loadVm } from "./load-vm.js";
 import type { ReplicaTools } from "./replica-tools.js";
 import { VmPaths } from "./store-paths.js";
@@ -19,25 +21,26 @@ export interface TakeReturnedParts {
 }
 
 /**
- * The store's end of a reversal: the disks are this store's before the host forgets that
- * it was their primary. What an interrupted one has left is gone on with; of what it
- * found unchanged nothing is known any more then.
+ * The store's end of a reversal: the disks are this store's, and what is known of them is
+ * kept beside them, before the host forgets that it was their primary. What an interrupted
+ * one has left is gone on with.
  */
 export async function takeReturned(
   parts: TakeReturnedParts,
-  vm: ReplicatedVm,
-  lineage: Lineage,
+  request: ReturnRequest,
 ): Promise<ReturnedDisks> {
   const { tools, root, vms, former } = parts;
-  const { vmId } = vm;
+  const { lineage, formerHeadId } = request;
+  const { vmId } = request.vm;
   const known = replicatedIn(vms, vmId);
   if (known !== undefined) known.requireGeneration(presentEntry(lineage).generation);
   let isUnchanged = false;
   if (known === undefined || known.chain.head() === null) {
-    const released = await former.release(vmId, lineage);
+    const released = await former.release(vmId, lineage, formerHeadId);
     failpoint("returned.released");
     const paths = new VmPaths(root, vmId);
-    const replica = known ?? (await createVm(tools, paths, vm, lineage));
+    const replica = known ?? (await createVm(tools, paths, request.vm, lineage));
+    await noteMarks(tools, replica, request, released);
     await adoptDisks(tools, replica, released);
     vms.set(vmId, await loadVm(tools, paths, vmId));
     isUnchanged = released.isUnchanged && known === undefined;
@@ -46,7 +49,37 @@ export async function takeReturned(
   await former.forget(vmId);
   const taken = vms.get(vmId);
   if (taken === undefined) throw new Error("a VM that was taken is not there");
-  return { status: await taken.status(), isUnchanged };
+  const marks = await knownMarks(tools, taken, request);
+  return { status: await taken.status(), isUnchanged, marks };
+}
+
+/** Before there is a point that they could be taken for. */
+async function noteMarks(
+  { files }: ReplicaTools,
+  { paths, document }: VmReplica,
+  { formerHeadId }: ReturnRequest,
+  { marks }: ReleasedDisks,
+): Promise<void> {
+  const { vmId } = document.vm;
+  if (marks === null || formerHeadId === undefined) await files.remove(paths.returnedFile);
+  else {
+    const noted = { vmId, formerHeadId, marks };
+    await writeDocument(files, RETURNED_DOCUMENT, paths.returnedFile, noted);
+  }
+}
+
+/** Of the disks as they were taken; nothing once there is a point that came over them, or that cannot be read. */
+async function knownMarks(
+  { files }: ReplicaTools,
+  { paths, chain, document }: VmReplica,
+  { formerHeadId }: ReturnRequest,
+): Promise<readonly DiskMarks[] | undefined> {
+  if (chain.head()?.point.sequence !== FIRST_SEQUENCE) return undefined;
+  if ((await files.size(paths.returnedFile)) === null) return undefined;
+  const read = readDocument(files, RETURNED_DOCUMENT, paths.returnedFile);
+  const noted = await read.catch(() => null);
+  const isOfIt = noted?.vmId === document.vm.vmId && noted.formerHeadId === formerHeadId;
+  return isOfIt ? noted.marks : undefined;
 }
 
 /** One that went on from here for good is a VM like any other when it comes back. */

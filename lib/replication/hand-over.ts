@@ -7,7 +7,7 @@
 import { randomUUID } from "node:crypto";
 import { TidemarkError } from "../model/errors.js";
 import { failpoint } from "../model/failpoint.js";
-import { type LineageEntry, successorOf } from "../model/lineage.js";
+import { type LineageEntry, sameGeneration, successorOf } from "../model/lineage.js";
 import { holderIdOf, type RelationshipRecord } from "../model/relationship.js";
 import type { RelationshipContext } from "./relationship-context.js";
 
@@ -19,10 +19,34 @@ export function asItsReplica({ generation }: RelationshipRecord): LineageEntry {
 }
 
 /** And what taking it back makes: this side's, by a generation that no late answer fits. */
-export function backToItself(record: RelationshipRecord): LineageEntry {
+function backToItself(record: RelationshipRecord): LineageEntry {
   const holderId = holderIdOf(record);
   const rest = { forkPointId: null, holderId, cause: "cancelled" } as const;
   return successorOf(record.generation, randomUUID(), rest);
+}
+
+/** The replica is asked for the VM. */
+export function askedBack(record: RelationshipRecord): Partial<RelationshipRecord> {
+  return { handOver: backToItself(record) };
+}
+
+/**
+ * It is this side's by a generation that the replica was not asked for: if that has taken over,
+ * neither generation is in the other's history.
+ */
+export function takenBackAlone(record: RelationshipRecord): Partial<RelationshipRecord> {
+  const handOver = backToItself(record);
+  const { generation, holderId } = handOver;
+  return { handOver, generation, holderId, state: "replicating", isResyncOrdered: false };
+}
+
+/** The generation that the replica has not been told of yet; null: it knows this side's. */
+export function untoldGeneration({
+  handOver,
+  generation,
+}: RelationshipRecord): LineageEntry | null {
+  if (handOver === undefined) return null;
+  return sameGeneration(handOver.generation, generation) ? handOver : null;
 }
 
 /** A replica that knows of none could not answer; asked while guests write still. */

@@ -12,6 +12,7 @@ import {
   type CycleReport,
   type FirstCopy,
   holderIdOf,
+  type RelationshipRecord,
   type RelationshipState,
   type RelationshipStatus,
   type ReplicationEvent,
@@ -24,8 +25,9 @@ import type { GroupMember } from "./group-barrier.js";
 import { changeFirstCopy } from "./first-copy.js";
 import type { HostScope } from "./host-scope.js";
 import { cancelInitial } from "./cancel-initial.js";
-import { asItsReplica, backToItself, isAllSent, requireLineage } from "./hand-over.js";
+import { asItsReplica, requireLineage } from "./hand-over.js";
 import { Nap } from "./nap.js";
+import { type LeftAt, type OwnDifferences, ownDifferences } from "./own-differences.js";
 import { RelationshipCondition } from "./relationship-condition.js";
 import type { RelationshipJournal } from "./relationship-journal.js";
 import { RelationshipLink } from "./relationship-link.js";
@@ -230,13 +232,13 @@ export class Relationship {
     });
   }
 
-  /** Of a planned failover that the replica has not answered yet: it gives the VM back, or has it already. */
-  takeBack(): Promise<void> {
+  /** Of a planned failover that the replica has not answered yet: askedBack, or takenBackAlone. */
+  takeBack(how: (record: RelationshipRecord) => Partial<RelationshipRecord>): Promise<void> {
     return this.#serialized(async () => {
       if (this.state !== "handing-over") throw this.#unfit("cancel the planned failover");
       await this.#halt();
-      const handOver = backToItself(this.#journal.record);
-      await this.#goingOn(() => this.#journal.insist({ handOver }));
+      await this.#goingOn(() => this.#journal.insist(how));
+      this.#condition.settle();
       this.start();
     });
   }
@@ -306,11 +308,10 @@ export class Relationship {
     });
   }
 
-  isUnchangedSince(pointId: string): Promise<boolean> {
-    return this.#serialized(async () => {
-      if (this.headPointId !== pointId) return false;
-      return isAllSent(await this.#link.connect());
-    });
+  /** Of the VM's disks; it does not touch them again until it is started. */
+  letGo(leftAt: LeftAt): Promise<OwnDifferences> {
+    const find = () => ownDifferences(this.#link, leftAt);
+    return this.#serialized(() => this.#halt().then(find));
   }
 
   /** The record goes; the VM's bitmaps are not touched. */

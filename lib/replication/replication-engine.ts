@@ -20,8 +20,10 @@ import {
 } from "../model/relationship-settings.js";
 import { checkSettings } from "./check-settings.js";
 import { copiedBefore } from "./first-copy.js";
+import { askedBack, takenBackAlone } from "./hand-over.js";
 import { HostGroups } from "./host-groups.js";
 import { HostTurns } from "./host-turns.js";
+import type { LeftAt, OwnDifferences } from "./own-differences.js";
 import { Relationship } from "./relationship.js";
 import { RELATIONSHIP_PREFIX, RelationshipJournal } from "./relationship-journal.js";
 import { DEFAULT_REPLICATION_LIMITS } from "./replication-limits.js";
@@ -95,14 +97,18 @@ export class ReplicationEngine implements AsyncDisposable {
    * Durably begins to replicate a VM that was failed over to this host, to the one that had
    * it before; its target was added before it wrote anything here.
    */
-  async reverse(settings: NewRelationshipSettings, lineage: Lineage): Promise<void> {
+  async reverse(
+    settings: NewRelationshipSettings,
+    lineage: Lineage,
+    formerHeadId?: string,
+  ): Promise<void> {
     await this.#create({
       ...NEW_RECORD,
       settings: this.requireEnableable(settings),
       generation: presentEntry(lineage).generation,
       initialStartAtMs: AT_ONCE,
       allocationMarked: true,
-      firstCopy: { by: "return", lineage },
+      firstCopy: { by: "return", lineage, formerHeadId },
     });
   }
 
@@ -158,7 +164,12 @@ export class ReplicationEngine implements AsyncDisposable {
 
   /** Cancels a planned failover unless the replica has taken over already. */
   takeBack(vmId: string): Promise<void> {
-    return this.#relationship(vmId).takeBack();
+    return this.#relationship(vmId).takeBack(askedBack);
+  }
+
+  /** Whatever the replica has become: if it has taken over, both sides have the VM from now on. */
+  takeBackAlone(vmId: string): Promise<void> {
+    return this.#relationship(vmId).takeBack(takenBackAlone);
   }
 
   has(vmId: string): boolean {
@@ -180,14 +191,12 @@ export class ReplicationEngine implements AsyncDisposable {
     return { state, generation, holderId };
   }
 
-  /** Nothing was written to the VM's disks since that recovery point, as far as is known here. */
-  isUnchangedSince(vmId: string, pointId: string): Promise<boolean> {
-    return this.#relationship(vmId).isUnchangedSince(pointId);
-  }
-
-  /** Lets go of the VM's disks until the service starts again; nothing is noted. */
-  halt(vmId: string): Promise<void> {
-    return this.#relationship(vmId).stop();
+  /**
+   * Lets go of the disks of a VM that went on elsewhere until the service starts again, and
+   * says what they hold; nothing is noted. What cannot be found out is not known.
+   */
+  letGo(vmId: string, leftAt: LeftAt): Promise<OwnDifferences> {
+    return this.#relationship(vmId).letGo(leftAt);
   }
 
   /** As remove(), of a VM whose disks are not this host's to touch any more. Idempotent. */

@@ -148,6 +148,13 @@ export interface NativeTrackedDevice extends NativeDevice {
   /** Durably a sequence of the bitmap's file above its present one and `above`. */
   advanceMapSequence(above: number): Promise<number>;
   markAllSuspect(slot: number, causes: number): Promise<void>;
+  /** More that is pending and suspect, durable when it resolves. */
+  addMarks(
+    slot: number,
+    pending: Float64Array,
+    suspect: Float64Array,
+    causes: number,
+  ): Promise<void>;
   commit(slot: number): Promise<void>;
   giveBack(slot: number): Promise<void>;
   stage(slot: number): Promise<void>;

@@ -7,15 +7,8 @@ import {
 import { toTidemarkError } from "../model/errors.js";
 import { intersect, subtract, unionOf } from "../model/extent-list.js";
 import type { ContentPass, ContentRange } from "../model/vm-tracker.js";
-import type { MapKind } from "./binding.js";
+import { MARK_MAPS, markedExtents } from "./marked-extents.js";
 import type { TrackedDisk } from "./tracked-disk.js";
-
-/**
- * In the order in which a mark may move on while they are looked at; each move marks its
- * destination before it clears its source.
- */
-const MAPS: readonly MapKind[] = ["live", "pending", "inFlight", "staged", "suspect"];
-const EXTENTS_AT_ONCE = 1024;
 
 /**
  * Compares a range with the target's head. A block that was written since the head's cut
@@ -47,19 +40,9 @@ export async function compareContentOf(
   }
 }
 
-function writtenWithin(disk: TrackedDisk, slot: number, range: ExtentList): ExtentList {
-  const lists = MAPS.map((map) => marksWithin(disk, map, slot, range));
+function writtenWithin({ native }: TrackedDisk, slot: number, range: ExtentList): ExtentList {
+  const [beginBytes = 0, lengthBytes = 0] = range;
+  const within = { beginBytes, lengthBytes };
+  const lists = MARK_MAPS.flatMap((map) => [...markedExtents(native, map, slot, within)]);
   return intersect(unionOf(...lists), range);
-}
-
-function marksWithin(disk: TrackedDisk, map: MapKind, slot: number, range: ExtentList): number[] {
-  const [begin = 0, length = 0] = range;
-  const extents: number[] = [];
-  for (let at = begin; at < begin + length; ) {
-    const pairs = disk.native.dirtyExtents(map, slot, at, EXTENTS_AT_ONCE, length);
-    if (pairs.length === 0) break;
-    extents.push(...pairs);
-    at = (extents.at(-2) ?? 0) + (extents.at(-1) ?? 0);
-  }
-  return extents;
 }

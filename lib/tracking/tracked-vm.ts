@@ -1,7 +1,8 @@
 import { TidemarkError, toTidemarkError } from "../model/errors.js";
 import type { DiskGeometry } from "../model/disk.js";
 import type { ExtentList } from "../model/block-hashes.js";
-import type { SuspicionCause } from "../model/suspicion.js";
+import type { DiskMarks } from "../model/disk-marks.js";
+import { type SuspicionCause, suspicionBitOf } from "../model/suspicion.js";
 import type {
   AddedTarget,
   AskHashes,
@@ -24,6 +25,7 @@ import {
 import { compareContentOf } from "./compare-content.js";
 import { compareSuspectsOf } from "./compare-suspects.js";
 import { rethrown } from "./native-call.js";
+import { readMarksOf } from "./read-marks.js";
 import type { TrackedDisk } from "./tracked-disk.js";
 
 export interface CaptureBudget {
@@ -108,6 +110,22 @@ export class TrackedVm implements VmTracker {
     await disk.notes.knownContentOf(targetId).forget();
     for (let i = 0; i + 1 < extents.length; i += 2) {
       await rethrown(() => disk.native.markPending(slot, extents[i] ?? 0, extents[i + 1] ?? 0));
+    }
+  }
+
+  async readMarks(targetId: string): Promise<readonly DiskMarks[]> {
+    const { length } = this.#disks;
+    return this.#disks.flatMap((disk) => readMarksOf(disk, targetId, length) ?? []);
+  }
+
+  async addMarks(targetId: string, marks: readonly DiskMarks[]): Promise<void> {
+    for (const { diskId, changed, suspect } of marks) {
+      const disk = this.#disk(this.#disks.findIndex((one) => one.diskId === diskId));
+      const slot = disk.slotOf(targetId);
+      await disk.notes.knownContentOf(targetId).forget();
+      const [pending, doubtful] = [Float64Array.from(changed), Float64Array.from(suspect)];
+      const causes = suspicionBitOf("replica differs");
+      await rethrown(() => disk.native.addMarks(slot, pending, doubtful, causes));
     }
   }
 

@@ -4,7 +4,7 @@ import { DELTA_FORMAT_VERSION, type DeltaHeader } from "../model/delta.js";
 import type { SegmentPlan, SegmentReceipt, SegmentSource } from "../model/delta.js";
 import type { Generation, ReplicatedVm } from "../model/disk.js";
 import { TidemarkError } from "../model/errors.js";
-import type { Lineage, Succession } from "../model/lineage.js";
+import type { Succession } from "../model/lineage.js";
 import type { Compression } from "../model/relationship-settings.js";
 import type { TlsMaterial } from "../model/peer.js";
 import type {
@@ -13,6 +13,7 @@ import type {
   ReplicaEndpoint,
   ReplicaVmStatus,
   ReturnedDisks,
+  ReturnRequest,
 } from "../model/replica-endpoint.js";
 import {
   FIRST_SEGMENT_DIGEST,
@@ -184,8 +185,8 @@ export class HttpsReplicaEndpoint implements ReplicaEndpoint {
     return this.#call("succeed", succession, signal);
   }
 
-  takeReturned(vm: ReplicatedVm, lineage: Lineage, signal?: AbortSignal): Promise<ReturnedDisks> {
-    return this.#call("takeReturned", { vmId: vm.vmId, vm, lineage }, signal);
+  takeReturned(request: ReturnRequest, signal?: AbortSignal): Promise<ReturnedDisks> {
+    return this.#call("takeReturned", { vmId: request.vm.vmId, ...request }, signal);
   }
 
   points(vmId: string, signal?: AbortSignal): Promise<readonly RecoveryPoint[]> {

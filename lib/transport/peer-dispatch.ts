@@ -37,7 +37,7 @@ const HANDLERS: Handlers = {
     return null;
   },
   succeed: (replica, succession, signal) => replica.succeed(succession, signal),
-  takeReturned: (replica, { vm, lineage }, signal) => replica.takeReturned(vm, lineage, signal),
+  takeReturned: (replica, request, signal) => replica.takeReturned(request, signal),
   points: (replica, { vmId }, signal) => replica.points(vmId, signal),
   blockHashes: async (replica, request, signal) =>
     Buffer.from(await replica.blockHashes(request, signal)).toString("base64"),

@@ -107,7 +107,7 @@ export const PEER_ROUTES = {
       "path and body name different VMs",
     ),
     answer: schemas.returnedDisks,
-    maxAnswerBytes: MAX_ANSWER_JSON_BYTES,
+    maxAnswerBytes: 16 * MIB,
     purpose: "reverse the replication",
   },
   points: {

@@ -9,6 +9,7 @@ import {
 } from "../model/block-hashes.js";
 import type { DeltaHeader, SegmentReceipt } from "../model/delta.js";
 import type { DiskGeometry, Generation, ReplicatedVm } from "../model/disk.js";
+import { type DiskMarks, MAX_MARKED_EXTENTS } from "../model/disk-marks.js";
 import type { GroupCut, GroupPoint } from "../model/group-cut.js";
 import {
   type Lineage,
@@ -187,11 +188,28 @@ export const replicaVmStatus: z.ZodType<ReplicaVmStatus> = z.object({
 
 const lineage: z.ZodType<Lineage> = z.array(lineageEntry).min(1).max(MAX_GENERATIONS);
 
-export const returnRequest = z.object({ vmId: uuid, vm: replicatedVm, lineage });
+export const returnRequest = z.object({
+  vmId: uuid,
+  vm: replicatedVm,
+  lineage,
+  formerHeadId: uuid.optional(),
+});
+
+const markedExtents = z
+  .array(count)
+  .max(2 * MAX_MARKED_EXTENTS)
+  .refine((list) => list.length % 2 === 0, "not pairs of offset and length");
+
+const diskMarks: z.ZodType<DiskMarks> = z.object({
+  diskId: uuid,
+  changed: markedExtents,
+  suspect: markedExtents,
+});
 
 export const returnedDisks: z.ZodType<ReturnedDisks> = z.object({
   status: replicaVmStatus,
   isUnchanged: z.boolean(),
+  marks: z.array(diskMarks).max(MAX_DISKS).optional(),
 });
 
 /** What it adds up to is checked where it is answered. */

@@ -113,6 +113,7 @@ Napi::Function TrackedDeviceObject::define(Napi::Env env) {
   properties.push_back(InstanceMethod("beginComparison", &Self::begin_comparison));
   properties.push_back(InstanceMethod("settleComparison", &Self::settle_comparison));
   properties.push_back(InstanceMethod("markAllSuspect", &Self::mark_all_suspect));
+  properties.push_back(InstanceMethod("addMarks", &Self::add_marks));
   properties.push_back(InstanceMethod("dirtyExtents", &Self::dirty_extents));
   properties.push_back(InstanceMethod("commit", &Self::commit));
   properties.push_back(InstanceMethod("giveBack", &Self::give_back));
@@ -283,6 +284,21 @@ Napi::Value TrackedDeviceObject::mark_all_suspect(const Napi::CallbackInfo& info
   return run_status_task(info.Env(), [device = handle_.lease(info.Env()), slot, causes] {
     return device->mark_suspect(slot, 0, device->size_bytes(), causes);
   });
+}
+
+Napi::Value TrackedDeviceObject::add_marks(const Napi::CallbackInfo& info) {
+  const uint32_t slot = slot_argument(info, 0);
+  const auto causes = static_cast<SuspicionCauses>(uint32_argument(info, 3));
+  return run_status_task(
+      info.Env(), [device = handle_.lease(info.Env()), slot, causes,
+                   pending = extents_argument(info, 1), suspect = extents_argument(info, 2)] {
+        for (const ByteExtent& extent : suspect) {
+          Status status =
+              device->mark_suspect(slot, extent.offset_bytes, extent.length_bytes, causes);
+          if (!status.is_ok()) return status;
+        }
+        return device->mark_pending(slot, pending);
+      });
 }
 
 Napi::Value TrackedDeviceObject::move_bits(const Napi::CallbackInfo& info,

@@ -34,6 +34,7 @@ class TrackedDeviceObject final : public DeviceObjectBase<TrackedDeviceObject, T
   Napi::Value begin_comparison(const Napi::CallbackInfo& info);
   Napi::Value settle_comparison(const Napi::CallbackInfo& info);
   Napi::Value mark_all_suspect(const Napi::CallbackInfo& info);
+  Napi::Value add_marks(const Napi::CallbackInfo& info);
   Napi::Value dirty_extents(const Napi::CallbackInfo& info);
   Napi::Value commit(const Napi::CallbackInfo& info);
   Napi::Value give_back(const Napi::CallbackInfo& info);

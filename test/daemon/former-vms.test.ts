@@ -8,6 +8,7 @@ import type { VmDefinition } from "#lib/daemon/open-vm-disks.js";
 import type { PrimaryVms } from "#lib/daemon/primary-vms.js";
 import { firstEntry, type Lineage, successorOf } from "#lib/model/lineage.js";
 import type { RelationshipState } from "#lib/model/relationship.js";
+import type { LeftAt } from "#lib/replication/own-differences.js";
 import type { ReplicationEngine } from "#lib/replication/replication-engine.js";
 import { scratchDirectory } from "../support/program.js";
 
@@ -19,6 +20,8 @@ await writeFile(path, "a disk");
 const own = firstEntry({ number: 1, id: randomUUID() });
 const id = randomUUID();
 const forkPointId = randomUUID();
+const formerHeadId = randomUUID();
+const marks = [{ diskId: randomUUID(), changed: [0, 4096], suspect: [] }];
 const next = successorOf(own.generation, id, {
   forkPointId,
   holderId: id,
@@ -43,9 +46,11 @@ function hostWith({ state = "failed-over", definition = {}, isUnchanged = false 
   };
   const engine = {
     standingOf: () => ({ state, generation: own.generation, holderId: own.holderId }),
-    isUnchangedSince: async (_vmId: string, pointId: string) =>
-      isUnchanged && pointId === forkPointId,
-    halt: async () => void done.push("halt"),
+    letGo: async (_vmId: string, leftAt: LeftAt) => {
+      done.push("let go");
+      const isAsked = leftAt.forkPointId === forkPointId && leftAt.formerHeadId === formerHeadId;
+      return { isUnchanged: isUnchanged && isAsked, marks: isAsked ? marks : null };
+    },
   };
   const former = new FormerVms(
     vms as unknown as PrimaryVms,
@@ -56,11 +61,12 @@ function hostWith({ state = "failed-over", definition = {}, isUnchanged = false 
 
 void t.test("disks of a VM that went on elsewhere are let go of, replication first", async (t) => {
   const { former, done } = hostWith({ isUnchanged: true });
-  const released = await former.release(VM_ID, lineage);
+  const released = await former.release(VM_ID, lineage, formerHeadId);
   t.same(released.generation, own.generation);
   t.same([...released.paths.values()], [path]);
   t.equal(released.isUnchanged, true);
-  t.same(done, ["halt", "close"]);
+  t.same(released.marks, marks);
+  t.same(done, ["let go", "close"]);
 });
 
 void t.test("T42: nothing is given up on a peer's word alone", async (t) => {

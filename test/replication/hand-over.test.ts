@@ -256,3 +256,84 @@ void t.test("T38: split brain is reported, and both sides are kept as they are",
   t.equal(await bench.pointCount(), 1);
   t.ok((await bench.progress()).pendingBytes > 0);
 });
+
+/** A planned failover whose replica does not answer, whether it has taken over or not. */
+async function unanswered(t: Test, hasTakenOver: boolean): Promise<Bench> {
+  const bench = await Bench.replicating();
+  bench.endpointParts.succeed = async (succession) => {
+    if (hasTakenOver) await bench.replica.succeed(succession);
+    bench.endpointParts.status = unreachable;
+    bench.endpointParts.abandon = unreachable;
+    return unreachable();
+  };
+  await bench.engine.handOver(VM_ID);
+  await bench.cycles(3);
+  t.equal((await bench.status()).state, "handing-over");
+  t.equal(bench.isServed, false);
+  return bench;
+}
+
+function answersAgain({ endpointParts }: Bench): void {
+  delete endpointParts.succeed;
+  delete endpointParts.status;
+  delete endpointParts.abandon;
+}
+
+void t.test("a planned failover without an answer is ended by order, at once", async (t) => {
+  for (const crashes of [false, true]) {
+    const bench = await unanswered(t, false);
+    await bench.engine.takeBackAlone(VM_ID);
+    if (crashes) await bench.crash();
+    await bench.cycles(1);
+    t.equal(bench.isServed, true, "its guests go on");
+    bench.writeBlock(4, 2);
+    await bench.clock.run(A_WHILE_MS);
+    answersAgain(bench);
+    await bench.clock.run(A_WHILE_MS);
+    t.match(await bench.status(), { state: "replicating", lastError: null });
+    t.ok(await bench.isReplicaEqual());
+    const lineage = await lineageOf(bench);
+    const { generation, handOver } = await bench.record();
+    t.same([lineage.length, presentEntry(lineage).generation], [2, generation]);
+    t.equal(handOver, undefined);
+    await t.rejects(bench.engine.takeBackAlone(VM_ID), { code: "CONFLICT" });
+  }
+});
+
+void t.test(
+  "T38: if the replica had taken over, that is split brain, never one lineage",
+  async (t) => {
+    const bench = await unanswered(t, true);
+    await bench.engine.takeBackAlone(VM_ID);
+    await bench.cycles(1);
+    bench.writeBlock(4, 2);
+    const before = await lineageOf(bench);
+    answersAgain(bench);
+    await bench.clock.run(A_WHILE_MS);
+    const { state, lastError } = await bench.status();
+    t.equal(state, "error");
+    t.match(lastError, { code: "FENCED", message: /both have gone on by themselves/ });
+    t.same(await lineageOf(bench), before, "the replica's stays what it was");
+    const theirs = presentEntry(before).generation;
+    const ours = (await bench.record()).generation;
+    t.equal(theirs.number, ours.number);
+    t.not(theirs.id, ours.id);
+    t.equal(await bench.pointCount(), 1, "no point came from here");
+    t.equal(bench.isServed, true, "as it was ordered");
+    t.ok((await bench.progress()).pendingBytes > 0, "what it wrote stays marked");
+  },
+);
+
+void t.test(
+  "a hand-over that arrives after all finds the replica at another generation",
+  async (t) => {
+    const bench = await unanswered(t, false);
+    const { handOver, generation: from } = await bench.record();
+    await bench.engine.takeBackAlone(VM_ID);
+    answersAgain(bench);
+    await bench.clock.run(A_WHILE_MS);
+    t.equal((await bench.status()).state, "replicating");
+    const to = handOver ?? presentEntry([]);
+    await t.rejects(bench.replica.succeed({ vmId: VM_ID, from, to }), { code: "FENCED" });
+  },
+);

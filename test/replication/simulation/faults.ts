@@ -57,7 +57,7 @@ export function faultyEndpoint(
     commit: (request, s) => takingRoom(() => inner.commit(request), s),
     abandon: (vmId, deltaId, s) => call(() => inner.abandon(vmId, deltaId), s),
     deleteVm: (vmId, generation, s) => call(() => inner.deleteVm(vmId, generation), s),
-    takeReturned: (vm, lineage, s) => call(() => inner.takeReturned(vm, lineage), s),
+    takeReturned: (request, s) => call(() => inner.takeReturned(request), s),
     succeed: (succession, s) => call(() => inner.succeed(succession), s),
     points: (vmId, s) => call(() => inner.points(vmId), s),
     blockHashes: (request, s) => call(() => inner.blockHashes(request), s),
@@ -217,6 +217,8 @@ export function faultyTracker(
     compareContent: (id, disk, ask, range) =>
       call(() => inner.compareContent(id, disk, ask, range)),
     markPending: (id, disk, extents) => call(() => inner.markPending(id, disk, extents)),
+    readMarks: (id) => call(() => inner.readMarks(id)),
+    addMarks: (id, marks) => call(() => inner.addMarks(id, marks)),
     removeTarget: (id, diskIds) => call(() => inner.removeTarget(id, diskIds)),
     markAllocated: (id) => call(() => inner.markAllocated(id)),
     checkpoint: (id, options) => cut(() => inner.checkpoint(id, options)),

@@ -10,7 +10,8 @@
 import type { DiskGeometry } from "#lib/model/disk.js";
 import { MemoryReplica } from "#lib/model/memory-replica.js";
 import { MemoryStateStore } from "#lib/model/memory-state-store.js";
-import { MemoryVmTracker, cutTogetherInMemory } from "#lib/model/memory-tracker.js";
+import { cutTogetherInMemory } from "#lib/model/memory-cut-together.js";
+import { MemoryVmTracker } from "#lib/model/memory-tracker.js";
 import type { ReplicationEvent } from "#lib/model/relationship.js";
 import type { ReplicaEndpoint } from "#lib/model/replica-endpoint.js";
 import type { CheckpointOptions, TargetChanges, VmTracker } from "#lib/model/vm-tracker.js";
@@ -200,7 +201,7 @@ class PressureRun {
       commit: (request) => inner.commit(request),
       abandon: (vmId, deltaId) => inner.abandon(vmId, deltaId),
       deleteVm: (vmId, generation) => inner.deleteVm(vmId, generation),
-      takeReturned: (vm, lineage) => inner.takeReturned(vm, lineage),
+      takeReturned: (request) => inner.takeReturned(request),
       succeed: (succession) => inner.succeed(succession),
       points: (vmId) => inner.points(vmId),
       blockHashes: (request) => inner.blockHashes(request),
@@ -246,6 +247,8 @@ function scaled(
     compareSuspects: (id, ask, given) => inner.compareSuspects(id, ask, given),
     compareContent: (id, disk, ask, range) => inner.compareContent(id, disk, ask, range),
     markPending: (id, disk, extents) => inner.markPending(id, disk, extents),
+    readMarks: (id) => inner.readMarks(id),
+    addMarks: (id, marks) => inner.addMarks(id, marks),
     checkpoint: async (id, given) => {
       const changes = await inner[take](id, options(given));
       onCut(changes);

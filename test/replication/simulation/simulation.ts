@@ -1,15 +1,15 @@
 /**
  * A seeded run of the engine against reference implementations of its seams, in
  * weather: a guest that writes, a network that drops, delays, repeats and
- * damages, stores and trackers that fail, primaries and replicas that crash.
- * After each step the rules are checked; at the end the weather calms, the guest
- * rests, and the replica must come to equal the disks.
+ * damages, stores and trackers that fail, primaries and replicas that crash. After each
+ * step the rules are checked; at the end all calms, and the replica must equal the disks.
  */
 import type { ReplicationEvent } from "#lib/model/relationship.js";
 import type { TargetChanges } from "#lib/model/vm-tracker.js";
 import type { MemoryReplica } from "#lib/model/memory-replica.js";
 import { MemoryStateStore } from "#lib/model/memory-state-store.js";
-import { cutTogetherInMemory, MemoryVmTracker } from "#lib/model/memory-tracker.js";
+import { cutTogetherInMemory } from "#lib/model/memory-cut-together.js";
+import { MemoryVmTracker } from "#lib/model/memory-tracker.js";
 import { ReplicationEngine } from "#lib/replication/replication-engine.js";
 import { encodeContents } from "../../contracts/segment-bytes.js";
 import { ADMINISTRATION } from "./administration.js";
