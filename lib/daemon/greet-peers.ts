@@ -5,9 +5,11 @@ import { SEGMENT_DIGESTS } from "../model/segment-digest.js";
 import type { ReplicaStore } from "../replica/replica-store.js";
 import type { Greeter } from "../transport/hello.js";
 import type { HostSettings } from "./host-settings.js";
+import type { PrimaryContacts } from "./primary-contacts.js";
 import type { Space } from "./space-shortage.js";
 
 export interface GreetingHost {
+  readonly contacts: PrimaryContacts;
   readonly hostName: string;
   readonly version: string;
   readonly settings: HostSettings;
@@ -25,6 +27,7 @@ export function greetPeers(host: GreetingHost): Required<Greeter> {
         { hint: "Turn that on there: tidemark host accept-replicas on." },
       );
     },
+    onContact: (vmId) => host.contacts.note(vmId),
     segmentDigests: SEGMENT_DIGESTS,
     describe: async () => ({
       hostName: host.hostName,

@@ -16,6 +16,7 @@ import {
   vmNames,
 } from "./group-members.js";
 import { requireShutDown } from "./require-shut-down.js";
+import { requireSilentPrimary } from "./require-silent-primary.js";
 
 type Work = (vmId: string) => Promise<FailoverLoss | null>;
 type OrderedMember = Pick<GroupMember, "vmId" | "name">;
@@ -36,8 +37,8 @@ export class GroupFailovers {
     this.#clock = clock;
   }
 
-  /** All of them go on from one cut. */
-  failOver(group: string, choice: CutChoice): Promise<GroupOrderReport> {
+  /** All of them go on from one cut. CONFLICT while a primary of theirs seems to live, unless `force`. */
+  failOver(group: string, choice: CutChoice, force: boolean): Promise<GroupOrderReport> {
     return this.#lock.run(async () => {
       const { replicaStore } = this.#parts;
       const nameOf = await vmNames(this.#parts);
@@ -46,6 +47,9 @@ export class GroupFailovers {
       const release = await this.#hold(named);
       try {
         const todo = named.filter(({ isFailedOver }) => !isFailedOver);
+        for (const { vmId, pointId } of force ? [] : todo) {
+          await requireSilentPrimary(this.#parts, vmId, pointId);
+        }
         const outcomes = await this.#order(named, todo, (vmId) => this.#failOverTo(vmId, members));
         return { group, cut, members: outcomes };
       } finally {

@@ -4,11 +4,13 @@ import type { ReplicaStore } from "../replica/replica-store.js";
 import type { ReplicationEngine } from "../replication/replication-engine.js";
 import { readGroupCuts } from "./choose-group-cut.js";
 import type { Failovers } from "./failovers.js";
+import type { PrimaryContacts } from "./primary-contacts.js";
 import type { PrimaryVms } from "./primary-vms.js";
 
 export interface GroupParts {
   readonly replicaStore: ReplicaStore;
   readonly failovers: Failovers;
+  readonly contacts: PrimaryContacts;
   readonly vms: PrimaryVms;
   readonly engine: ReplicationEngine;
 }

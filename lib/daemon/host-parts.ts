@@ -16,6 +16,7 @@ import type { HostSettings } from "./host-settings.js";
 import type { HostTransfers } from "./host-transfers.js";
 import type { Maintenance } from "./maintenance.js";
 import type { Peers } from "./peers.js";
+import type { PrimaryContacts } from "./primary-contacts.js";
 import type { PrimaryVms } from "./primary-vms.js";
 import type { Retention } from "./retention.js";
 
@@ -35,6 +36,7 @@ export interface HostParts {
   readonly groupFailovers: GroupFailovers;
   readonly plans: RecoveryPlans;
   readonly extended: ExtendedVms;
+  readonly contacts: PrimaryContacts;
   readonly maintenance: Maintenance;
   readonly statistics: StatisticsRecorder;
   readonly transfers: HostTransfers;

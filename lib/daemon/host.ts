@@ -39,6 +39,7 @@ import {
 import { openReplicaCare, type ReplicaCare, type ReplicaCareOptions } from "./open-replica-care.js";
 import { openStatistics } from "./open-statistics.js";
 import { Peers } from "./peers.js";
+import { PrimaryContacts } from "./primary-contacts.js";
 import { PrimaryVms } from "./primary-vms.js";
 import { excludedDisksOf } from "./served-vm.js";
 import { WHILE_STARTING } from "./while-starting.js";
@@ -109,6 +110,7 @@ interface EngineParts {
 
 class HostStart {
   readonly closers: (() => Promise<void>)[] = [];
+  readonly #contacts = new PrimaryContacts();
   readonly #paths: HostPaths;
   readonly #configuration: HostConfiguration;
   readonly #identity: TlsIdentity;
@@ -152,7 +154,8 @@ class HostStart {
     const peers = new Peers(() => this.#identity.material, lanes);
     const replication = { vms, engine, firstCopies, failovers, statistics, transfers };
     const kept = { ...care, extended, replicaStore, pointExports, peerServer };
-    const known = { ...this.#ownFacts(), settings, ioEngine, maintenance, peers };
+    const contacts = this.#contacts;
+    const known = { ...this.#ownFacts(), contacts, settings, ioEngine, maintenance, peers };
     const opened = { ...replication, ...kept, ...known };
     return { ...opened, ...(await this.#openOrders(store, opened)) };
   }
@@ -236,9 +239,9 @@ class HostStart {
     const { hostName, peers } = this.#configuration;
     const { host, port } = peers;
     const { acceptsReplicas } = settings.values;
-    const [version, replicaRoot] = [this.#version, this.#replicaRoot];
+    const [version, replicaRoot, contacts] = [this.#version, this.#replicaRoot, this.#contacts];
     const starting = PeerServer.start({
-      ...greetPeers({ hostName, version, settings, store, replicaRoot }),
+      ...greetPeers({ hostName, version, settings, store, replicaRoot, contacts }),
       workerUrl: new URL("./ingest-worker.js", import.meta.url),
       host,
       port,

@@ -7,6 +7,14 @@ export const shutDownRequest = z.strictObject({
   force: z.boolean().default(false),
 });
 
+export const cancelRequest = shutDownRequest.extend({
+  /**
+   * Of a planned failover on the primary: the replica, which does not answer, is not asked. If
+   * it has taken over, the VM is on both hosts from then on.
+   */
+  withoutReplica: z.boolean().default(false),
+});
+
 /** Of a VM that runs on the host of its replica. */
 export const promotion = z.object({
   cause: z.enum(SUCCESSION_CAUSES),

@@ -8,6 +8,8 @@ const milliseconds = z.number().nonnegative();
 export const groupFailoverRequest = z.strictObject({
   /** Default: the newest cut that every member has a point of. */
   cutNumber: z.number().int().nonnegative().optional(),
+  /** Also while a primary of theirs seems to live; else it is refused. */
+  force: z.boolean().default(false),
 });
 
 /** What a failover loses, as time. */

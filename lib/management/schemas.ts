@@ -70,6 +70,8 @@ export const vmGroupRequest = z.strictObject({
 export const failoverRequest = z.strictObject({
   /** Default: the newest. */
   pointId: uuid.optional(),
+  /** Also while the primary seems to live; else it is refused. */
+  force: z.boolean().default(false),
 });
 
 export const diskResizeRequest = z.strictObject({

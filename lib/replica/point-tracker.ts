@@ -15,6 +15,7 @@ import type {
 import { TrackedVm } from "../tracking/tracked-vm.js";
 import { AsyncLock } from "./async-lock.js";
 import { PointChanges } from "./point-changes.js";
+import type { DiskMarks } from "../model/disk-marks.js";
 import type { ReplicaTools } from "./replica-tools.js";
 import {
   advanceTrackedPoints,
@@ -122,6 +123,14 @@ export class PointTracker implements VmTracker, AsyncDisposable {
 
   markPending(targetId: string, diskIndex: number, extents: ExtentList): Promise<void> {
     return this.#vm.markPending(targetId, diskIndex, extents);
+  }
+
+  async readMarks(targetId: string): Promise<readonly DiskMarks[]> {
+    return this.#vm.readMarks(targetId);
+  }
+
+  async addMarks(targetId: string, marks: readonly DiskMarks[]): Promise<void> {
+    return this.#vm.addMarks(targetId, marks);
   }
 
   checkpoint(targetId: string, options?: CheckpointOptions): Promise<TargetChanges> {

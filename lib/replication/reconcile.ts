@@ -12,7 +12,7 @@ import { sameGeneration } from "../model/lineage.js";
 import type { CutDisk, RelationshipRecord } from "../model/relationship.js";
 import type { RecoveryPoint, ReplicaVmStatus } from "../model/replica-endpoint.js";
 import type { RelationshipContext } from "./relationship-context.js";
-import { settleLineage } from "./settle-lineage.js";
+import { settleLineage, tellGeneration } from "./settle-lineage.js";
 import { nextState } from "./transitions.js";
 
 /** "committed": the in-doubt delta is the head; "unchanged": its parent is. */
@@ -54,7 +54,7 @@ export async function askFinally(
       if (toTidemarkError(thrown).code !== "NOT_FOUND") throw thrown;
     });
   }
-  const status = await statusOf(context, signal);
+  const status = await tellGeneration(context, await statusOf(context, signal), signal);
   await settleLineage(context, status);
   return { verdict: judgeHead(journal.record, status), status };
 }

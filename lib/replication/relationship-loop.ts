@@ -15,7 +15,7 @@ import { CheckpointMissed } from "./gate-time-box.js";
 import { endOrphans } from "./give-back.js";
 import type { GroupMember } from "./group-barrier.js";
 import type { HostTurns, ReplicaTurns } from "./host-turns.js";
-import { askToSucceed, isAllSent, takesBack } from "./hand-over.js";
+import { askToSucceed, isAllSent, takesBack, untoldGeneration } from "./hand-over.js";
 import { healSuspects } from "./heal-suspects.js";
 import type { Nap } from "./nap.js";
 import { runPointCycle } from "./point-cycle.js";
@@ -105,6 +105,7 @@ export class RelationshipLoop {
     await endOrphans(context);
     if (journal.record.firstCopy?.by === "medium") return this.#bringByMedium(context, signal);
     if (journal.record.firstCopy?.by === "return") await takeReturned(context, signal);
+    if (untoldGeneration(journal.record) !== null) await context.onReturn();
     if (journal.record.state === "handing-over") await this.#withhold(context);
     if (this.#mustAsk || journal.record.inDoubt !== null) await this.#prepare(context, signal);
     if (journal.record.state === "handing-over") return this.#handOver(context, signal);

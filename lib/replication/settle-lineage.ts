@@ -4,10 +4,12 @@ import {
   type Lineage,
   type LineageEntry,
   presentEntry,
+  sameGeneration,
   standingIn,
 } from "../model/lineage.js";
 import { holderIdOf, type RelationshipRecord } from "../model/relationship.js";
 import type { ReplicaVmStatus } from "../model/replica-endpoint.js";
+import { untoldGeneration } from "./hand-over.js";
 import type { RelationshipContext } from "./relationship-context.js";
 import { nextState } from "./transitions.js";
 
@@ -23,6 +25,27 @@ export class Superseded extends TidemarkError {
     );
     this.entry = entry;
   }
+}
+
+/**
+ * A generation that this side took alone becomes the replica's, as long as that is where this
+ * side left it. The status as it is then.
+ */
+export async function tellGeneration(
+  { endpoint, vm, journal }: RelationshipContext,
+  status: ReplicaVmStatus,
+  signal: AbortSignal,
+): Promise<ReplicaVmStatus> {
+  const untold = untoldGeneration(journal.record);
+  if (untold === null) return status;
+  const { generation: from } = status;
+  const isBehind = untold.parentId === from.id;
+  if (!isBehind && !sameGeneration(untold.generation, from)) return status;
+  const told = isBehind
+    ? await endpoint.succeed({ vmId: vm.vmId, from, to: untold }, signal)
+    : status;
+  await journal.update({ handOver: undefined });
+  return told;
 }
 
 /**

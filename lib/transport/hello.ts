@@ -11,6 +11,8 @@ export interface Greeter {
   /** What this peer may see; throws FORBIDDEN when it may see nothing. */
   readonly replicaFor: (peer: PeerIdentity) => PeerReplica;
   readonly describe?: ((peer: PeerIdentity) => Promise<PeerDescription>) | undefined;
+  /** This peer, which may, has called for that VM. */
+  readonly onContact?: ((vmId: string) => void) | undefined;
   /** That the sinks of its replicas can make. Default: the one that every host knows. */
   readonly segmentDigests?: readonly SegmentDigestKind[] | undefined;
 }

@@ -54,6 +54,7 @@ export class IngestWorkerHandle {
       case "admit":
         return undefined;
       case "reserve": {
+        this.#options.onContact?.(call.request.vmId);
         const slot = await replica.reserveSegment(call.request);
         this.#slots.set(slot.slotId, { replica, slot });
         if (this.#ended.signal.aborted) await this.#giveUpSlots();
@@ -72,6 +73,7 @@ export class IngestWorkerHandle {
   async #control({ peer, route, args }: Extract<MainCall, { op: "control" }>): Promise<unknown> {
     if (route === "hello") return hello(this.#options, peer);
     const replica = this.#options.replicaFor(peer);
+    if ("vmId" in args) this.#options.onContact?.(String(args.vmId));
     return dispatchControl(replica, route, args, this.#ended.signal);
   }
 

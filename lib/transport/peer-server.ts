@@ -99,6 +99,7 @@ export class PeerServer {
     const worker = new IngestWorkerHandle({
       workerUrl: this.#options.workerUrl,
       replicaFor: this.#options.replicaFor,
+      onContact: this.#options.onContact,
       describe: this.#options.describe,
       segmentDigests: this.#options.segmentDigests,
       onWarning: (message) => this.#options.onWarning?.(message),

@@ -22,7 +22,7 @@ const first = firstEntry({ number: 1, id: randomUUID() });
 const later = { code: "CONFLICT", retryable: true };
 
 void t.test("T43: disks that come back are not taken before the host knows its VMs", async (t) => {
-  await t.rejects(store.takeReturned(vm, [first]), later);
+  await t.rejects(store.takeReturned({ vm, lineage: [first] }), later);
   t.same(await store.listVms(), [], "and no replica was made of them");
 });
 

@@ -139,7 +139,7 @@ void t.test(
 );
 
 void t.test("T40: a failover at the third host fences the replica's relationship", async (t) => {
-  await said(t, third, "vm", "failover", "web");
+  await said(t, third, "vm", "failover", "web", "--force");
   await stateIs(replica, "failed-over");
   const before = (await pointsOf(third, "web")).length;
   await writeAndNote();
@@ -169,7 +169,7 @@ void t.test(
   "T39: a failover to the replica goes on to the third host without a full copy",
   async (t) => {
     guest.disconnect();
-    await said(t, replica, "vm", "failover", "web");
+    await said(t, replica, "vm", "failover", "web", "--force");
     const promoted = await stateIs(replica, "replicating");
     t.equal(promoted.role, "primary");
     t.match(

@@ -1,6 +1,6 @@
 /** Failovers between two real hosts, through the command line and NBD. */
 import { randomBytes } from "node:crypto";
-import { readFile } from "node:fs/promises";
+import { open, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import t, { type Test } from "tap";
 import { NbdClient } from "#lib/daemon/demo/nbd-client.js";
@@ -82,6 +82,25 @@ async function isGivenBack(t: Test, guest: Guest): Promise<void> {
   guest.disconnect();
 }
 
+/** Its primary lives. */
+async function isAskedFirst(t: Test, failover: readonly string[]): Promise<void> {
+  const alive = await refused(t, replica, ...failover);
+  t.match(alive, /because its primary seems to live, it was in contact at .*would be lost/s);
+  t.match(alive, /vm planned-failover lost. loses nothing.*--force.*CONFLICT/s);
+  t.equal((await replica.vm("lost")).role, "replica", "nothing has happened");
+}
+
+/** Of disks that are the replica's to change by now. */
+async function refusesChanges(t: Test, { name, diskPath }: Guest): Promise<void> {
+  for (const change of [
+    ["add", name, "--disk", diskPath],
+    ["remove", name, "vda"],
+  ]) {
+    const why = await refused(t, primary, "vm", "disk", ...change);
+    t.match(why, /because it was failed over, or is about to be.*CONFLICT/s);
+  }
+}
+
 void t.test("an unplanned failover runs the VM, over restarts, and is cancelled", async (t) => {
   const guest = await newVm("lost");
   const [older] = await pointsOf(replica, "lost");
@@ -90,7 +109,9 @@ void t.test("an unplanned failover runs the VM, over restarts, and is cancelled"
   await replicated(primary, "lost");
   const pointsBefore = (await pointsOf(replica, "lost")).length;
   const number = String(older?.sequence);
-  const out = await said(t, replica, "vm", "failover", "lost", "--point", number);
+  const failover = ["vm", "failover", "lost", "--point", number];
+  await isAskedFirst(t, failover);
+  const out = await said(t, replica, ...failover, "--force");
   t.match(out, /^lost runs here now, as generation 2:\n\nDISK +SIZE +REACHED AT\nvda/);
   t.match(await refused(t, replica, "vm", "failover", "lost"), /failed over .* already.*CONFLICT/s);
   t.match(await refused(t, replica, "vm", "delete-replica", "lost"), /IN_USE/);
@@ -102,6 +123,7 @@ void t.test("an unplanned failover runs the VM, over restarts, and is cancelled"
   await guest.write(BLOCK, randomBytes(BLOCK)).catch(() => undefined);
   const withheld = await stateIs(primary, "lost", "failed-over");
   t.equal(withheld.disks[0]?.uri, null);
+  await refusesChanges(t, guest);
   await t.rejects(NbdClient.connect(guest.uri), "its guests are kept away");
   guest.disconnect();
   t.equal((await pointsOf(replica, "lost")).length, pointsBefore, "no point came from it");
@@ -226,23 +248,51 @@ void t.test("T39: there and back again, and once more, without a full copy", asy
 
 void t.test("what only the old primary has is kept when it becomes the replica", async (t) => {
   const guest = await newVm("late");
-  await said(t, replica, "vm", "failover", "late");
+  const [older] = await pointsOf(replica, "late");
+  await guest.write(7 * BLOCK, randomBytes(BLOCK));
+  await replicated(primary, "late");
+  // So that it does not learn of the failover before its guest's last write.
+  await said(t, primary, "vm", "suspend", "late");
+  const number = String(older?.sequence);
+  await said(t, replica, "vm", "failover", "late", "--force", "--point", number);
   await guest.write(9 * BLOCK, randomBytes(BLOCK));
+  await said(t, primary, "vm", "resume", "late");
   await stateIs(primary, "late", "failed-over");
   guest.disconnect();
   await primary.stop("SIGKILL");
   await primary.start();
+  await said(t, primary, "host", "accept-replicas", "on");
   await said(t, replica, ...reverse("late"));
   await stateIs(replica, "late", "replicating");
   await isNotCancelled(t, "late");
   await follows(t, "late", guest.content);
+  const { relationship } = await replica.vm("late");
+  t.equal(relationship?.lastHealing, null, "what differs was known, and nothing compared");
+});
+
+void t.test("T16: an old primary's disk that was written out of sight is compared", async (t) => {
+  const guest = await newVm("seen");
+  await said(t, replica, "vm", "failover", "seen", "--force");
+  await primary.api.call("vmResume", {}, { vm: "seen" });
+  await stateIs(primary, "seen", "failed-over");
+  await primary.stop();
+  await using image = await open(guest.diskPath, "r+");
+  randomBytes(BLOCK).copy(guest.content, 21 * BLOCK);
+  await image.write(guest.content, 21 * BLOCK, BLOCK, 21 * BLOCK);
+  await primary.start();
+  await said(t, replica, ...reverse("seen"));
+  await stateIs(replica, "seen", "replicating");
+  await follows(t, "seen", guest.content);
+  const { relationship } = await replica.vm("seen");
+  t.match(relationship?.lastHealing, { comparedBytes: guest.content.length });
+  t.ok((relationship?.lastHealing?.differingBytes ?? 0) <= 2 * BLOCK);
 });
 
 void t.test("T40: a primary that returns after all was completed learns of it, too", async (t) => {
   const guest = await newVm("gone");
   await primary.stop("SIGKILL");
   guest.disconnect();
-  await said(t, replica, "vm", "failover", "gone");
+  await said(t, replica, "vm", "failover", "gone", "--force");
   const asItStood = Buffer.from(guest.content);
   await staysOn(t, replica, "gone");
   await primary.start();

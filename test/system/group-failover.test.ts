@@ -62,15 +62,16 @@ void t.test("one cut for all, also when half of it was done before a crash", asy
   const web = await replica.vm("web");
   // What a crash between two members leaves.
   const pointId = cut?.points.find(({ vmId }) => vmId === web.vmId)?.pointId ?? "";
-  await replica.api.call("failover", { pointId }, { vm: "web" });
+  await replica.api.call("failover", { pointId, force: true }, { vm: "web" });
   await replica.stop("SIGKILL");
   await replica.start();
 
   const other = String(newer.cutNumber);
-  const conflict = await refused(t, replica, "group", "failover", "shop", "--cut", other);
+  const failover = ["group", "failover", "shop", "--force"];
+  const conflict = await refused(t, replica, ...failover, "--cut", other);
   t.match(conflict, /because web was failed over to another point already.*CONFLICT/s);
   t.equal((await replica.vm("db")).role, "replica", "and nothing was done");
-  const out = await said(t, replica, "group", "failover", "shop");
+  const out = await said(t, replica, ...failover);
   t.match(out, /^Group shop runs here now, from cut \d+ of/);
   t.match(out, /^web +\(done before\) +vda/m);
   t.match(out, /^db +at most .*vda/m);

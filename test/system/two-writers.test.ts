@@ -117,7 +117,7 @@ void t.test("T38 T40 G6: both sides are written to behind a partition", async (t
   const guest = await newVm("parted");
   line.cut();
   const pointCount = (await pointsOf(replica, "parted")).length;
-  await replica.api.call("failover", {}, { vm: "parted" });
+  await replica.api.call("failover", { force: true }, { vm: "parted" });
   for (let block = 20; block < 30; block += 1) {
     await guest.write(block * BLOCK, randomBytes(BLOCK));
     await writeThere("parted", block);
@@ -140,7 +140,7 @@ void t.test("T40 G6: a primary that was stopped, and continued, is too late", as
     () => true,
     () => false,
   );
-  await replica.api.call("failover", {}, { vm: "stopped" });
+  await replica.api.call("failover", { force: true }, { vm: "stopped" });
   await writeThere("stopped", 8);
   // What was under way ends for the replica, as by a time-out.
   await replica.stop("SIGKILL");

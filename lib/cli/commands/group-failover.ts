@@ -10,6 +10,7 @@ import { formatDuration, formatTime, printJson, printTable } from "../output.js"
 
 interface Options {
   readonly cut?: string;
+  readonly force?: boolean;
 }
 
 export function groupFailoverCommand(): Command {
@@ -19,9 +20,12 @@ export function groupFailoverCommand(): Command {
     )
     .argument("<group>", "its name or id")
     .option("--cut <number>", "from which cut; the newest complete one by default")
-    .action(async (group: string, { cut }: Options, command: Command) => {
+    .option("--force", "also while the primary seems to live")
+    .action(async (group: string, { cut, force = false }: Options, command: Command) => {
       const client = clientOf(command);
-      const body = cut === undefined ? {} : { cutNumber: parseWholeNumber(cut, "a cut's number") };
+      const cutNumber =
+        cut === undefined ? {} : { cutNumber: parseWholeNumber(cut, "a cut's number") };
+      const body = { ...cutNumber, force };
       const report = await client.call("groupFailover", body, { group });
       if (globalOptions(command).json) printJson(report);
       else await printReport(client, command, report);

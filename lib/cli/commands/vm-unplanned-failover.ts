@@ -6,6 +6,7 @@ import { resolvePoint } from "../resolve-point.js";
 
 interface Options {
   readonly point?: string;
+  readonly force?: true;
 }
 
 /** "vm failover" */
@@ -14,12 +15,13 @@ export function vmUnplannedFailoverCommand(): Command {
     .description("run a VM from its replica because its primary is lost (on the replica)")
     .argument("<vm>", "its name or id")
     .option("--point <number|id>", "from which recovery point; the newest by default")
+    .option("--force", "also while the primary seems to live")
     .action(async (name: string, options: Options, command: Command) => {
       const client = clientOf(command);
       const pointId = await resolvePoint(command, name, options.point);
-      const vm = await client.call("failover", pointId === undefined ? {} : { pointId }, {
-        vm: name,
-      });
+      const force = options.force ?? false;
+      const request = pointId === undefined ? { force } : { pointId, force };
+      const vm = await client.call("failover", request, { vm: name });
       if (globalOptions(command).json) return printJson(vm);
       process.stdout.write(
         `${vm.name} runs here now, as generation ${vm.promotion?.generationNumber ?? "-"}:\n\n`,

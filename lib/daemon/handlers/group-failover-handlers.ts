@@ -9,8 +9,8 @@ export function groupFailoverHandlers({
   groupFailovers,
 }: HostParts): TopicHandlers<typeof GROUP_FAILOVER_ROUTES> {
   return {
-    groupFailover: async (choice, { group }) =>
-      reportBody(await groupFailovers.failOver(group ?? "", choice)),
+    groupFailover: async ({ force, ...choice }, { group }) =>
+      reportBody(await groupFailovers.failOver(group ?? "", choice, force)),
     groupPlannedFailover: async ({ force }, { group }) =>
       reportBody(await groupFailovers.handOver(group ?? "", force)),
     groupFailoverCommit: async (_body, { group }) =>

@@ -66,7 +66,7 @@ export async function failPlanVmsOver(
     return outcomes;
   }
   const { groupId, cutNumber } = cut;
-  const { members } = await parts.groupFailovers.failOver(groupId, { cutNumber });
+  const { members } = await parts.groupFailovers.failOver(groupId, { cutNumber }, true);
   return Promise.all(
     members.map((member) =>
       outcomeOf(member, async () => {

@@ -1,4 +1,4 @@
-import { shutDownRequest } from "../failover-schemas.js";
+import { cancelRequest, shutDownRequest } from "../failover-schemas.js";
 import { failoverRequest, reverseRequest, vmStatus } from "../schemas.js";
 import { nothing, route } from "./route.js";
 
@@ -8,7 +8,7 @@ export const FAILOVER_ROUTES = {
     "/vms/:vm/failover",
     failoverRequest,
     vmStatus,
-    "Run the VM here from a recovery point; its primary is not asked (on the replica)",
+    "Run the VM here from a recovery point, unless its primary was in contact lately (on the replica)",
   ),
   plannedFailover: route(
     "POST",
@@ -34,7 +34,7 @@ export const FAILOVER_ROUTES = {
   failoverCancel: route(
     "POST",
     "/vms/:vm/failover/cancel",
-    shutDownRequest,
+    cancelRequest,
     vmStatus,
     "Cancel a failover: on the replica, or a planned one that is under way on the primary",
   ),

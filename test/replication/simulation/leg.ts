@@ -1,9 +1,11 @@
 import type { Lineage } from "#lib/model/lineage.js";
-import { type FormerDisks, MemoryReplica } from "#lib/model/memory-replica.js";
+import { cutTogetherInMemory } from "#lib/model/memory-cut-together.js";
+import type { FormerDisks } from "#lib/model/memory-former-disks.js";
+import { MemoryReplica } from "#lib/model/memory-replica.js";
 import { MemoryStateStore } from "#lib/model/memory-state-store.js";
-import { cutTogetherInMemory, MemoryVmTracker } from "#lib/model/memory-tracker.js";
+import { MemoryVmTracker } from "#lib/model/memory-tracker.js";
 import type { RelationshipRecord } from "#lib/model/relationship.js";
-import type { RecoveryPoint, ReplicaEndpoint } from "#lib/model/replica-endpoint.js";
+import type { RecoveryPoint, ReplicaEndpoint, ReturnRequest } from "#lib/model/replica-endpoint.js";
 import type { VmTracker } from "#lib/model/vm-tracker.js";
 import { ReplicationEngine } from "#lib/replication/replication-engine.js";
 import { decodeSegment, encodeContents } from "../../contracts/segment-bytes.js";
@@ -199,7 +201,11 @@ export class Leg {
 
   /** As long as it lives; a host that does not answer says nothing of the kind. */
   isUnchangedSince(pointId: string): Promise<boolean> {
-    return this.#engine.isUnchangedSince(VM_ID, pointId).catch(() => false);
+    const leftAt = { forkPointId: pointId, formerHeadId: undefined };
+    return this.#engine
+      .letGo(VM_ID, leftAt)
+      .then(({ isUnchanged }) => isUnchanged)
+      .catch(() => false);
   }
 
   async #found(): Promise<RelationshipRecord | null> {
@@ -241,13 +247,13 @@ export class Leg {
   }
 
   /** The other host's end of a reversal. */
-  async #takeReturned(...[vm, lineage]: Parameters<ReplicaEndpoint["takeReturned"]>) {
+  async #takeReturned(request: ReturnRequest) {
     const { reversal } = this.#start;
     if (this.#left === null && reversal !== null) {
       this.#left = await reversal.release();
       this.replica.hadBefore(VM_ID, this.#left);
     }
-    const taken = await this.replica.takeReturned(vm, lineage);
+    const taken = await this.replica.takeReturned(request);
     this.#branchPointId ??= taken.status.head?.pointId ?? null;
     return taken;
   }
@@ -257,7 +263,7 @@ export class Leg {
     const { life } = this;
     const world = { clock: this.#clock, random: this.#random, weather: this.#weather };
     const endpoint = override<ReplicaEndpoint>(this.replica, {
-      takeReturned: (vm, lineage) => this.#takeReturned(vm, lineage),
+      takeReturned: (request) => this.#takeReturned(request),
     });
     const serve = (isServed: boolean) => this.guest.serve(isServed);
     const tracker = faultyTracker(world, life, this.#plant(this.#tracker), ({ cut }) =>

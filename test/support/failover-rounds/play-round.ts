@@ -107,7 +107,7 @@ async function promote(vm: WanderingVm, plan: RoundPlan): Promise<Promoted> {
 }
 
 function failOver(vm: WanderingVm, { pointId }: RecoveryPointBody): Promise<unknown> {
-  const call = () => vm.replica.api.call("failover", { pointId }, { vm: VM });
+  const call = () => vm.replica.api.call("failover", { pointId, force: true }, { vm: VM });
   return vm.order("a failover", vm.replica, call, ({ role, promotion }) => {
     if (role === "primary" && promotion?.pointId !== pointId) {
       vm.faults.push(`it goes on from ${promotion?.pointId ?? "nothing"}, not from ${pointId}`);
