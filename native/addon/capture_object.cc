@@ -234,7 +234,9 @@ Napi::Value CaptureObject::read(const Napi::CallbackInfo& info) {
   require_room(info, extents, into, gap_bytes);
   return AsyncTask<ReadOutcome>::run(
       info.Env(),
-      [capture, extents, into, gap_bytes] { return read_extents(*capture, extents, into, gap_bytes); },
+      [capture, extents, into, gap_bytes] {
+        return read_extents(*capture, extents, into, gap_bytes);
+      },
       to_js_read, info[1]);
 }
 

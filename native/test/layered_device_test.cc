@@ -1,7 +1,5 @@
 // LayeredDevice as a disk: the contract, a model of base, layers and scratch,
 // many threads, what a restart finds, and what is refused.
-#include "layers/open_layered_device.h"
-
 #include <doctest/doctest.h>
 #include <pthread.h>
 #include <unistd.h>
@@ -21,6 +19,7 @@
 #include "device_contract.h"
 #include "layer_builder.h"
 #include "layered_scene.h"
+#include "layers/open_layered_device.h"
 #include "scratch_file.h"
 #include "spawn_tool.h"
 
