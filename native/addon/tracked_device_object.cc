@@ -289,16 +289,15 @@ Napi::Value TrackedDeviceObject::mark_all_suspect(const Napi::CallbackInfo& info
 Napi::Value TrackedDeviceObject::add_marks(const Napi::CallbackInfo& info) {
   const uint32_t slot = slot_argument(info, 0);
   const auto causes = static_cast<SuspicionCauses>(uint32_argument(info, 3));
-  return run_status_task(
-      info.Env(), [device = handle_.lease(info.Env()), slot, causes,
-                   pending = extents_argument(info, 1), suspect = extents_argument(info, 2)] {
-        for (const ByteExtent& extent : suspect) {
-          Status status =
-              device->mark_suspect(slot, extent.offset_bytes, extent.length_bytes, causes);
-          if (!status.is_ok()) return status;
-        }
-        return device->mark_pending(slot, pending);
-      });
+  return run_status_task(info.Env(), [device = handle_.lease(info.Env()), slot, causes,
+                                      pending = extents_argument(info, 1),
+                                      suspect = extents_argument(info, 2)] {
+    for (const ByteExtent& extent : suspect) {
+      Status status = device->mark_suspect(slot, extent.offset_bytes, extent.length_bytes, causes);
+      if (!status.is_ok()) return status;
+    }
+    return device->mark_pending(slot, pending);
+  });
 }
 
 Napi::Value TrackedDeviceObject::move_bits(const Napi::CallbackInfo& info,
