@@ -222,7 +222,7 @@ void t.test("G7: from the replica it may be handed on to the third host", async 
   await said(t, third, "vm", "delete-replica", "web");
   await said(t, replica, "vm", "extend", "web", "--to", thirdUrl, "--every", "1s");
   await stateIs(replica, "replicating");
-  await said(t, replica, "vm", "failover", "web");
+  await said(t, replica, "vm", "failover", "web", "--force");
   const promoted = await stateIs(replica, "replicating");
   const client = await NbdClient.connect(promoted.disks[0]?.uri ?? "");
   await client.write(7 * BLOCK, randomBytes(BLOCK));
