@@ -170,13 +170,20 @@ function run(step: Step): Promise<{ readonly exitCode: number; readonly output: 
   });
 }
 
+const LINES_BEFORE = 25;
+const LINES_AFTER = 40;
+
+/** What is around each failed test, or around what else looks like a failure. */
 function failuresOf(output: string): string {
   const lines = output.split("\n");
-  const relevant = lines.filter((_line, index) =>
-    /not ok|Error|error|FATAL|FAILED|CHECK|REQUIRE/.test(
-      lines.slice(Math.max(0, index - 25), index + 1).join("\n"),
-    ),
-  );
+  const near = (pattern: RegExp) => {
+    const at = lines.flatMap((line, index) => (pattern.test(line) ? [index] : []));
+    const isNear = (index: number) =>
+      at.some((found) => index >= found - LINES_BEFORE && index <= found + LINES_AFTER);
+    return lines.filter((_line, index) => isNear(index));
+  };
+  const failed = near(/^ *not ok /);
+  const relevant = failed.length > 0 ? failed : near(/[Ee]rror|FATAL|FAILED|CHECK|REQUIRE/);
   return (relevant.length === 0 ? lines : relevant).slice(0, 400).join("\n");
 }
 

@@ -9,6 +9,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { connect as connectTls } from "node:tls";
 import t, { type Test } from "tap";
 import { createCa, issueCertificate } from "#lib/security/pki.js";
+import { committedLayers } from "../support/committed-layers.js";
 import {
   contentOfPoint,
   fillUp,
@@ -302,9 +303,8 @@ void t.test("a truncated layer file", async (t) => {
 
 async function layersOf(vm: string): Promise<string[]> {
   const { vmId } = await primary.vm(vm);
-  const root = join(replica.paths.replicaRoot("replica"), "vms", vmId);
-  const files = await readdir(root, { recursive: true });
-  return files.filter((file) => file.endsWith(".layer")).map((file) => join(root, file));
+  const vms = join(replica.paths.replicaRoot("replica"), "vms");
+  return (await committedLayers(vms)).filter((path) => path.startsWith(join(vms, vmId)));
 }
 
 void t.test("a full disk at the replica", { skip: noNamespaces }, async (t) => {

@@ -1,5 +1,5 @@
 /** What an administrator does with recovery points, through the command line, over real hosts. */
-import { open, readdir, readFile, rm } from "node:fs/promises";
+import { open, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import t, { type Test } from "tap";
 import type { PointCopyBody, PointDifferenceBody } from "#lib/management/copy-schemas.js";
@@ -8,6 +8,7 @@ import type {
   ComparisonReportBody,
   VerificationStatusBody,
 } from "#lib/management/verification-schemas.js";
+import { committedLayers } from "../support/committed-layers.js";
 import { skipWithout, succeeds } from "../support/foreign-tools.js";
 import { judgePoint, readDisk } from "../support/journal-oracle.js";
 import { tidemark } from "../support/program.js";
@@ -37,10 +38,9 @@ const fails = async (t: Test, code: string, ...args: readonly string[]) => {
 async function initialBlock(diskIndex: number, blockIndex: number) {
   const block = stampRun(diskIndex, blockIndex, 1, 0);
   const vms = join(vm.replica.directory, "replica", "vms");
-  for (const name of await readdir(vms, { recursive: true })) {
-    if (!name.endsWith(".layer")) continue;
-    const offset = (await readFile(join(vms, name))).indexOf(block);
-    if (offset >= 0) return { path: join(vms, name), offset };
+  for (const path of await committedLayers(vms)) {
+    const offset = (await readFile(path)).indexOf(block);
+    if (offset >= 0) return { path, offset };
   }
   throw new Error(`no layer holds block ${blockIndex} of disk ${diskIndex}`);
 }
