@@ -5,10 +5,10 @@ import type { VmStatus } from "../management/schemas.js";
 const POLL_MS = 200;
 
 /** A replica that does not answer is asked again for ever: what keeps it is said once. */
-export async function handOverEnded(client: ApiClient, vmId: string): Promise<VmStatus> {
+export async function handOverEnded(client: ApiClient, vmReference: string): Promise<VmStatus> {
   let said = "";
   for (;;) {
-    const vm = await client.call("vmStatus", {}, { vm: vmId });
+    const vm = await client.call("vmStatus", {}, { vm: vmReference });
     const { state, lastError } = vm.relationship ?? {};
     if (state !== "handing-over") return vm;
     const error = lastError?.message ?? "";

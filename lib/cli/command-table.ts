@@ -108,6 +108,7 @@ const VM: CommandGroup = {
     failover: async () =>
       (await import("./commands/vm-unplanned-failover.js")).vmUnplannedFailoverCommand(),
     reverse: async () => (await import("./commands/vm-reverse.js")).vmReverseCommand(),
+    "add-target": async () => (await import("./commands/vm-add-target.js")).vmAddTargetCommand(),
     extend: async () => (await import("./commands/vm-extend.js")).vmExtendCommand(),
     "commit-failover": async () =>
       (await import("./commands/vm-commit-failover.js")).vmCommitFailoverCommand(),

@@ -3,7 +3,7 @@ import { formatBytes, formatDuration } from "./output.js";
 
 export const VM_COLUMNS = ["VM", "ROLE", "STATE", "HEALTH", "LAG", "PENDING", "POINTS"] as const;
 
-export function vmRow(vm: VmStatus): string[] {
+function vmRow(vm: VmStatus): string[] {
   const { relationship, replica } = vm;
   return [
     vm.name,
@@ -14,6 +14,15 @@ export function vmRow(vm: VmStatus): string[] {
     relationship === null ? "-" : formatBytes(relationship.pendingBytes),
     replica === null ? "-" : String(replica.pointCount),
   ];
+}
+
+/** The VM's, and one for each of its further targets. */
+export function vmRows(vm: VmStatus): string[][] {
+  const targets = vm.targets.map(({ name, relationship }) =>
+    vmRow({ ...vm, name: `${vm.name}@${name}`, relationship }),
+  );
+  const isOnlyFurther = vm.relationship === null && targets.length > 0;
+  return isOnlyFurther ? targets : [vmRow(vm), ...targets];
 }
 
 /** It is kept here, and replicated on from here. */

@@ -22,8 +22,8 @@ export interface FailoversOptions {
   readonly directory: string;
   /** Asked for when start() has been called. */
   readonly vms: () => PrimaryVms;
-  /** The VM's replication was reversed: what it wrote here is elsewhere too. */
-  readonly isReversed: (vmId: string) => boolean;
+  /** Throws when what the VM wrote here is elsewhere too. */
+  readonly refuseCancelling: (vmId: string) => void;
   /** While nothing of the VM is being replicated from here; afterwards its disks are opened anew. */
   readonly whileHalted: (vmId: string, work: () => Promise<void>) => Promise<void>;
   readonly onWarning: (message: string) => void;
@@ -128,7 +128,7 @@ export class Failovers implements AsyncDisposable {
       if (this.#folding.has(vmId)) throw isCommitted();
       const { promotion, head } = await this.#summary(vmId);
       if (promotion === null) throw notFailedOver("cancel");
-      if (this.#options.isReversed(vmId)) throw isReversed();
+      this.#options.refuseCancelling(vmId);
       const { generation } = promotion;
       const lineage = store.lineage(vmId);
       const former = lineage.find((entry) => entry.generation.id === promotion.parentId);
@@ -364,14 +364,6 @@ function isCommitted(): TidemarkError {
     "CONFLICT",
     "Cannot cancel the failover: because it was completed, and its recovery points are given up.",
     { hint: "To go back, reverse the replication, then fail over to the replica." },
-  );
-}
-
-function isReversed(): TidemarkError {
-  return new TidemarkError(
-    "CONFLICT",
-    "Cannot cancel the failover: because the VM is replicated from here by now.",
-    { hint: "To go back, fail it over to its replica: tidemark vm planned-failover." },
   );
 }
 

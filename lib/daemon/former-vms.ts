@@ -2,6 +2,7 @@ import { stat } from "node:fs/promises";
 import { TidemarkError } from "../model/errors.js";
 import { type Lineage, type LineageEntry, standingIn } from "../model/lineage.js";
 import type { FormerPrimary, ReleasedDisks } from "../replica/former-primary.js";
+import type { RelationshipStanding } from "../replication/relationship-standing.js";
 import type { ReplicationEngine } from "../replication/replication-engine.js";
 import { isNbdUri } from "../tracking/disk-backing.js";
 import type { VmDefinition } from "./open-vm-disks.js";
@@ -20,13 +21,21 @@ export class FormerVms implements FormerPrimary {
   async release(vmId: string, lineage: Lineage, formerHeadId?: string): Promise<ReleasedDisks> {
     const definition = this.#vms.find(vmId);
     if (definition === null) throw neverHere(vmId);
-    const standing = this.#engine.standingOf(vmId);
+    const { id, ...standing } = this.#standingIn(vmId, lineage);
     const successor = requireSuperseded(definition, standing, lineage);
     const paths = await requirePlainFiles(definition);
     const { forkPointId } = successor;
-    const differences = await this.#engine.letGo(vmId, { forkPointId, formerHeadId });
+    const differences = await this.#engine.letGo(id, { forkPointId, formerHeadId });
     await this.#vms.letGo(vmId);
     return { generation: standing.generation, paths, ...differences };
+  }
+
+  /** To the target whose host is to have the VM. */
+  #standingIn(vmId: string, lineage: Lineage): RelationshipStanding & { readonly id: string } {
+    const engine = this.#engine;
+    const all = engine.idsOf(vmId).map((id) => ({ id, ...engine.standingOf(id) }));
+    const asked = all.find((standing) => standingIn(lineage, standing) !== "foreign");
+    return asked ?? { id: vmId, ...engine.standingOf(vmId) };
   }
 
   requireNotOwn(vmId: string): void {
@@ -45,7 +54,7 @@ export class FormerVms implements FormerPrimary {
 /** Answers the generation that took over. What this host has not found out itself it does not believe a peer. */
 function requireSuperseded(
   { name }: VmDefinition,
-  { state, ...own }: ReturnType<ReplicationEngine["standingOf"]>,
+  { state, ...own }: RelationshipStanding,
   lineage: Lineage,
 ): LineageEntry {
   if (state !== "failed-over") {

@@ -41,6 +41,7 @@ import { openStatistics } from "./open-statistics.js";
 import { Peers } from "./peers.js";
 import { PrimaryContacts } from "./primary-contacts.js";
 import { PrimaryVms } from "./primary-vms.js";
+import { refuseCancelling } from "./refuse-cancelling.js";
 import { excludedDisksOf } from "./served-vm.js";
 import { WHILE_STARTING } from "./while-starting.js";
 
@@ -280,7 +281,11 @@ class HostStart {
       store,
       directory: this.#paths.failovers,
       vms,
-      isReversed: (vmId) => this.#engine?.targetIdOf(vmId) === vms().find(vmId)?.targetId,
+      refuseCancelling: (vmId) => {
+        const definition = vms().find(vmId);
+        if (definition !== null && this.#engine !== null)
+          refuseCancelling(this.#engine, definition);
+      },
       whileHalted: (vmId, work) =>
         this.#whileHalted(vmId, async () => {
           // What the VM writes from here on, or what of that is dropped, is not marked there.
@@ -293,8 +298,7 @@ class HostStart {
 
   /** While nothing of the VM is being replicated from here. */
   #whileHalted(vmId: string, work: () => Promise<void>): Promise<void> {
-    const engine = this.#engine;
-    return engine?.has(vmId) === true ? engine.changeDisks(vmId, work) : work();
+    return this.#engine?.changeDisks(vmId, work) ?? work();
   }
 
   /** What runs here is not replicated on from its replica: that begins after it. */

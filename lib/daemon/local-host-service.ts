@@ -7,6 +7,7 @@ import { copyHandlers } from "./handlers/copy-handlers.js";
 import { configurationHandlers } from "./handlers/configuration-handlers.js";
 import { diskHandlers } from "./handlers/disk-handlers.js";
 import { extendedHandlers } from "./handlers/extended-handlers.js";
+import { targetHandlers } from "./handlers/target-handlers.js";
 import { failoverHandlers } from "./handlers/failover-handlers.js";
 import { firstCopyHandlers } from "./handlers/first-copy-handlers.js";
 import { groupFailoverHandlers } from "./handlers/group-failover-handlers.js";
@@ -36,6 +37,7 @@ export function localHostService(parts: HostParts): HostService {
     ...pointHandlers(parts),
     ...failoverHandlers(parts),
     ...extendedHandlers(parts),
+    ...targetHandlers(parts),
     ...testFailoverHandlers(parts),
     ...planHandlers(parts),
     ...firstCopyHandlers(parts),

@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { TidemarkError, toTidemarkError } from "../model/errors.js";
+import { relationshipIdOf } from "../model/relationship-settings.js";
 import type { StateStore } from "../model/state-store.js";
 import { AsyncLock } from "../replica/async-lock.js";
 import type { ReplicationEngine } from "../replication/replication-engine.js";
@@ -10,6 +11,7 @@ const document = z.object({
   sinceMs: z.number(),
   /** "ending": they are being resumed. */
   phase: z.enum(["on", "ending"]),
+  /** The relationships' ids; a VM's is its first target's. */
   vmIds: z.array(z.uuid()),
 });
 
@@ -57,7 +59,7 @@ export class Maintenance {
     return this.#document?.sinceMs ?? null;
   }
 
-  get vmIds(): readonly string[] {
+  get relationshipIds(): readonly string[] {
     return this.#document?.vmIds ?? [];
   }
 
@@ -65,7 +67,7 @@ export class Maintenance {
     return this.#lock.run(async () => {
       if (this.#document !== null) return;
       const active = (await this.#engine.statuses()).filter(({ state }) => state !== "suspended");
-      const vmIds = active.map(({ settings }) => settings.vmId);
+      const vmIds = active.map(({ settings }) => relationshipIdOf(settings));
       await this.#note({ sinceMs: Date.now(), phase: "on", vmIds });
       await this.#goOn();
     });
@@ -79,11 +81,11 @@ export class Maintenance {
     });
   }
 
-  /** An administrator has given an order for this VM: maintenance does nothing to it any more. */
-  forget(vmId: string): Promise<void> {
+  /** An administrator has given an order for it: maintenance does nothing to it any more. */
+  forget(relationshipId: string): Promise<void> {
     return this.#lock.run(async () => {
-      if (this.#document === null || !this.#document.vmIds.includes(vmId)) return;
-      const vmIds = this.#document.vmIds.filter((id) => id !== vmId);
+      if (this.#document === null || !this.#document.vmIds.includes(relationshipId)) return;
+      const vmIds = this.#document.vmIds.filter((id) => id !== relationshipId);
       await this.#note({ ...this.#document, vmIds });
     });
   }
@@ -102,17 +104,18 @@ export class Maintenance {
   async #goOn(): Promise<void> {
     const { phase, vmIds } = this.#document ?? { phase: "on", vmIds: [] };
     const act = phase === "on" ? "suspend" : "resume";
-    await Promise.all(vmIds.map((vmId) => this.#apply(act, vmId)));
+    await Promise.all(vmIds.map((id) => this.#apply(act, id)));
     if (phase === "ending") await this.#note(null);
   }
 
   /** One that cannot be is no reason to leave out the others. */
-  async #apply(act: "suspend" | "resume", vmId: string): Promise<void> {
+  async #apply(act: "suspend" | "resume", id: string): Promise<void> {
     try {
-      await this.#engine[act](vmId);
+      await this.#engine[act](id);
     } catch (thrown) {
       const { code, message } = toTidemarkError(thrown);
-      if (code !== "NOT_FOUND") this.#onNotice(`Cannot ${act} VM ${vmId}: because ${message}`);
+      if (code !== "NOT_FOUND")
+        this.#onNotice(`Cannot ${act} the replication of ${id}: because ${message}`);
     }
   }
 

@@ -3,7 +3,7 @@ import type { VmDefinition } from "./open-vm-disks.js";
 import { requireShutDown } from "./require-shut-down.js";
 
 /**
- * Hands the VM over to its replica. What speaks against it is named before anything is
+ * Hands the VM over to its replica: the first target's, unless another relationship is named. What speaks against it is named before anything is
  * done: a guest that has its disks open (IN_USE, unless `force` cuts it off), and what
  * the engine asks for.
  */
@@ -11,7 +11,8 @@ export async function plannedFailover(
   parts: HostParts,
   definition: VmDefinition,
   force: boolean,
+  relationshipId = definition.vmId,
 ): Promise<void> {
   if (!force) await requireShutDown(parts, definition, "fail the VM over");
-  await parts.engine.handOver(definition.vmId);
+  await parts.engine.handOver(relationshipId);
 }

@@ -1,22 +1,26 @@
 import type { VmSelector } from "../management/bulk-schemas.js";
 import { TidemarkError } from "../model/errors.js";
 import type { HostParts } from "./host-parts.js";
-import type { ReplicatedVmName } from "./handlers/find-vm.js";
+import { type Replicated, replicationsOf } from "./handlers/find-vm.js";
 
 /**
- * The VMs that this host replicates (as their primary, or `extended`) that fit everything
- * that is said; by name or glob, one of them. NOT_FOUND names what fits no VM, and then nothing is selected.
+ * What this host replicates (as primary, or `extended`) that fits everything that is said; by name
+ * or glob, one of them: a VM's means all of its targets, "VM@TARGET" one. NOT_FOUND names what
+ * fits none, and then nothing is selected.
  */
 export async function selectVms(
   { vms, engine }: Pick<HostParts, "vms" | "engine">,
   { names, replicaUrl, state }: VmSelector,
-  extended: readonly ReplicatedVmName[] = [],
-): Promise<readonly ReplicatedVmName[]> {
-  const all: readonly ReplicatedVmName[] = [...vms.definitions(), ...extended];
+  extended: readonly Replicated[] = [],
+): Promise<readonly Replicated[]> {
+  const own = vms.definitions().flatMap((vm) => replicationsOf({ engine }, vm));
+  const all = [...own, ...extended];
   requireAllFound(all, names ?? []);
   const named = all.filter((vm) => names === undefined || names.some((name) => isNamed(vm, name)));
   const statuses = await Promise.all(
-    named.map(async (vm) => ({ vm, status: await engine.status(vm.vmId).catch(() => null) })),
+    named.map(async (each) => {
+      return { each, status: await engine.status(each.relationshipId).catch(() => null) };
+    }),
   );
   return statuses
     .filter(({ status }) => state === undefined || status?.state === state)
@@ -24,10 +28,10 @@ export async function selectVms(
       const url = status?.settings.replicaUrl;
       return replicaUrl === undefined || (url !== undefined && isSameOrigin(url, replicaUrl));
     })
-    .map(({ vm }) => vm);
+    .map(({ each }) => each);
 }
 
-function requireAllFound(all: readonly ReplicatedVmName[], names: readonly string[]): void {
+function requireAllFound(all: readonly Replicated[], names: readonly string[]): void {
   const lost = names.filter((name) => !all.some((vm) => isNamed(vm, name)));
   if (lost.length === 0) return;
   throw new TidemarkError("NOT_FOUND", `Cannot find VM ${lost.join(", ")} on this host.`, {
@@ -35,8 +39,10 @@ function requireAllFound(all: readonly ReplicatedVmName[], names: readonly strin
   });
 }
 
-function isNamed({ name, vmId }: ReplicatedVmName, wanted: string): boolean {
-  return name === wanted || vmId === wanted || globPattern(wanted).test(name);
+function isNamed({ name, vmId }: Replicated, wanted: string): boolean {
+  const [vmName = ""] = name.split("@");
+  const meant = wanted.includes("@") ? name : vmName;
+  return meant === wanted || vmId === wanted || globPattern(wanted).test(meant);
 }
 
 /** `*` stands for any text, `?` for one character, everything else for itself. */

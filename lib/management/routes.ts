@@ -9,6 +9,7 @@ import { COPY_ROUTES } from "./routes/copy-routes.js";
 import { CONFIGURATION_ROUTES } from "./routes/configuration-routes.js";
 import { DISK_ROUTES } from "./routes/disk-routes.js";
 import { EXTENDED_ROUTES } from "./routes/extended-routes.js";
+import { TARGET_ROUTES } from "./routes/target-routes.js";
 import { FAILOVER_ROUTES } from "./routes/failover-routes.js";
 import { FIRST_COPY_ROUTES } from "./routes/first-copy-routes.js";
 import { GROUP_FAILOVER_ROUTES } from "./routes/group-failover-routes.js";
@@ -35,6 +36,7 @@ export const ROUTES = {
   ...POINT_ROUTES,
   ...FAILOVER_ROUTES,
   ...EXTENDED_ROUTES,
+  ...TARGET_ROUTES,
   ...TEST_FAILOVER_ROUTES,
   ...PLAN_ROUTES,
   ...FIRST_COPY_ROUTES,

@@ -195,6 +195,8 @@ export const relationshipStatus = z.object({
   settings: z.object({
     vmId: uuid,
     targetId: uuid,
+    /** Of one of the VM's further targets. */
+    targetName: z.string().optional(),
     replicaUrl: z.string(),
     intervalMs: z.number(),
     proxyUrl: z.string().optional(),
@@ -253,8 +255,13 @@ export const vmStatus = z.object({
       isExcluded: z.boolean(),
     }),
   ),
-  /** On the primary; on a replica that is extended, its replication to the third host. */
+  /**
+   * On the primary: to the VM's first target, or to the one that was asked for as "VM@TARGET".
+   * On a replica that is extended: to the third host.
+   */
   relationship: relationshipStatus.nullable(),
+  /** On the primary: the VM's further targets. */
+  targets: z.array(z.object({ name: z.string(), relationship: relationshipStatus })),
   /** On the primary, where it is the host of the replica that was failed over to. */
   promotion: promotion.nullable(),
   /** On the replica. */

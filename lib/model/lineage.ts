@@ -11,6 +11,8 @@ export const SUCCESSION_CAUSES = [
   "planned-failover",
   "unplanned-failover",
   "cancelled",
+  /** The replica goes on as it is, with another host as its primary. */
+  "taken-over",
 ] as const;
 
 export interface LineageEntry {
@@ -71,6 +73,11 @@ export function succeed(lineage: Lineage, { from, to }: Succession): Lineage | n
     to.parentId === from.id &&
     !lineage.some(({ generation }) => generation.id === to.generation.id);
   return follows ? [...lineage, to] : null;
+}
+
+/** The replica became another primary's after that generation, before anybody ran the VM there. */
+export function isTakenOverAfter(lineage: Lineage, { id }: Generation): boolean {
+  return lineage.find(({ parentId }) => parentId === id)?.cause === "taken-over";
 }
 
 /**

@@ -436,11 +436,19 @@ function fenced({ lineage }: KeptVm): TidemarkError {
   return refusal("FENCED", "write to the VM", `the replica is at generation ${number}`);
 }
 
-function requireFork({ points }: KeptVm, { forkPointId, cause }: LineageEntry): void {
-  const isHead = points.at(-1)?.point.pointId === forkPointId;
+function requireFork(kept: KeptVm, { forkPointId, cause }: LineageEntry): void {
+  const { points, lineage } = kept;
+  if (cause === "taken-over" && isPromotion(presentEntry(lineage)))
+    throw refusal("CONFLICT", "take the replica over", "the VM was failed over to its host");
+  const headId = points.at(-1)?.point.pointId ?? null;
   const isThere = forkPointId === null || points.some(({ point }) => point.pointId === forkPointId);
-  if (cause === "planned-failover" ? isHead : isThere) return;
+  const mustBeHead = cause === "planned-failover" || cause === "taken-over";
+  if (mustBeHead ? headId === forkPointId : isThere) return;
   throw refusal("PARENT_MISMATCH", "hand the VM over", "its point is not where it is to go on");
+}
+
+function isPromotion({ cause }: LineageEntry): boolean {
+  return cause === "planned-failover" || cause === "unplanned-failover";
 }
 
 function requireOpen(kept: KeptVm, deltaId: string, attempt: number): OpenDelta {

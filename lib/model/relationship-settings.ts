@@ -22,6 +22,8 @@ export interface RelationshipSettings {
   readonly vmId: string;
   /** UUID of this target in the VM's bitmaps. */
   readonly targetId: string;
+  /** Of one of the VM's further targets, unique among them. Absent: the VM's first one. */
+  readonly targetName?: string | undefined;
   /** "https://host:port". */
   readonly replicaUrl: string;
   readonly intervalMs: number;
@@ -54,7 +56,18 @@ export type NewRelationshipSettings = Pick<RelationshipSettings, Identity> &
   Partial<Omit<RelationshipSettings, Identity>>;
 
 /** What may change while the relationship runs. */
-export type SettingsChange = Partial<Omit<RelationshipSettings, "vmId" | "targetId" | "group">>;
+export type SettingsChange = Partial<
+  Omit<RelationshipSettings, "vmId" | "targetId" | "targetName" | "group">
+>;
+
+/** Names a relationship on its host: the VM's id for its first target, else the target's. */
+export function relationshipIdOf({
+  vmId,
+  targetId,
+  targetName,
+}: Pick<RelationshipSettings, "vmId" | "targetId" | "targetName">): string {
+  return targetName === undefined ? vmId : targetId;
+}
 
 export const DEFAULT_FROZEN_LIMIT_MS = 10_000;
 

@@ -106,6 +106,11 @@ export function holderIdOf({ holderId, generation }: RelationshipRecord): string
   return holderId ?? generation.id;
 }
 
+/** The VM is its replica's, or is being handed over to it. */
+export function isGivenAway({ state }: Pick<RelationshipRecord, "state">): boolean {
+  return state === "failed-over" || state === "handing-over";
+}
+
 /** As noted by this version or by the one before. */
 export function readRecord(noted: unknown): RelationshipRecord {
   const record = noted as RelationshipRecord & { readonly settings: NewRelationshipSettings };
@@ -222,23 +227,26 @@ export interface GroupStatus {
   readonly pauses: PauseSummary;
 }
 
+/** Which relationship an event is of. */
+export interface EventSource {
+  readonly vmId: string;
+  /** Of one of the VM's further targets. Absent: its first one. */
+  readonly targetId?: string | undefined;
+}
+
 /** What the engine tells whoever listens (events, metrics, the demonstration). */
-export type ReplicationEvent =
-  | { readonly type: "state"; readonly vmId: string; readonly state: RelationshipState }
+export type ReplicationEvent = EventSource & RelationshipNews;
+
+export type RelationshipNews =
+  | { readonly type: "state"; readonly state: RelationshipState }
   | {
       readonly type: "initial-progress";
-      readonly vmId: string;
       readonly sentBytes: number;
       readonly totalBytes: number;
     }
-  | { readonly type: "healing"; readonly vmId: string; readonly report: HealingReport }
-  | { readonly type: "cycle"; readonly vmId: string; readonly report: CycleReport }
-  | {
-      readonly type: "missed";
-      readonly vmId: string;
-      readonly count: number;
-      readonly reason: string;
-    }
+  | { readonly type: "healing"; readonly report: HealingReport }
+  | { readonly type: "cycle"; readonly report: CycleReport }
+  | { readonly type: "missed"; readonly count: number; readonly reason: string }
   /** A point was to be application-consistent, and is not; or its applications were not thawed. */
-  | { readonly type: "freeze-failed"; readonly vmId: string; readonly error: RelationshipError }
-  | { readonly type: "error"; readonly vmId: string; readonly error: RelationshipError };
+  | { readonly type: "freeze-failed"; readonly error: RelationshipError }
+  | { readonly type: "error"; readonly error: RelationshipError };

@@ -20,6 +20,7 @@ export async function succeedVm(
   const lineage = succeed(document.lineage, succession);
   if (lineage === null) throw replica.fenced(succession.from);
   if (lineage === document.lineage) return;
+  if (succession.to.cause === "taken-over") requireReplica(replica);
   requireFork(replica, succession);
   const { generation } = succession.to;
   failpoint("succession");
@@ -28,12 +29,26 @@ export async function succeedVm(
   await replica.dropIncoming();
 }
 
+/** Another primary may have the replica, and not the VM. */
+function requireReplica({ document }: VmReplica): void {
+  if (!document.isPromotedHere && document.isGivenAway !== true) return;
+  throw new TidemarkError(
+    "CONFLICT",
+    `Cannot take the replica of VM ${document.vm.name} over: because the VM was failed over to its host.`,
+    { hint: "Decide which host is to have the VM, and cancel the other's failover." },
+  );
+}
+
 function requireFork({ chain, document }: VmReplica, { to }: Succession): void {
   const { forkPointId, cause } = to;
   const isThere = forkPointId !== null && chain.find(forkPointId) !== null;
-  const isHead = chain.damage === null && chain.head()?.point.pointId === forkPointId;
-  if (cause === "planned-failover" ? isHead : isThere || forkPointId === null) return;
-  const what = cause === "planned-failover" ? "its newest" : "one of its";
+  const headId = chain.head()?.point.pointId ?? null;
+  const mustBeHead = cause === "planned-failover" || cause === "taken-over";
+  if (
+    mustBeHead ? chain.damage === null && headId === forkPointId : isThere || forkPointId === null
+  )
+    return;
+  const what = mustBeHead ? "its newest" : "one of its";
   throw new TidemarkError(
     "PARENT_MISMATCH",
     `Cannot go on with VM ${document.vm.name} from recovery point ${forkPointId ?? "none"}: because it is not ${what} recovery points.`,

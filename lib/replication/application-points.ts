@@ -3,7 +3,7 @@ import type { FreezeWay } from "../model/application-freezer.js";
 import type { Clock } from "../model/clock.js";
 import type { Cut } from "../model/delta.js";
 import { type TidemarkError, toTidemarkError } from "../model/errors.js";
-import type { ApplicationConsistencyStatus, ReplicationEvent } from "../model/relationship.js";
+import type { ApplicationConsistencyStatus, RelationshipNews } from "../model/relationship.js";
 import { Freeze } from "./freeze.js";
 import { relationshipError } from "./relationship-error.js";
 import type { RelationshipJournal } from "./relationship-journal.js";
@@ -16,7 +16,7 @@ export interface ApplicationPointsParts {
   readonly thaws: Thaws;
   readonly limits: Pick<ReplicationLimits, "freezeRetryMs">;
   readonly vmName: () => string;
-  readonly emit: (event: ReplicationEvent) => void;
+  readonly emit: (news: RelationshipNews) => void;
 }
 
 /** In these the VM is shut down. */
@@ -127,8 +127,7 @@ export class ApplicationPoints {
   #fail(error: TidemarkError): void {
     this.#lastError = error;
     this.#triedAtMs = this.#parts.clock.monotonicMs();
-    const { vmId } = this.#parts.journal.record.settings;
-    const event = { vmId, error: relationshipError(error, this.#nextTryAtMs()) };
-    this.#parts.emit({ type: "freeze-failed", ...event });
+    const failure = relationshipError(error, this.#nextTryAtMs());
+    this.#parts.emit({ type: "freeze-failed", error: failure });
   }
 }

@@ -31,6 +31,7 @@ export function checkSettings(settings: RelationshipSettings): RelationshipSetti
     );
   }
   requireScripts(settings);
+  requireFitForTarget(settings);
   const vmId = parseUuid(settings.vmId, "VM id");
   return { ...settings, vmId, targetId: parseUuid(settings.targetId, "target id") };
 }
@@ -44,6 +45,19 @@ function requireScripts(settings: RelationshipSettings): void {
     "INVALID_ARGUMENT",
     `Cannot make application-consistent points: because no script to ${missing} the applications is named.`,
     { hint: "Name one to freeze and one to thaw them; it may be the same." },
+  );
+}
+
+/** The VM's cuts with others, and its applications' rest, are its first target's. */
+function requireFitForTarget(settings: RelationshipSettings): void {
+  const { targetName, group, applicationConsistentEveryMs } = settings;
+  if (targetName === undefined) return;
+  if (group === undefined && applicationConsistentEveryMs === null) return;
+  const what = group === undefined ? "application-consistent points" : "a consistency group";
+  throw new TidemarkError(
+    "INVALID_ARGUMENT",
+    `Cannot give target ${targetName} ${what}: because only the VM's first target can have them.`,
+    { hint: "Enable the VM's replication to the host that is to have them, and add the others." },
   );
 }
 

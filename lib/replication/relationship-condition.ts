@@ -8,9 +8,9 @@ import type {
   CycleReport,
   HealingReport,
   RelationshipError,
+  RelationshipNews,
   RelationshipState,
   RelationshipStatus,
-  ReplicationEvent,
 } from "../model/relationship.js";
 import type { RecoveryPoint } from "../model/replica-endpoint.js";
 import type { TargetProgress } from "../model/vm-tracker.js";
@@ -52,7 +52,7 @@ export class RelationshipCondition {
   readonly pauses = new PauseHistogram();
   readonly #journal: RelationshipJournal;
   readonly #clock: Clock;
-  readonly #emit: (event: ReplicationEvent) => void;
+  readonly #emit: (news: RelationshipNews) => void;
   readonly #history: CycleHistory;
   #announced: RelationshipState;
   readonly #monitor: CycleMonitor;
@@ -68,7 +68,7 @@ export class RelationshipCondition {
     journal: RelationshipJournal,
     clock: Clock,
     historyLength: number,
-    emit: (event: ReplicationEvent) => void,
+    emit: (news: RelationshipNews) => void,
   ) {
     this.#journal = journal;
     this.#clock = clock;
@@ -130,7 +130,7 @@ export class RelationshipCondition {
   announce(): void {
     if (this.state === this.#announced) return;
     this.#announced = this.state;
-    this.#emit({ type: "state", vmId: this.#vmId, state: this.state });
+    this.#emit({ type: "state", state: this.state });
   }
 
   noteFailure(): void {
@@ -144,7 +144,7 @@ export class RelationshipCondition {
 
   noteError(error: TidemarkError, retryAtMs: number | null): void {
     this.#lastError = relationshipError(error, retryAtMs);
-    this.#emit({ type: "error", vmId: this.#vmId, error: this.#lastError });
+    this.#emit({ type: "error", error: this.#lastError });
   }
 
   forgetMissed(): void {
@@ -154,7 +154,7 @@ export class RelationshipCondition {
   noteMissed(count: number, reason: string): void {
     this.#history.missedCount += count;
     this.#monitor.missed(count);
-    this.#emit({ type: "missed", vmId: this.#vmId, count, reason });
+    this.#emit({ type: "missed", count, reason });
   }
 
   noteHead(head: RecoveryPoint | null): void {
@@ -163,12 +163,12 @@ export class RelationshipCondition {
 
   noteHealing(report: HealingReport): void {
     this.#lastHealing = report;
-    this.#emit({ type: "healing", vmId: this.#vmId, report });
+    this.#emit({ type: "healing", report });
   }
 
   noteInitialProgress(sentBytes: number, totalBytes: number): void {
     this.#meter.note(sentBytes, totalBytes);
-    this.#emit({ type: "initial-progress", vmId: this.#vmId, sentBytes, totalBytes });
+    this.#emit({ type: "initial-progress", sentBytes, totalBytes });
   }
 
   noteCycle(
@@ -192,7 +192,7 @@ export class RelationshipCondition {
     };
     this.#history.add(report);
     this.#monitor.done(report.durationMs);
-    this.#emit({ type: "cycle", vmId: this.#vmId, report });
+    this.#emit({ type: "cycle", report });
   }
 
   status({ progress, grownDrainLimitMs, comparison, applications }: LiveFacts): RelationshipStatus {
@@ -237,10 +237,6 @@ export class RelationshipCondition {
   get #waits(): number | null {
     const { initialStartAtMs } = this.#journal.record;
     return this.state === "ready" ? initialStartAtMs || null : this.#waitsUntilMs;
-  }
-
-  get #vmId(): string {
-    return this.#journal.record.settings.vmId;
   }
 
   get #lagMs(): number | null {

@@ -5,7 +5,7 @@
 import { type TidemarkError, toTidemarkError } from "../model/errors.js";
 import { failpoint } from "../model/failpoint.js";
 import { systemLocalTime, type ToLocalTime } from "../model/local-time.js";
-import type { HealingReport, RelationshipRecord } from "../model/relationship.js";
+import { type HealingReport, isGivenAway, type RelationshipRecord } from "../model/relationship.js";
 import type { RelationshipSettings } from "../model/relationship-settings.js";
 import type { BetweenCycles } from "./between-cycles.js";
 import { ContinuousSchedule, type CycleSchedule, RegularSchedule } from "./cycle-schedule.js";
@@ -98,7 +98,8 @@ export class RelationshipLoop {
     this.#followSettings();
     if (!(await this.#mayBegin(signal))) return false;
     if (this.#waitsForReturn) await nap.sleep(limits.errorRetryMs, signal);
-    if (this.#isGivenAway) this.#schedule.restart();
+    // While the VM is given away no cycle is missed.
+    if (isGivenAway(journal.record)) this.#schedule.restart();
     const context = await link.connect();
     if (context !== this.#context) this.#mustAsk = true;
     this.#context = context;
@@ -114,11 +115,6 @@ export class RelationshipLoop {
     if (isScheduled && !(await this.#isDue(context, signal))) return false;
     this.#isComparable = false;
     return this.#cycle(context, signal);
-  }
-
-  /** To the replica, or almost: no cycle is missed. */
-  get #isGivenAway(): boolean {
-    return ["failed-over", "handing-over"].includes(this.#parts.journal.record.state);
   }
 
   /** The replica has the VM, and was asked about that. */

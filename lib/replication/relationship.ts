@@ -6,18 +6,23 @@
  * Everything that must survive is in the journal. suspend, resume, remove and stop
  * are serialized; each first ends the loop, which gives back what it holds.
  */
-import type { Generation } from "../model/disk.js";
-import { TidemarkError, toTidemarkError } from "../model/errors.js";
+import { TidemarkError } from "../model/errors.js";
 import {
   type CycleReport,
   type FirstCopy,
-  holderIdOf,
+  isGivenAway,
   type RelationshipRecord,
   type RelationshipState,
   type RelationshipStatus,
+  type EventSource,
+  type RelationshipNews,
   type ReplicationEvent,
 } from "../model/relationship.js";
-import type { RelationshipSettings, SettingsChange } from "../model/relationship-settings.js";
+import {
+  type RelationshipSettings,
+  relationshipIdOf,
+  type SettingsChange,
+} from "../model/relationship-settings.js";
 import { BetweenCycles } from "./between-cycles.js";
 import { ApplicationPoints } from "./application-points.js";
 import { GateTimeBox } from "./gate-time-box.js";
@@ -34,6 +39,7 @@ import { RelationshipLink } from "./relationship-link.js";
 import { RelationshipLoop } from "./relationship-loop.js";
 import type { ReplicationPorts } from "./replication-ports.js";
 import { DEFAULT_REPLICATION_LIMITS, type ReplicationLimits } from "./replication-limits.js";
+import { removeTarget } from "./remove-target.js";
 import { noteDepartures } from "./target-bits.js";
 import { endOrphans } from "./give-back.js";
 
@@ -62,8 +68,9 @@ export class Relationship {
     ports: ReplicationPorts,
     journal: RelationshipJournal,
     host: HostScope,
-    emit: (event: ReplicationEvent) => void,
+    tell: (event: ReplicationEvent) => void,
   ) {
+    const emit = (news: RelationshipNews) => tell({ ...this.#source, ...news });
     const limits = { ...DEFAULT_REPLICATION_LIMITS, ...ports.limits };
     const { historyLength, drainLimitMs, drainLimitMaxMs } = limits;
     const condition = new RelationshipCondition(journal, ports.clock, historyLength, emit);
@@ -91,6 +98,10 @@ export class Relationship {
     return this.#condition.state;
   }
 
+  get id(): string {
+    return relationshipIdOf(this.#journal.record.settings);
+  }
+
   get vmId(): string {
     return this.#journal.record.settings.vmId;
   }
@@ -103,24 +114,22 @@ export class Relationship {
     this.#condition.forgetMissed();
   }
 
-  get generation(): Generation {
-    return this.#journal.record.generation;
-  }
-
-  get holderId(): string {
-    return holderIdOf(this.#journal.record);
-  }
-
-  get headPointId(): string | null {
-    return this.#journal.record.headPointId;
-  }
-
-  get firstCopy(): FirstCopy | null {
-    return this.#journal.record.firstCopy ?? null;
+  get record(): RelationshipRecord {
+    return this.#journal.record;
   }
 
   get recentCycles(): readonly CycleReport[] {
     return this.#condition.recentCycles;
+  }
+
+  /** To its replica, or almost. */
+  get isGivenAway(): boolean {
+    return isGivenAway(this.#journal.record);
+  }
+
+  get #source(): EventSource {
+    const { vmId, targetId, targetName } = this.settings;
+    return targetName === undefined ? { vmId } : { vmId, targetId };
   }
 
   /** Begins to work unless suspended. */
@@ -301,7 +310,7 @@ export class Relationship {
       await this.#journal.refresh();
       const forgotten = { headPointId: null, inDoubt: null, stagingSessionId: null };
       await this.#journal.update({ ...forgotten, state: "suspended", allocationMarked: false });
-      await this.#removeTarget();
+      await removeTarget(this.#link);
       await this.#journal.delete();
       this.#group?.leave();
       await this.#link.disconnect();
@@ -386,15 +395,5 @@ export class Relationship {
     const result = this.#serial.then(work);
     this.#serial = result.catch(() => {});
     return result;
-  }
-
-  /** A VM that is gone has no bits to remove. */
-  async #removeTarget(): Promise<void> {
-    try {
-      const { tracker, targetId } = await this.#link.connect();
-      await tracker.removeTarget(targetId);
-    } catch (thrown) {
-      if (toTidemarkError(thrown).code !== "NOT_FOUND") throw thrown;
-    }
   }
 }

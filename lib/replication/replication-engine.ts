@@ -1,17 +1,17 @@
 /** All relationships of this host as primary. */
-import { randomUUID } from "node:crypto";
 import { TidemarkError } from "../model/errors.js";
-import type {
-  CycleReport,
-  FirstCopy,
-  GroupStatus,
-  RelationshipRecord,
-  RelationshipState,
-  RelationshipStatus,
-  ReplicationEvent,
+import {
+  type CycleReport,
+  type FirstCopy,
+  type GroupStatus,
+  holderIdOf,
+  type RelationshipRecord,
+  type RelationshipStatus,
+  type ReplicationEvent,
 } from "../model/relationship.js";
 import type { Generation } from "../model/disk.js";
-import { type Lineage, presentEntry } from "../model/lineage.js";
+import type { Lineage } from "../model/lineage.js";
+import type { ReplicaVmStatus } from "../model/replica-endpoint.js";
 import {
   type NewRelationshipSettings,
   type RelationshipSettings,
@@ -24,35 +24,25 @@ import { askedBack, takenBackAlone } from "./hand-over.js";
 import { HostGroups } from "./host-groups.js";
 import { HostTurns } from "./host-turns.js";
 import type { LeftAt, OwnDifferences } from "./own-differences.js";
+import type { RelationshipStanding } from "./relationship-standing.js";
+import { AT_ONCE, enabledRecord, reversedRecord, takenOverRecord } from "./new-record.js";
 import { Relationship } from "./relationship.js";
 import { RELATIONSHIP_PREFIX, RelationshipJournal } from "./relationship-journal.js";
 import { DEFAULT_REPLICATION_LIMITS } from "./replication-limits.js";
 import type { ReplicationPorts } from "./replication-ports.js";
 import { Thaws } from "./thaws.js";
+import { VmRelationships } from "./vm-relationships.js";
 
 export type ReplicationListener = (event: ReplicationEvent) => void;
 
-/** Whatever the wall clock is set to. */
-const AT_ONCE = 0;
 const LONGEST_DELAY_MS = 7 * 86_400_000;
-
-/** Of a relationship that has not begun. */
-const NEW_RECORD = {
-  state: "ready",
-  headPointId: null,
-  cutSequence: 0,
-  inDoubt: null,
-  stagingSessionId: null,
-  allocationMarked: false,
-  isResyncOrdered: false,
-} as const;
 
 export class ReplicationEngine implements AsyncDisposable {
   readonly #ports: ReplicationPorts;
   readonly #turns: HostTurns;
   readonly #groups: HostGroups;
   readonly #thaws: Thaws;
-  readonly #relationships = new Map<string, Relationship>();
+  readonly #relationships = new VmRelationships();
   readonly #listeners = new Set<ReplicationListener>();
   #isClosed = false;
 
@@ -84,13 +74,7 @@ export class ReplicationEngine implements AsyncDisposable {
     firstCopy: FirstCopy | null = null,
   ): Promise<void> {
     const checked = this.requireEnableable(settings, initialStartAtMs);
-    await this.#create({
-      ...NEW_RECORD,
-      settings: checked,
-      generation: { number: 1, id: randomUUID() },
-      initialStartAtMs,
-      ...(firstCopy === null ? {} : { firstCopy }),
-    });
+    await this.#create(enabledRecord(checked, initialStartAtMs, firstCopy));
   }
 
   /**
@@ -102,14 +86,16 @@ export class ReplicationEngine implements AsyncDisposable {
     lineage: Lineage,
     formerHeadId?: string,
   ): Promise<void> {
-    await this.#create({
-      ...NEW_RECORD,
-      settings: this.requireEnableable(settings),
-      generation: presentEntry(lineage).generation,
-      initialStartAtMs: AT_ONCE,
-      allocationMarked: true,
-      firstCopy: { by: "return", lineage, formerHeadId },
-    });
+    const checked = this.requireEnableable(settings);
+    await this.#create(reversedRecord(checked, lineage, formerHeadId));
+  }
+
+  /**
+   * Durably begins to replicate to a replica that had another primary, and has this host now:
+   * what differs from its newest point is found by comparing all.
+   */
+  async takeOver(settings: NewRelationshipSettings, status: ReplicaVmStatus): Promise<void> {
+    await this.#create(takenOverRecord(this.requireEnableable(settings), status));
   }
 
   /** Throws what enable() would; answers the settings as they would be noted. */
@@ -120,28 +106,25 @@ export class ReplicationEngine implements AsyncDisposable {
     this.#requireOpen();
     const checked = checkSettings(withDefaults(settings));
     this.#requireStartTime(initialStartAtMs);
-    if (this.#relationships.has(checked.vmId)) {
-      throw new TidemarkError(
-        "ALREADY_EXISTS",
-        `Cannot enable replication of ${checked.vmId}: because it is replicated already.`,
-      );
-    }
+    this.#relationships.requireNew(checked);
     this.#requireGroupInterval(checked.group ?? null, checked);
     return checked;
   }
 
   /** From the next cycle on; a throttle, a priority and the compression at once. */
-  async change(vmId: string, change: SettingsChange): Promise<void> {
-    const relationship = this.#relationship(vmId);
+  async change(id: string, change: SettingsChange): Promise<void> {
+    const relationship = this.#relationships.get(id);
+    const { replicaUrl } = change;
+    if (replicaUrl !== undefined) this.#relationships.requireOtherHosts(relationship, replicaUrl);
     const settings = checkSettings({ ...relationship.settings, ...change });
     this.#requireGroupInterval(settings.group ?? null, settings);
     await relationship.change(change);
   }
 
   /** Of a relationship that is ready. Default: now. */
-  async startInitial(vmId: string, startAtMs = AT_ONCE): Promise<void> {
+  async startInitial(id: string, startAtMs = AT_ONCE): Promise<void> {
     this.#requireStartTime(startAtMs);
-    await this.#relationship(vmId).startInitial(startAtMs);
+    await this.#relationships.get(id).startInitial(startAtMs);
   }
 
   /** What ports.transfers() answers has changed. */
@@ -149,79 +132,98 @@ export class ReplicationEngine implements AsyncDisposable {
     this.#turns.check();
   }
 
-  cancelInitial(vmId: string): Promise<void> {
-    return this.#relationship(vmId).cancelInitial();
+  cancelInitial(id: string): Promise<void> {
+    return this.#relationships.get(id).cancelInitial();
   }
 
-  resynchronize(vmId: string): Promise<void> {
-    return this.#relationship(vmId).resynchronize();
-  }
-
-  /** Begins a planned failover; the state tells how far it is. CONFLICT unless it is replicating. */
-  handOver(vmId: string): Promise<void> {
-    return this.#relationship(vmId).handOver();
-  }
-
-  /** Cancels a planned failover unless the replica has taken over already. */
-  takeBack(vmId: string): Promise<void> {
-    return this.#relationship(vmId).takeBack(askedBack);
-  }
-
-  /** Whatever the replica has become: if it has taken over, both sides have the VM from now on. */
-  takeBackAlone(vmId: string): Promise<void> {
-    return this.#relationship(vmId).takeBack(takenBackAlone);
-  }
-
-  has(vmId: string): boolean {
-    return this.#relationships.has(vmId);
-  }
-
-  /** The id of the VM's target; null: it is not replicated. */
-  targetIdOf(vmId: string): string | null {
-    return this.#relationships.get(vmId)?.settings.targetId ?? null;
-  }
-
-  /** How this host stands to a VM's lineage. */
-  standingOf(vmId: string): {
-    readonly state: RelationshipState;
-    readonly generation: Generation;
-    readonly holderId: string;
-  } {
-    const { state, generation, holderId } = this.#relationship(vmId);
-    return { state, generation, holderId };
+  resynchronize(id: string): Promise<void> {
+    return this.#relationships.get(id).resynchronize();
   }
 
   /**
-   * Lets go of the disks of a VM that went on elsewhere until the service starts again, and
-   * says what they hold; nothing is noted. What cannot be found out is not known.
+   * Begins a planned failover; the state tells how far it is. CONFLICT unless it is replicating,
+   * and while the VM is given away to another of its targets.
    */
-  letGo(vmId: string, leftAt: LeftAt): Promise<OwnDifferences> {
-    return this.#relationship(vmId).letGo(leftAt);
+  async handOver(id: string): Promise<void> {
+    return this.#relationships.handOver(this.#relationships.get(id));
   }
 
-  /** As remove(), of a VM whose disks are not this host's to touch any more. Idempotent. */
+  /** Cancels a planned failover unless the replica has taken over already. */
+  takeBack(id: string): Promise<void> {
+    return this.#relationships.get(id).takeBack(askedBack);
+  }
+
+  /** Whatever the replica has become: if it has taken over, both sides have the VM from now on. */
+  takeBackAlone(id: string): Promise<void> {
+    return this.#relationships.get(id).takeBack(takenBackAlone);
+  }
+
+  has(id: string): boolean {
+    return this.#relationships.find(id) !== undefined;
+  }
+
+  /** All of a VM's, its first target's before those of the others; empty: it is not replicated. */
+  idsOf(vmId: string): readonly string[] {
+    const ids = this.#relationships.of(vmId).map(({ id }) => id);
+    return ids.includes(vmId) ? [vmId, ...ids.filter((id) => id !== vmId)] : ids;
+  }
+
+  /** The VM's further targets, by name. */
+  targetsOf(vmId: string): readonly { readonly id: string; readonly name: string }[] {
+    return this.#relationships
+      .of(vmId)
+      .flatMap(({ id, settings: { targetName: name } }) =>
+        name === undefined ? [] : [{ id, name }],
+      );
+  }
+
+  /** The id of the VM's first target; null: it has none. */
+  targetIdOf(vmId: string): string | null {
+    return this.#relationships.find(vmId)?.settings.targetId ?? null;
+  }
+
+  /** How this host stands to a VM's lineage. */
+  standingOf(id: string): RelationshipStanding {
+    const { state, record } = this.#relationships.get(id);
+    return { state, generation: record.generation, holderId: holderIdOf(record) };
+  }
+
+  /**
+   * Lets go of the disks of a VM that went on elsewhere, until the service starts again, and
+   * says what they hold that this target's host has not; nothing is noted. What cannot be found
+   * out is not known.
+   */
+  async letGo(id: string, leftAt: LeftAt): Promise<OwnDifferences> {
+    const relationship = this.#relationships.get(id);
+    for (const other of this.#relationships.of(relationship.vmId)) {
+      if (other !== relationship) await other.stop();
+    }
+    return relationship.letGo(leftAt);
+  }
+
+  /** As remove() of all, of a VM whose disks are not this host's to touch any more. Idempotent. */
   async forget(vmId: string): Promise<void> {
-    const relationship = this.#relationships.get(vmId);
-    if (relationship === undefined) return;
-    await relationship.forget();
-    this.#relationships.delete(vmId);
+    for (const relationship of this.#relationships.of(vmId)) {
+      await relationship.forget();
+      this.#relationships.delete(relationship);
+    }
     await this.#groups.dissolveEmpty();
   }
 
-  suspend(vmId: string): Promise<void> {
-    return this.#relationship(vmId).suspend();
+  suspend(id: string): Promise<void> {
+    return this.#relationships.get(id).suspend();
   }
 
-  resume(vmId: string): Promise<void> {
-    return this.#relationship(vmId).resume();
+  resume(id: string): Promise<void> {
+    return this.#relationships.get(id).resume();
   }
 
   /**
    * Compares the VM's disks with its replica, between the cycles; status() tells how far it
    * is. CONFLICT unless it is replicating, IN_USE while one is under way.
    */
-  async compare(vmId: string, isRepair: boolean): Promise<void> {
-    const { state, between } = this.#relationship(vmId);
+  async compare(id: string, isRepair: boolean): Promise<void> {
+    const { state, between } = this.#relationships.get(id);
     if (state !== "replicating") {
       throw new TidemarkError(
         "CONFLICT",
@@ -232,45 +234,56 @@ export class ReplicationEngine implements AsyncDisposable {
     between.compare(isRepair);
   }
 
-  async stopComparison(vmId: string): Promise<void> {
-    this.#relationship(vmId).between.stopComparison();
+  async stopComparison(id: string): Promise<void> {
+    this.#relationships.get(id).between.stopComparison();
   }
 
-  async remove(vmId: string): Promise<void> {
-    await this.#relationship(vmId).remove();
-    this.#relationships.delete(vmId);
+  /** The VM's other targets stay. If nobody else has the VM, guests reach it here. */
+  async remove(id: string): Promise<void> {
+    const relationship = this.#relationships.get(id);
+    const { vmId, isGivenAway } = relationship;
+    await relationship.remove();
+    this.#relationships.delete(relationship);
     await this.#groups.dissolveEmpty();
+    const isTheLast = this.#relationships.of(vmId).length === 0;
+    if (isGivenAway && !isTheLast && this.#relationships.mayServe(relationship)) {
+      await this.#ports.setServed?.(vmId, true);
+    }
   }
 
   /** From its next cycle on the VM is cut with the group's others; null: alone. */
-  async setGroup(vmId: string, group: string | null): Promise<void> {
-    const relationship = this.#relationship(vmId);
+  async setGroup(id: string, group: string | null): Promise<void> {
+    const relationship = this.#relationships.get(id);
     this.#requireGroupInterval(group, relationship.settings);
     checkSettings({ ...relationship.settings, group: group ?? undefined });
     await relationship.setGroup(group);
     await this.#groups.dissolveEmpty();
   }
 
-  /** Runs `change`, which lets disks of the VM come and go, between two cycles. */
+  /** Runs `change`, which lets disks of the VM come and go, between two cycles of all targets. */
   changeDisks<T>(vmId: string, change: () => Promise<T>): Promise<T> {
-    return this.#relationship(vmId).changeDisks(change);
+    const all = this.#relationships.of(vmId);
+    const inAll = all.reduce((work, each) => () => each.changeDisks(work), change);
+    return inAll();
   }
 
   /** CONFLICT: the VM's first copy is made. */
-  requireNoPoint(vmId: string): void {
-    if (this.#relationship(vmId).headPointId !== null) throw copiedBefore();
+  requireNoPoint(id: string): void {
+    if (this.#relationships.get(id).record.headPointId !== null) throw copiedBefore();
   }
 
   /** Whose keys are needed still. */
   mediaBeingWritten(): string[] {
-    return [...this.#relationships.values()].flatMap(({ firstCopy }) =>
-      firstCopy?.by === "medium" && firstCopy.stage === "writing" ? [firstCopy.mediaId] : [],
-    );
+    return this.#relationships
+      .all()
+      .flatMap(({ record: { firstCopy } }) =>
+        firstCopy?.by === "medium" && firstCopy.stage === "writing" ? [firstCopy.mediaId] : [],
+      );
   }
 
   /** How a VM's first copy goes on; null: over the network. CONFLICT when there is one. */
-  setFirstCopy(vmId: string, firstCopy: FirstCopy | null): Promise<void> {
-    return this.#relationship(vmId).setFirstCopy(firstCopy);
+  setFirstCopy(id: string, firstCopy: FirstCopy | null): Promise<void> {
+    return this.#relationships.get(id).setFirstCopy(firstCopy);
   }
 
   /** The consistency groups that VMs are in. */
@@ -278,27 +291,27 @@ export class ReplicationEngine implements AsyncDisposable {
     return this.#groups.statuses();
   }
 
-  async status(vmId: string): Promise<RelationshipStatus> {
-    return this.#relationship(vmId).status();
+  async status(id: string): Promise<RelationshipStatus> {
+    return this.#relationships.get(id).status();
   }
 
   /** What this host holds of the VM's lineage, and the replica asks for. */
-  generationOf(vmId: string): Generation {
-    return this.#relationship(vmId).generation;
+  generationOf(id: string): Generation {
+    return this.#relationships.get(id).record.generation;
   }
 
   /** Cycles missed until now are no reason for a warning any more. */
-  forgetMissed(vmId: string): void {
-    this.#relationship(vmId).forgetMissed();
+  forgetMissed(id: string): void {
+    this.#relationships.get(id).forgetMissed();
   }
 
   statuses(): Promise<RelationshipStatus[]> {
-    return Promise.all([...this.#relationships.values()].map((each) => each.status()));
+    return Promise.all(this.#relationships.all().map((each) => each.status()));
   }
 
   /** The last cycles, oldest first. */
-  recentCycles(vmId: string): readonly CycleReport[] {
-    return this.#relationship(vmId).recentCycles;
+  recentCycles(id: string): readonly CycleReport[] {
+    return this.#relationships.get(id).recentCycles;
   }
 
   /** Answers how to stop listening. */
@@ -310,7 +323,7 @@ export class ReplicationEngine implements AsyncDisposable {
   /** Ends all loops; what was under way is given back. The store stays the caller's. */
   async close(): Promise<void> {
     this.#isClosed = true;
-    await Promise.all([...this.#relationships.values()].map((each) => each.stop()));
+    await Promise.all(this.#relationships.all().map((each) => each.stop()));
     await this.#thaws.close();
     this.#relationships.clear();
   }
@@ -326,9 +339,18 @@ export class ReplicationEngine implements AsyncDisposable {
   #add(journal: RelationshipJournal): Relationship {
     this.#requireOpen();
     const host = { turns: this.#turns, groups: this.#groups, thaws: this.#thaws };
-    const relationship = new Relationship(this.#ports, journal, host, (event) => this.#tell(event));
-    this.#relationships.set(relationship.vmId, relationship);
+    const setServed = (_: string, isServed: boolean) => this.#setServed(relationship, isServed);
+    const ports = { ...this.#ports, setServed };
+    const relationship: Relationship = new Relationship(ports, journal, host, (event) =>
+      this.#tell(event),
+    );
+    this.#relationships.add(relationship);
     return relationship;
+  }
+
+  async #setServed(relationship: Relationship, isServed: boolean): Promise<void> {
+    if (isServed && !this.#relationships.mayServe(relationship)) return;
+    await this.#ports.setServed?.(relationship.vmId, isServed);
   }
 
   /** A listener's failure is its own: replication goes on. */
@@ -347,7 +369,7 @@ export class ReplicationEngine implements AsyncDisposable {
     group: string | null,
     { vmId, intervalMs }: Pick<RelationshipSettings, "vmId" | "intervalMs">,
   ): void {
-    for (const relationship of this.#relationships.values()) {
+    for (const relationship of this.#relationships.all()) {
       const other = relationship.settings;
       if (group === null || other.group !== group || other.vmId === vmId) continue;
       if (other.intervalMs === intervalMs) return;
@@ -366,15 +388,6 @@ export class ReplicationEngine implements AsyncDisposable {
       "INVALID_ARGUMENT",
       "Cannot schedule initial replication: because that is more than 7 days from now.",
       { hint: "Give an earlier time, or start it when it suits." },
-    );
-  }
-
-  #relationship(vmId: string): Relationship {
-    const found = this.#relationships.get(vmId);
-    if (found !== undefined) return found;
-    throw new TidemarkError(
-      "NOT_FOUND",
-      `Cannot find the replication of ${vmId}: because it is not enabled here.`,
     );
   }
 

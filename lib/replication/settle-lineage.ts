@@ -1,6 +1,7 @@
 import { TidemarkError } from "../model/errors.js";
 import {
   firstEntry,
+  isTakenOverAfter,
   type Lineage,
   type LineageEntry,
   presentEntry,
@@ -66,6 +67,7 @@ export async function settleLineage(
       await onReturn();
       return journal.update((latest) => returned(latest, present));
     case "superseded":
+      if (isTakenOverAfter(lineage, record.generation)) throw takenOver(record);
       throw new Superseded(present);
     case "foreign":
       throw splitBrain(lineage, record);
@@ -75,6 +77,17 @@ export async function settleLineage(
 function returned(record: RelationshipRecord, { generation, holderId }: LineageEntry) {
   const state = nextState(record.state, "return", true) ?? record.state;
   return { generation, holderId, state, handOver: undefined, isResyncOrdered: false };
+}
+
+/** The VM itself may be here still: who has it, its other targets tell. */
+function takenOver({ settings }: RelationshipRecord): TidemarkError {
+  return new TidemarkError(
+    "FENCED",
+    `Cannot replicate to ${settings.replicaUrl}: because another host has become the replica's primary.`,
+    {
+      hint: "If this host is to have it again: tidemark vm remove VM@TARGET, then tidemark vm add-target --take-over.",
+    },
+  );
 }
 
 function splitBrain(lineage: Lineage, { generation }: RelationshipRecord): TidemarkError {

@@ -54,7 +54,8 @@ const SAVE_INTERVAL_MS = 10_000;
 const NETWORK_CODES: ReadonlySet<string> = new Set<ErrorCode>(["UNREACHABLE", "TIMED_OUT"]);
 
 /**
- * Counts what the engine tells, a monitoring interval at a time, and keeps its history.
+ * Counts what the engine tells, a monitoring interval at a time, and keeps its history: of each
+ * VM, by its id, and of each of its further targets by the target's.
  * Counting is a few additions; saving is done now and then, for all VMs at once.
  */
 export class StatisticsRecorder implements AsyncDisposable {
@@ -84,19 +85,20 @@ export class StatisticsRecorder implements AsyncDisposable {
   }
 
   listen(event: ReplicationEvent): void {
-    if (event.type === "cycle") this.#countCycle(event.vmId, event.report);
+    const id = event.targetId ?? event.vmId;
+    if (event.type === "cycle") this.#countCycle(id, event.report);
     if (event.type === "missed") {
-      const entry = this.#entry(event.vmId);
+      const entry = this.#entry(id);
       entry.current.countMissed(event.count);
       this.#add(entry, { missedCount: event.count });
     }
     if (event.type === "freeze-failed") {
-      const entry = this.#entry(event.vmId);
+      const entry = this.#entry(id);
       entry.current.countFreezeFailure();
       entry.isChanged = true;
     }
     if (event.type === "error") {
-      const entry = this.#entry(event.vmId);
+      const entry = this.#entry(id);
       const isOfNetwork = NETWORK_CODES.has(event.error.code);
       entry.current.countError(isOfNetwork);
       this.#add(entry, { errorCount: 1, networkErrorCount: isOfNetwork ? 1 : 0 });

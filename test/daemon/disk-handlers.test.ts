@@ -22,6 +22,8 @@ function hostWith(state: RelationshipState, isWithheld = false) {
   };
   const engine = {
     has: () => true,
+    idsOf: () => [vm.vmId],
+    targetsOf: () => [],
     standingOf: () => ({ state }),
     status: () => Promise.reject(new Error("none")),
     changeDisks: (_vmId: string, work: () => Promise<void>) => work(),

@@ -45,6 +45,7 @@ function hostWith({ state = "failed-over", definition = {}, isUnchanged = false 
     letGo: async () => void done.push("close"),
   };
   const engine = {
+    idsOf: (vmId: string) => [vmId],
     standingOf: () => ({ state, generation: own.generation, holderId: own.holderId }),
     letGo: async (_vmId: string, leftAt: LeftAt) => {
       done.push("let go");

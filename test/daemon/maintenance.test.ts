@@ -106,7 +106,11 @@ void t.test("begun twice is begun once; what joins in between is left alone", as
   const since = maintenance.sinceMs;
   await maintenance.begin();
   t.equal(maintenance.sinceMs, since);
-  t.equal(maintenance.vmIds.length, 1, "the second order did not take the suspended ones along");
+  t.equal(
+    maintenance.relationshipIds.length,
+    1,
+    "the second order did not take the suspended ones along",
+  );
   t.throws(() => maintenance.refuseEnabling(), { code: "CONFLICT", hint: /maintenance off/ });
   await maintenance.end();
   t.same(world.states, world.initially);

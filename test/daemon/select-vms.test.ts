@@ -13,7 +13,12 @@ const VMS = [
 const parts = {
   vms: { definitions: () => VMS.map(([name]) => ({ vmId: `id-of-${name}`, name, disks: [] })) },
   engine: {
+    has: () => true,
+    targetsOf: (vmId: string) =>
+      vmId === "id-of-web1" ? [{ id: "id-of-further", name: "far" }] : [],
     status: async (vmId: string) => {
+      if (vmId === "id-of-further")
+        return { state: "suspended", settings: { replicaUrl: "https://far:1" } };
       const found = VMS.find(([name]) => `id-of-${name}` === vmId);
       if (found === undefined) throw new Error("gone");
       return { state: found[2], settings: { replicaUrl: found[1] } };
@@ -25,12 +30,15 @@ const named = async (selector: VmSelector) =>
   (await selectVms(parts, selector)).map(({ name }) => name).join(" ");
 
 void t.test("names, ids and patterns", async (t) => {
-  t.equal(await named({ names: ["web1"] }), "web1");
+  t.equal(await named({ names: ["web1"] }), "web1 web1@far");
+  t.equal(await named({ names: ["web1@far"] }), "web1@far");
+  t.equal(await named({ names: ["web*@far"] }), "web1@far");
   t.equal(await named({ names: ["id-of-web2", "db.1"] }), "web2 db.1");
-  t.equal(await named({ names: ["web*"] }), "web1 web2 web10");
-  t.equal(await named({ names: ["web?"] }), "web1 web2");
-  t.equal(await named({ names: ["*"] }), "web1 web2 web10 db.1");
-  t.equal(await named({ names: ["d?.1", "web1"] }), "web1 db.1");
+  t.equal(await named({ names: ["web*"] }), "web1 web1@far web2 web10");
+  t.equal(await named({ names: ["web?"] }), "web1 web1@far web2");
+  t.equal(await named({ names: ["*"] }), "web1 web1@far web2 web10 db.1");
+  t.equal(await named({ names: ["d?.1", "web1"] }), "web1 web1@far db.1");
+  await t.rejects(named({ names: ["web2@far"] }), { code: "NOT_FOUND", message: /web2@far/ });
   await t.rejects(named({ names: ["db*1*", "d[b].1"] }), {
     code: "NOT_FOUND",
     message: /VM d\[b\]/,
@@ -39,12 +47,13 @@ void t.test("names, ids and patterns", async (t) => {
 });
 
 void t.test("all that is said must fit", async (t) => {
-  t.equal(await named({ all: true }), "web1 web2 web10 db.1");
+  t.equal(await named({ all: true }), "web1 web1@far web2 web10 db.1");
   t.equal(await named({ state: "replicating" }), "web1 db.1");
   t.equal(await named({ replicaUrl: "https://b:1/" }), "web10 db.1");
   t.equal(await named({ replicaUrl: "https://b:1", state: "replicating" }), "db.1");
   t.equal(await named({ names: ["web*"], state: "replicating" }), "web1");
   t.equal(await named({ names: ["web*"], replicaUrl: "https://c:1" }), "");
+  t.equal(await named({ replicaUrl: "https://far:1" }), "web1@far");
 });
 
 void t.test("an order for everything has to say so", async (t) => {

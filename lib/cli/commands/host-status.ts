@@ -1,7 +1,7 @@
 import { Command } from "commander";
 import { clientOf, globalOptions, tidemarkHere } from "../context.js";
 import { formatTime, printJson, printTable } from "../output.js";
-import { vmRow, VM_COLUMNS } from "../vm-table.js";
+import { VM_COLUMNS, vmRows } from "../vm-table.js";
 
 export function hostStatusCommand(): Command {
   return new Command("status")
@@ -28,6 +28,6 @@ export function hostStatusCommand(): Command {
         );
         return;
       }
-      printTable(VM_COLUMNS, status.vms.map(vmRow));
+      printTable(VM_COLUMNS, status.vms.flatMap(vmRows));
     });
 }

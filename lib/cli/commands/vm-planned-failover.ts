@@ -20,7 +20,7 @@ export function vmPlannedFailoverCommand(): Command {
     .action(async (name: string, { force, wait }: Options, command: Command) => {
       const client = clientOf(command);
       const begun = await client.call("plannedFailover", { force: force ?? false }, { vm: name });
-      const vm = wait ? await handOverEnded(client, begun.vmId) : begun;
+      const vm = wait ? await handOverEnded(client, begun.name) : begun;
       if (globalOptions(command).json) return printJson(vm);
       process.stdout.write(handOverSentence(vm));
     });

@@ -15,21 +15,21 @@ import { settingsLines } from "../settings-lines.js";
 import { comparisonLines } from "../comparison-lines.js";
 import { openTestLines } from "../test-failover-lines.js";
 import { verificationLines } from "../verification-lines.js";
-import { isExtended, VM_COLUMNS, vmRow } from "../vm-table.js";
+import { isExtended, VM_COLUMNS, vmRows } from "../vm-table.js";
 
 type Relationship = NonNullable<VmStatus["relationship"]>;
 
 export function vmStatusCommand(): Command {
   return new Command("status")
     .description("show one VM, or all of them")
-    .argument("[vm]", "its name or id")
+    .argument("[vm]", "its name or id, or VM@TARGET")
     .action(async (name: string | undefined, _options: object, command: Command) => {
       const client = clientOf(command);
       const { json } = globalOptions(command);
       if (name === undefined) {
         const vms = await client.call("vmList", {});
         if (json) return printJson(vms);
-        return printTable(VM_COLUMNS, vms.map(vmRow));
+        return printTable(VM_COLUMNS, vms.flatMap(vmRows));
       }
       const vm = await client.call("vmStatus", {}, { vm: name });
       if (json) return printJson(vm);
@@ -39,16 +39,25 @@ export function vmStatusCommand(): Command {
 }
 
 function printVm(vm: VmStatus): void {
-  printTable(VM_COLUMNS, [vmRow(vm)]);
+  printTable(VM_COLUMNS, vmRows(vm));
   process.stdout.write("\n");
   printServedDisks(vm);
   const lines = isExtended(vm)
     ? [...replicaLines(vm), "", "Replicated on from here:", ...relationshipLines(vm)]
-    : [...relationshipLines(vm), ...promotionLines(vm), ...replicaLines(vm)];
+    : [
+        ...relationshipLines(vm),
+        ...promotionLines(vm),
+        ...replicaLines(vm),
+        ...vm.targets.flatMap((target) => [
+          "",
+          `Also replicated, as ${vm.name}@${target.name}:`,
+          ...relationshipLines(target),
+        ]),
+      ];
   if (lines.length > 0) process.stdout.write(`\n${lines.join("\n")}\n`);
 }
 
-function promotionLines({ promotion, relationship }: VmStatus): string[] {
+function promotionLines({ promotion, relationship, targets }: VmStatus): string[] {
   if (promotion === null) return [];
   const { cause, generationNumber, fold } = promotion;
   const folded =
@@ -56,7 +65,7 @@ function promotionLines({ promotion, relationship }: VmStatus): string[] {
   return [
     ...(fold === null ? [] : [`On its way to plain disks: ${folded}`]),
     `Runs here since a ${cause.replace("-", " ")}, as generation ${generationNumber}`,
-    ...(relationship === null ? ["Health: it is not replicated."] : []),
+    ...(relationship === null && targets.length === 0 ? ["Health: it is not replicated."] : []),
   ];
 }
 
@@ -68,7 +77,7 @@ async function testLines(client: ApiClient, { vmId, replica }: VmStatus): Promis
 
 const isTest = ({ kind }: PointExportBody) => kind === "test-failover";
 
-function relationshipLines({ relationship }: VmStatus): string[] {
+function relationshipLines({ relationship }: Pick<VmStatus, "relationship">): string[] {
   if (relationship === null) return [];
   const { cycleCount, missedCycleCount } = relationship;
   const lines = [

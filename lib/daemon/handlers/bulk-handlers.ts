@@ -5,21 +5,21 @@ import { TidemarkError, toTidemarkError } from "../../model/errors.js";
 import type { HostParts } from "../host-parts.js";
 import { removeVm } from "../remove-vm.js";
 import { selectVms } from "../select-vms.js";
-import { extendedVms, findReplica, type ReplicatedVmName } from "./find-vm.js";
+import { extendedVms, findReplica, type Replicated, replicationsOf } from "./find-vm.js";
 import type { TopicHandlers } from "./topic-handlers.js";
 
 export function bulkHandlers(parts: HostParts): TopicHandlers<typeof BULK_ROUTES> {
   const { engine, maintenance } = parts;
   return {
     vmSuspendMany: (selector) =>
-      forEach(parts, selector, async ({ vmId }) => {
-        await maintenance.forget(vmId);
-        await engine.suspend(vmId);
+      forEach(parts, selector, async ({ relationshipId }) => {
+        await maintenance.forget(relationshipId);
+        await engine.suspend(relationshipId);
       }),
     vmResumeMany: (selector) =>
-      forEach(parts, selector, async ({ vmId }) => {
-        await maintenance.forget(vmId);
-        await engine.resume(vmId);
+      forEach(parts, selector, async ({ relationshipId }) => {
+        await maintenance.forget(relationshipId);
+        await engine.resume(relationshipId);
       }),
     vmRemoveMany: ({ deleteReplica, ...selector }) =>
       forEach(parts, selector, (vm) => removeVm(parts, vm, deleteReplica)),
@@ -37,22 +37,27 @@ export function bulkHandlers(parts: HostParts): TopicHandlers<typeof BULK_ROUTES
   };
 }
 
-/** Each by itself: one that fails is no reason to leave out the others. */
+/** Each by itself: one that fails is no reason to leave out the others; a VM's one after the other. */
 async function forEach(
   parts: HostParts,
   selector: VmSelector,
-  work: (vm: ReplicatedVmName) => Promise<void>,
+  work: (vm: Replicated) => Promise<void>,
 ): Promise<VmOutcomes> {
   const selected = await selectVms(parts, selector, await extendedVms(parts));
+  const inTurn = new Map<string, Promise<unknown>>();
   return Promise.all(
-    selected.map(async (vm) => {
-      const error = await work(vm).then(() => null, toTidemarkError);
-      return { vmId: vm.vmId, name: vm.name, error: error === null ? null : problemOf(error) };
+    selected.map(async (each) => {
+      const { vmId, name } = each;
+      const before = inTurn.get(vmId) ?? Promise.resolve();
+      const working = before.then(() => work(each)).then(() => null, toTidemarkError);
+      inTurn.set(vmId, working);
+      const error = await working;
+      return { vmId, name, error: error === null ? null : problemOf(error) };
     }),
   );
 }
 
-function requireNotExtended(extended: readonly ReplicatedVmName[], vmId: string): void {
+function requireNotExtended(extended: readonly Replicated[], vmId: string): void {
   const found = extended.find((each) => each.vmId === vmId);
   if (found === undefined) return;
   throw new TidemarkError(
@@ -64,10 +69,13 @@ function requireNotExtended(extended: readonly ReplicatedVmName[], vmId: string)
 
 async function maintenanceBody(parts: HostParts) {
   const { maintenance, vms } = parts;
-  const named = [...vms.definitions(), ...(await extendedVms(parts))];
-  const nameOf = (id: string) => named.find(({ vmId }) => vmId === id)?.name ?? id;
+  const own = vms.definitions().flatMap((vm) => replicationsOf(parts, vm));
+  const all = [...own, ...(await extendedVms(parts))];
+  const found = (id: string) => all.find(({ relationshipId }) => relationshipId === id);
   return {
     sinceMs: maintenance.sinceMs,
-    vms: maintenance.vmIds.map((vmId) => ({ vmId, name: nameOf(vmId) })),
+    vms: maintenance.relationshipIds.map((id) => {
+      return { vmId: found(id)?.vmId ?? id, name: found(id)?.name ?? id };
+    }),
   };
 }

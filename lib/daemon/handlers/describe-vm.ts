@@ -7,7 +7,7 @@ import type { ReplicaVmSummary } from "../../replica/vm-summary.js";
 import type { HostParts } from "../host-parts.js";
 import type { VmDefinition } from "../open-vm-disks.js";
 import type { ServedVm } from "../served-vm.js";
-import { findReplica, type ReplicatedVmName, replicaSummaries } from "./find-vm.js";
+import { findReplica, type Replicated, replicaSummaries } from "./find-vm.js";
 
 export async function describeAll(parts: HostParts): Promise<VmStatus[]> {
   const primaries = parts.vms.definitions().map((vm) => describePrimary(parts, vm));
@@ -15,13 +15,17 @@ export async function describeAll(parts: HostParts): Promise<VmStatus[]> {
   return Promise.all([...primaries, ...replicas]);
 }
 
-/** As it is here: primary or replica. */
+/** As it is here: primary, to the target that is meant, or replica. */
 export async function describeReplicated(
   parts: HostParts,
-  { vmId }: ReplicatedVmName,
+  { vmId, name, relationshipId }: Replicated,
 ): Promise<VmStatus> {
   const definition = parts.vms.find(vmId);
-  if (definition !== null) return describePrimary(parts, definition);
+  if (definition !== null && relationshipId === vmId) return describePrimary(parts, definition);
+  if (definition !== null) {
+    const relationship = relationshipBody(await parts.engine.status(relationshipId));
+    return { ...(await describePrimary(parts, definition)), name, relationship, targets: [] };
+  }
   return describeReplica(parts, await findReplica(parts, vmId));
 }
 
@@ -46,9 +50,18 @@ export async function describePrimary(
       isExcluded: disk.isExcluded ?? false,
     })),
     relationship: relationship === null ? null : relationshipBody(relationship),
+    targets: await describeTargets(parts, vmId),
     promotion: definition.isPromoted === true ? await promotionBody(parts, vmId) : null,
     replica: null,
   };
+}
+
+async function describeTargets({ engine }: HostParts, vmId: string): Promise<VmStatus["targets"]> {
+  return Promise.all(
+    engine.targetsOf(vmId).map(async ({ id, name }) => {
+      return { name, relationship: relationshipBody(await engine.status(id)) };
+    }),
+  );
 }
 
 export async function describeReplica(
@@ -67,6 +80,7 @@ export async function describeReplica(
       ...(vm?.disks ?? []).map((disk) => replicaDisk(disk, false)),
       ...(vm?.excludedDisks ?? []).map((disk) => replicaDisk(disk, true)),
     ],
+    targets: [],
     relationship: isExtended ? relationshipBody(await parts.engine.status(vmId)) : null,
     promotion: null,
     replica: {

@@ -2,6 +2,7 @@ import type { DISK_ROUTES } from "../../management/routes/disk-routes.js";
 import type { VmStatus } from "../../management/schemas.js";
 import type { HostParts } from "../host-parts.js";
 import type { VmDefinition } from "../open-vm-disks.js";
+import { isGivenAway } from "../../model/relationship.js";
 import { requireServed } from "../vm-disk-rules.js";
 import { describePrimary } from "./describe-vm.js";
 import { findPrimary } from "./find-vm.js";
@@ -44,7 +45,6 @@ async function changed(
 function requireNotGivenAway({ engine }: HostParts, definition: VmDefinition): void {
   requireServed(definition);
   const { vmId } = definition;
-  const state = engine.has(vmId) ? engine.standingOf(vmId).state : null;
-  const isWithheld = state === "handing-over" || state === "failed-over";
+  const isWithheld = engine.idsOf(vmId).some((id) => isGivenAway(engine.standingOf(id)));
   requireServed({ ...definition, isWithheld });
 }

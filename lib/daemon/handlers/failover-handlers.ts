@@ -3,14 +3,21 @@ import type { cancelRequest } from "../../management/failover-schemas.js";
 import type { FAILOVER_ROUTES } from "../../management/routes/failover-routes.js";
 import type { VmStatus } from "../../management/schemas.js";
 import { TidemarkError } from "../../model/errors.js";
+import type { RelationshipStanding } from "../../replication/relationship-standing.js";
 import type { HostParts } from "../host-parts.js";
 import type { VmDefinition } from "../open-vm-disks.js";
 import { plannedFailover } from "../planned-failover.js";
 import { requireShutDown } from "../require-shut-down.js";
 import { requireSilentPrimary } from "../require-silent-primary.js";
 import { reverseReplication } from "../reverse-replication.js";
-import { describePrimary, describeReplica } from "./describe-vm.js";
-import { findPrimary, findReplica } from "./find-vm.js";
+import { describePrimary, describeReplica, describeReplicated } from "./describe-vm.js";
+import {
+  findPrimary,
+  findReplica,
+  findReplicatedPrimary,
+  type Replicated,
+  replicationsOf,
+} from "./find-vm.js";
 import { choosePoint } from "./open-point.js";
 import type { TopicHandlers } from "./topic-handlers.js";
 
@@ -24,9 +31,10 @@ export function failoverHandlers(parts: HostParts): TopicHandlers<typeof FAILOVE
       return describePrimary(parts, findPrimary(parts, chosen.vmId));
     },
     plannedFailover: async ({ force }, { vm }) => {
-      const definition = findPrimary(parts, vm);
-      await plannedFailover(parts, definition, force);
-      return describePrimary(parts, definition);
+      const replicated = findReplicatedPrimary(parts, vm);
+      const { vmId, relationshipId } = replicated;
+      await plannedFailover(parts, findPrimary(parts, vmId), force, relationshipId);
+      return describeReplicated(parts, replicated);
     },
     vmReverse: async (request, { vm }) => {
       const definition = findPrimary(parts, vm);
@@ -49,11 +57,12 @@ async function cancelFailover(
   vm: string,
 ): Promise<VmStatus> {
   const { failovers, engine, vms } = parts;
-  const definition = vms.find(vm);
+  const definition = vms.find(vm.split("@")[0] ?? "");
   if (definition !== null && isGivenAway(parts, definition)) {
-    const { vmId } = definition;
-    await (withoutReplica ? engine.takeBackAlone(vmId) : engine.takeBack(vmId));
-    return describePrimary(parts, definition);
+    const replicated = givenAwayTo(parts, definition, vm);
+    const { relationshipId: id } = replicated;
+    await (withoutReplica ? engine.takeBackAlone(id) : engine.takeBack(id));
+    return describeReplicated(parts, replicated);
   }
   if (withoutReplica) throw isTheReplica(vm);
   if (definition !== null && !force) {
@@ -64,12 +73,26 @@ async function cancelFailover(
   return describeReplica(parts, await findReplica(parts, vmId));
 }
 
-/** To its replica, or almost: that is what is cancelled, and not how the VM came here. */
+/** To a replica, or almost: that is what is cancelled, and not how the VM came here. */
 function isGivenAway({ engine }: HostParts, { vmId, isPromoted }: VmDefinition): boolean {
   if (isPromoted !== true) return true;
-  return (
-    engine.has(vmId) && ["handing-over", "failed-over"].includes(engine.standingOf(vmId).state)
+  return engine.idsOf(vmId).some((id) => isHandedOver(engine.standingOf(id)));
+}
+
+/** The target that was named, or the one that the VM was given to. */
+function givenAwayTo(parts: HostParts, definition: VmDefinition, reference: string): Replicated {
+  const { engine } = parts;
+  const given = replicationsOf(parts, definition).find(
+    ({ relationshipId: id }) => engine.has(id) && isHandedOver(engine.standingOf(id)),
   );
+  if (given === undefined || reference.includes("@")) {
+    return findReplicatedPrimary(parts, reference);
+  }
+  return given;
+}
+
+function isHandedOver({ state }: RelationshipStanding): boolean {
+  return state === "handing-over" || state === "failed-over";
 }
 
 function isTheReplica(vm: string): TidemarkError {

@@ -12,25 +12,78 @@ export function findPrimary(parts: HostParts, idOrName = ""): VmDefinition {
   return definition;
 }
 
-/** A VM whose replication from this host has orders given to it. */
-export type ReplicatedVmName = Pick<VmDefinition, "vmId" | "name" | "isPromoted">;
+/** A replication from this host, to which orders are given. */
+export interface Replicated {
+  readonly vmId: string;
+  /** It came to this host by a failover. Default false. */
+  readonly isPromoted?: boolean | undefined;
+  /** The VM's; with "@" and the target's, of one of its further targets. */
+  readonly name: string;
+  /** The engine's. */
+  readonly relationshipId: string;
+}
 
-/** By id or name, among the VMs that this host is the primary of, and the replicas that go on from here. NOT_FOUND. */
-export async function findReplicated(parts: HostParts, idOrName = ""): Promise<ReplicatedVmName> {
-  const definition = parts.vms.find(idOrName);
-  if (definition !== null) return definition;
-  const extended = await extendedVms(parts);
-  const found = extended.find(({ vmId, name }) => vmId === idOrName || name === idOrName);
-  if (found === undefined) throw noSuchVm(idOrName);
+/**
+ * A VM that this host is the primary of, or a replica that goes on from here, by id or name: to
+ * its first target; or to one of its further ones, "VM@TARGET". NOT_FOUND.
+ */
+export async function findReplicated(parts: HostParts, reference = ""): Promise<Replicated> {
+  const own = parts.vms.find(reference);
+  if (own !== null) return asReplicated(own);
+  const isMeant = ({ vmId, name }: Replicated) => vmId === reference || name === reference;
+  const found = (await extendedVms(parts)).find(isMeant) ?? findTarget(parts, reference);
+  if (found === null) throw noSuchVm(reference);
   return found;
 }
 
+/** Of a VM that this host is the primary of. NOT_FOUND. */
+export function findReplicatedPrimary(parts: HostParts, reference = ""): Replicated {
+  const own = parts.vms.find(reference);
+  const found = own === null ? findTarget(parts, reference) : asReplicated(own);
+  if (found === null) throw noSuchVm(reference);
+  return found;
+}
+
+/** Of the VM: to its first target where it has one, then to the others. */
+export function replicationsOf(
+  { engine }: Pick<HostParts, "engine">,
+  definition: VmDefinition,
+): readonly Replicated[] {
+  const { vmId, name, isPromoted } = definition;
+  const further = engine.targetsOf(vmId).map(({ id, name: targetName }) => ({
+    vmId,
+    name: `${name}@${targetName}`,
+    relationshipId: id,
+    isPromoted,
+  }));
+  const hasFirst = engine.has(vmId) || further.length === 0;
+  return [...(hasFirst ? [asReplicated(definition)] : []), ...further];
+}
+
+function findTarget(parts: HostParts, reference: string): Replicated | null {
+  const [vmName = "", targetName] = reference.split("@");
+  const definition = parts.vms.find(vmName);
+  if (targetName === undefined || definition === null) return null;
+  const wanted = `${definition.name}@${targetName}`;
+  const found = replicationsOf(parts, definition).find(({ name }) => name === wanted);
+  if (found !== undefined) return found;
+  throw new TidemarkError(
+    "NOT_FOUND",
+    `Cannot find target ${targetName} of VM ${definition.name}.`,
+    { hint: `\`tidemark vm status ${definition.name}\` shows its targets.` },
+  );
+}
+
+function asReplicated({ vmId, name, isPromoted }: VmDefinition): Replicated {
+  return { vmId, name, isPromoted, relationshipId: vmId };
+}
+
 /** The replicas kept here that are replicated on from here. */
-export async function extendedVms(parts: HostParts): Promise<readonly ReplicatedVmName[]> {
+export async function extendedVms(parts: HostParts): Promise<readonly Replicated[]> {
   const { vms, engine } = parts;
   return (await replicaSummaries(parts))
     .filter(({ vmId }) => engine.has(vmId) && vms.find(vmId) === null)
-    .map(({ vmId, vm }) => ({ vmId, name: vm?.name ?? vmId }));
+    .map(({ vmId, vm }) => ({ vmId, name: vm?.name ?? vmId, relationshipId: vmId }));
 }
 
 /** By id or name, among the replicas kept here. NOT_FOUND; CONFLICT when several have that name. */

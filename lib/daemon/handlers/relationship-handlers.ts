@@ -4,27 +4,29 @@ import { refuseScripts } from "../refuse-scripts.js";
 import { requireScripts } from "../require-scripts.js";
 import { settingsChange } from "../settings-change.js";
 import { describeReplicated } from "./describe-vm.js";
-import { findReplicated } from "./find-vm.js";
+import { findReplicated, type Replicated } from "./find-vm.js";
 import type { TopicHandlers } from "./topic-handlers.js";
 
 export function relationshipHandlers(parts: HostParts): TopicHandlers<typeof RELATIONSHIP_ROUTES> {
   const { engine, transfers, vms } = parts;
-  const doneFor = async (vm: string | undefined, work: (vmId: string) => Promise<void>) => {
+  const doneFor = async (vm: string | undefined, work: (found: Replicated) => Promise<void>) => {
     const found = await findReplicated(parts, vm);
-    await work(found.vmId);
+    await work(found);
     return describeReplicated(parts, found);
   };
   return {
     vmSettings: (change, { vm }) =>
-      doneFor(vm, async (vmId) => {
+      doneFor(vm, async ({ vmId, relationshipId }) => {
         if (vms.find(vmId) === null) refuseScripts(change);
         await requireScripts(change);
-        await engine.change(vmId, settingsChange(change));
+        await engine.change(relationshipId, settingsChange(change));
       }),
-    vmResync: (_body, { vm }) => doneFor(vm, (vmId) => engine.resynchronize(vmId)),
+    vmResync: (_body, { vm }) =>
+      doneFor(vm, ({ relationshipId }) => engine.resynchronize(relationshipId)),
     initialStart: ({ startAtMs }, { vm }) =>
-      doneFor(vm, (vmId) => engine.startInitial(vmId, startAtMs)),
-    initialCancel: (_body, { vm }) => doneFor(vm, (vmId) => engine.cancelInitial(vmId)),
+      doneFor(vm, ({ relationshipId }) => engine.startInitial(relationshipId, startAtMs)),
+    initialCancel: (_body, { vm }) =>
+      doneFor(vm, ({ relationshipId }) => engine.cancelInitial(relationshipId)),
     transferSettings: async () => transfers.settings,
     transferSettingsChange: async (change) => {
       await transfers.change(change);

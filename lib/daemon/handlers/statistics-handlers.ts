@@ -3,8 +3,7 @@ import type { VmStatisticsBody } from "../../management/statistics-schemas.js";
 import type { RelationshipStatus } from "../../model/relationship.js";
 import type { ReplicaVmSummary } from "../../replica/vm-summary.js";
 import type { HostParts } from "../host-parts.js";
-import type { VmDefinition } from "../open-vm-disks.js";
-import { findReplica } from "./find-vm.js";
+import { findReplica, findReplicated, findReplicatedPrimary, type Replicated } from "./find-vm.js";
 import type { TopicHandlers } from "./topic-handlers.js";
 
 const DAY_MS = 86_400_000;
@@ -14,9 +13,9 @@ export function statisticsHandlers(parts: HostParts): TopicHandlers<typeof STATI
   return {
     vmStatistics: (_body, { vm }) => describe(parts, vm),
     vmStatisticsReset: async (_body, { vm }) => {
-      const vmId = await idOf(parts, vm);
-      await statistics.reset(vmId);
-      if (engine.has(vmId)) engine.forgetMissed(vmId);
+      const id = await idOf(parts, vm);
+      await statistics.reset(id);
+      if (engine.has(id)) engine.forgetMissed(id);
       return describe(parts, vm);
     },
     vmHistory: async ({ fromMs, untilMs, of }, { vm }) => {
@@ -40,26 +39,28 @@ export function statisticsHandlers(parts: HostParts): TopicHandlers<typeof STATI
   };
 }
 
-async function idOf(parts: HostParts, vm: string | undefined): Promise<string> {
-  return parts.vms.find(vm ?? "")?.vmId ?? (await findReplica(parts, vm)).vmId;
+/** Of the relationship, or of the VM that is kept here. */
+async function idOf(parts: HostParts, vm = ""): Promise<string> {
+  if (parts.vms.find(vm) === null && !vm.includes("@")) return (await findReplica(parts, vm)).vmId;
+  return findReplicatedPrimary(parts, vm).relationshipId;
 }
 
 async function describe(parts: HostParts, vm: string | undefined): Promise<VmStatisticsBody> {
-  const definition = parts.vms.find(vm ?? "");
-  if (definition !== null) return describeRelationship(parts, definition, "primary");
+  if (parts.vms.find(vm ?? "") !== null || vm?.includes("@") === true) {
+    return describeRelationship(parts, findReplicatedPrimary(parts, vm), "primary");
+  }
   const summary = await findReplica(parts, vm);
-  const { vmId, vm: found } = summary;
-  if (!parts.engine.has(vmId)) return describeReplica(parts, summary);
-  return describeRelationship(parts, { vmId, name: found?.name ?? vmId }, "replica");
+  if (!parts.engine.has(summary.vmId)) return describeReplica(parts, summary);
+  return describeRelationship(parts, await findReplicated(parts, vm), "replica");
 }
 
 async function describeRelationship(
   { engine, statistics }: HostParts,
-  { vmId, name }: Pick<VmDefinition, "vmId" | "name">,
+  { vmId, name, relationshipId }: Replicated,
   role: VmStatisticsBody["role"],
 ): Promise<VmStatisticsBody> {
-  const { current, previous, ...facts } = await statistics.statistics(vmId);
-  const status = await engine.status(vmId);
+  const { current, previous, ...facts } = await statistics.statistics(relationshipId);
+  const status = await engine.status(relationshipId);
   const { state, health, healthReasons, lagMs, pendingBytes, lastCycle } = status;
   return {
     ...facts,

@@ -28,12 +28,12 @@ export function verificationHandlers(parts: HostParts): TopicHandlers<typeof VER
       afterwards(vm, (verifications, vmId) => verifications.stop(vmId)),
     comparisonStart: async ({ isRepair }, { vm }) => {
       const found = await findReplicated(parts, vm);
-      await parts.engine.compare(found.vmId, isRepair);
+      await parts.engine.compare(found.relationshipId, isRepair);
       return describeReplicated(parts, found);
     },
     comparisonStop: async (_body, { vm }) => {
       const found = await findReplicated(parts, vm);
-      await parts.engine.stopComparison(found.vmId);
+      await parts.engine.stopComparison(found.relationshipId);
       return describeReplicated(parts, found);
     },
   };

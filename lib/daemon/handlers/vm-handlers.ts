@@ -4,31 +4,32 @@ import { planEnable } from "../dry-run/plan-enable.js";
 import { enableVm } from "../enable-vm.js";
 import type { HostParts } from "../host-parts.js";
 import { removeVm } from "../remove-vm.js";
-import { describeAll, describePrimary, describeReplica } from "./describe-vm.js";
-import { findPrimary, findReplica, findReplicated } from "./find-vm.js";
+import {
+  describeAll,
+  describePrimary,
+  describeReplica,
+  describeReplicated,
+} from "./describe-vm.js";
+import { findPrimary, findReplica, findReplicated, replicationsOf } from "./find-vm.js";
 import type { TopicHandlers } from "./topic-handlers.js";
 
 export function vmHandlers(parts: HostParts): TopicHandlers<typeof VM_ROUTES> {
-  const { engine, maintenance } = parts;
+  const { engine } = parts;
   return {
     vmList: () => describeAll(parts),
     vmEnable: async (request) => describePrimary(parts, await enableVm(parts, request)),
     vmEnableDryRun: (request) => planEnable(parts, request),
     vmStatus: (_body, { vm }) => describe(parts, vm),
     vmSuspend: async (_body, { vm }) => {
-      const { vmId } = await findReplicated(parts, vm);
-      await maintenance.forget(vmId);
-      await engine.suspend(vmId);
+      await forEachReplication(parts, vm, (id) => engine.suspend(id));
       return describe(parts, vm);
     },
     vmResume: async (_body, { vm }) => {
-      const { vmId } = await findReplicated(parts, vm);
-      await maintenance.forget(vmId);
-      await engine.resume(vmId);
+      await forEachReplication(parts, vm, (id) => engine.resume(id));
       return describe(parts, vm);
     },
     vmRemove: async (_body, { vm }) => {
-      await removeVm(parts, await findReplicated(parts, vm), false);
+      for (const each of await replicationsMeant(parts, vm)) await removeVm(parts, each, false);
       return {};
     },
     vmGroup: async ({ group }, { vm }) => {
@@ -39,8 +40,27 @@ export function vmHandlers(parts: HostParts): TopicHandlers<typeof VM_ROUTES> {
   };
 }
 
+/** A VM's name means all of its targets. */
+async function replicationsMeant(parts: HostParts, vm: string | undefined) {
+  const definition = parts.vms.find(vm ?? "");
+  if (definition === null) return [await findReplicated(parts, vm)];
+  return replicationsOf(parts, definition);
+}
+
+async function forEachReplication(
+  parts: HostParts,
+  vm: string | undefined,
+  work: (relationshipId: string) => Promise<void>,
+): Promise<void> {
+  for (const { relationshipId } of await replicationsMeant(parts, vm)) {
+    await parts.maintenance.forget(relationshipId);
+    await work(relationshipId);
+  }
+}
+
 async function describe(parts: HostParts, vm: string | undefined): Promise<VmStatus> {
   const definition = parts.vms.find(vm ?? "");
   if (definition !== null) return describePrimary(parts, definition);
+  if (vm?.includes("@") === true) return describeReplicated(parts, await findReplicated(parts, vm));
   return describeReplica(parts, await findReplica(parts, vm));
 }

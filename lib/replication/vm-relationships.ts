@@ -1,0 +1,113 @@
+import { TidemarkError } from "../model/errors.js";
+import type { RelationshipSettings } from "../model/relationship-settings.js";
+import type { Relationship } from "./relationship.js";
+
+/**
+ * The relationships of a host, by their ids: a VM has one for each of its targets. They share
+ * nothing but the VM's disks, and that guests reach these only while none of them has given
+ * the VM away.
+ */
+export class VmRelationships {
+  readonly #byId = new Map<string, Relationship>();
+  readonly #handingOver = new Set<string>();
+
+  /** In the order in which they were added. */
+  all(): readonly Relationship[] {
+    return [...this.#byId.values()];
+  }
+
+  of(vmId: string): readonly Relationship[] {
+    return this.all().filter((each) => each.vmId === vmId);
+  }
+
+  /** A VM's id stands for its first target. */
+  find(id: string): Relationship | undefined {
+    return this.#byId.get(id);
+  }
+
+  /** NOT_FOUND. */
+  get(id: string): Relationship {
+    const found = this.#byId.get(id);
+    if (found !== undefined) return found;
+    throw new TidemarkError(
+      "NOT_FOUND",
+      `Cannot find the replication of ${id}: because it is not enabled here.`,
+    );
+  }
+
+  add(relationship: Relationship): void {
+    this.#byId.set(relationship.id, relationship);
+  }
+
+  delete(relationship: Relationship): void {
+    this.#byId.delete(relationship.id);
+  }
+
+  clear(): void {
+    this.#byId.clear();
+  }
+
+  /** Whether no other relationship of the VM has given it away. */
+  mayServe(relationship: Relationship): boolean {
+    return !this.of(relationship.vmId).some((each) => each !== relationship && each.isGivenAway);
+  }
+
+  /** One of the VM's relationships at a time, and only where none has given it away. CONFLICT. */
+  async handOver(relationship: Relationship): Promise<void> {
+    const { vmId } = relationship;
+    if (this.#handingOver.has(vmId) || !this.mayServe(relationship)) throw givenAwayBefore();
+    this.#handingOver.add(vmId);
+    try {
+      await relationship.handOver();
+    } finally {
+      this.#handingOver.delete(vmId);
+    }
+  }
+
+  /** ALREADY_EXISTS: a target of that name, or at that host. */
+  requireNew({ vmId, targetName, replicaUrl }: RelationshipSettings): void {
+    for (const { settings } of this.of(vmId)) {
+      if (settings.targetName === targetName) throw replicatedBefore(vmId, targetName);
+      if (isSameHost(settings.replicaUrl, replicaUrl)) throw sameHost(replicaUrl);
+    }
+  }
+
+  /** ALREADY_EXISTS: another of the VM's targets is at the host that this one is to move to. */
+  requireOtherHosts(relationship: Relationship, replicaUrl: string): void {
+    for (const other of this.of(relationship.vmId)) {
+      if (other === relationship) continue;
+      if (isSameHost(other.settings.replicaUrl, replicaUrl)) throw sameHost(replicaUrl);
+    }
+  }
+}
+
+function isSameHost(one: string, other: string): boolean {
+  return new URL(one).origin === new URL(other).origin;
+}
+
+function replicatedBefore(vmId: string, targetName: string | undefined): TidemarkError {
+  const what =
+    targetName === undefined
+      ? "it is replicated already"
+      : `it has a target called ${targetName} already`;
+  return new TidemarkError(
+    "ALREADY_EXISTS",
+    `Cannot enable replication of ${vmId}: because ${what}.`,
+  );
+}
+
+function sameHost(replicaUrl: string): TidemarkError {
+  return new TidemarkError(
+    "ALREADY_EXISTS",
+    `Cannot replicate the VM to ${replicaUrl}: because another of its targets is that host.`,
+    { hint: "A host keeps one replica of a VM; choose another host." },
+  );
+}
+
+function givenAwayBefore(): TidemarkError {
+  return new TidemarkError(
+    "CONFLICT",
+    "Cannot hand the VM over: because it is handed over, or was failed over, to another of its targets.",
+    { hint: "Cancel that first: tidemark vm cancel-failover." },
+  );
+}
