@@ -16,6 +16,7 @@ import {
   ReplicaScene,
   sha256,
 } from "./replica-scene.js";
+import { TAKEOVER_CONTRACT } from "./replica-takeover.js";
 import { deltaDigest, type PlainSegment, segmentSha256, segmentSource } from "./segment-bytes.js";
 
 type MakeEndpoint = () => Promise<EndpointUnderTest>;
@@ -498,6 +499,7 @@ const RULES: Record<string, (t: Test, scene: ReplicaScene) => Promise<void>> = {
   ...GROUP_CONTRACT,
   ...DISKS_CONTRACT,
   ...LINEAGE_CONTRACT,
+  ...TAKEOVER_CONTRACT,
 
   "an empty delta without a head makes the first point": async (t, scene) => {
     await scene.enable();
