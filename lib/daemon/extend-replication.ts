@@ -3,6 +3,7 @@ import type { ExtendRequest } from "../management/extended-schemas.js";
 import { TidemarkError } from "../model/errors.js";
 import type { ReplicaVmSummary } from "../replica/vm-summary.js";
 import type { HostParts } from "./host-parts.js";
+import { takeReplicaOver } from "./take-replica-over.js";
 
 const PEER_ANSWER_LIMIT_MS = 3000;
 
@@ -17,9 +18,13 @@ export async function extendReplication(
   maintenance.refuseEnabling();
   if (promotion !== null) throw runsHere(name);
   if (engine.has(vmId)) throw extendedBefore(name, (await engine.status(vmId)).settings.replicaUrl);
-  const { initialStartAtMs, ...rest } = request;
+  const { initialStartAtMs, takesOver, ...rest } = request;
   const settings = { vmId, targetId: randomUUID(), ...rest };
   engine.requireEnableable(settings, initialStartAtMs);
+  if (takesOver) {
+    await using peer = parts.peers.connect({ ...rest, proxyUrl: rest.proxyUrl ?? null });
+    return engine.takeOver(settings, await takeReplicaOver(peer, name, settings));
+  }
   await requireNoReplicaThere(parts, { vmId, name, ...request });
   await engine.enable(settings, initialStartAtMs);
 }
@@ -43,7 +48,7 @@ async function requireNoReplicaThere(
     "CONFLICT",
     `Cannot extend the replication of ${name}: because ${replicaUrl} keeps a replica of it already.`,
     {
-      hint: "Choose a third host; or, where that is a former replica, delete it there: tidemark vm delete-replica.",
+      hint: "Choose a third host; or, where that is a replica of former days, go on with it by --take-over.",
     },
   );
 }

@@ -3,16 +3,15 @@ import { TidemarkError } from "../model/errors.js";
 import type { HostParts } from "./host-parts.js";
 import { requireScripts } from "./require-scripts.js";
 import type { VmDefinition } from "./open-vm-disks.js";
+import { targetNameOf } from "./target-name.js";
 
 /** Replicates a VM that was failed over to this host to the one that had it before. */
 export async function reverseReplication(
-  { engine, failovers, maintenance }: HostParts,
+  { engine, failovers, maintenance, statistics }: HostParts,
   { vmId, name, targetId, lineage, formerHeadId }: VmDefinition,
   request: ReverseRequest,
 ): Promise<void> {
   maintenance.refuseEnabling();
-  const presentTargetId = engine.targetIdOf(vmId);
-  if (presentTargetId !== null && presentTargetId !== targetId) throw isExtended(name);
   await requireScripts(request);
   const of = lineage ?? (await failovers.lineageOf(vmId));
   if (of === null) {
@@ -22,13 +21,12 @@ export async function reverseReplication(
       { hint: "Fail it over first; on its present primary there is nothing to reverse." },
     );
   }
+  const presentTargetId = engine.targetIdOf(vmId);
+  if (presentTargetId !== null && presentTargetId !== targetId) {
+    // What was the extended replica goes on as one target of several.
+    const { settings } = await engine.status(vmId);
+    await engine.makeFurther(vmId, targetNameOf(settings.replicaUrl));
+    await statistics.forget(vmId);
+  }
   await engine.reverse({ vmId, targetId, ...request }, of, formerHeadId);
-}
-
-function isExtended(name: string): TidemarkError {
-  return new TidemarkError(
-    "ALREADY_EXISTS",
-    `Cannot reverse the replication of ${name}: because it goes on to the extended replica, and a VM is replicated to one host.`,
-    { hint: `End that first: tidemark vm remove ${name}.` },
-  );
 }

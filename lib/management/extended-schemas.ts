@@ -1,5 +1,5 @@
 /** Extended replication, as it travels over the management API. */
-import type { z } from "zod";
+import { z } from "zod";
 import { vmEnableRequest } from "./schemas.js";
 import * as transfers from "./transfer-schemas.js";
 
@@ -15,6 +15,10 @@ export const extendRequest = vmEnableRequest
     thawScript: true,
     frozenLimitMs: true,
   })
-  .extend({ intervalMs: transfers.intervalMs.default(300_000) });
+  .extend({
+    intervalMs: transfers.intervalMs.default(300_000),
+    /** The third host keeps a replica of the VM already: this host becomes its primary. */
+    takesOver: z.boolean().default(false),
+  });
 
 export type ExtendRequest = z.infer<typeof extendRequest>;

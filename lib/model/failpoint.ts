@@ -23,6 +23,7 @@ export type FailpointName =
   | "succession"
   | "succeeded"
   | "promoted"
+  | "taken-over"
   | "given-away.noted"
   | "given-away.moved"
   | "disks.settled"

@@ -31,7 +31,7 @@ import { RELATIONSHIP_PREFIX, RelationshipJournal } from "./relationship-journal
 import { DEFAULT_REPLICATION_LIMITS } from "./replication-limits.js";
 import type { ReplicationPorts } from "./replication-ports.js";
 import { Thaws } from "./thaws.js";
-import { VmRelationships } from "./vm-relationships.js";
+import { type NamedTarget, VmRelationships } from "./vm-relationships.js";
 
 export type ReplicationListener = (event: ReplicationEvent) => void;
 
@@ -164,17 +164,17 @@ export class ReplicationEngine implements AsyncDisposable {
 
   /** All of a VM's, its first target's before those of the others; empty: it is not replicated. */
   idsOf(vmId: string): readonly string[] {
-    const ids = this.#relationships.of(vmId).map(({ id }) => id);
-    return ids.includes(vmId) ? [vmId, ...ids.filter((id) => id !== vmId)] : ids;
+    return this.#relationships.idsOf(vmId);
   }
 
-  /** The VM's further targets, by name. */
-  targetsOf(vmId: string): readonly { readonly id: string; readonly name: string }[] {
-    return this.#relationships
-      .of(vmId)
-      .flatMap(({ id, settings: { targetName: name } }) =>
-        name === undefined ? [] : [{ id, name }],
-      );
+  /** The VM's further targets. */
+  targetsOf(vmId: string): readonly NamedTarget[] {
+    return this.#relationships.targetsOf(vmId);
+  }
+
+  /** The VM's first target becomes one of its further ones; ALREADY_EXISTS: one has that name. */
+  async makeFurther(vmId: string, targetName: string): Promise<void> {
+    await this.#relationships.makeFurther(this.#relationships.get(vmId), targetName);
   }
 
   /** The id of the VM's first target; null: it has none. */

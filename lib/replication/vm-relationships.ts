@@ -2,6 +2,12 @@ import { TidemarkError } from "../model/errors.js";
 import type { RelationshipSettings } from "../model/relationship-settings.js";
 import type { Relationship } from "./relationship.js";
 
+export interface NamedTarget {
+  /** The relationship's. */
+  readonly id: string;
+  readonly name: string;
+}
+
 /**
  * The relationships of a host, by their ids: a VM has one for each of its targets. They share
  * nothing but the VM's disks, and that guests reach these only while none of them has given
@@ -18,6 +24,18 @@ export class VmRelationships {
 
   of(vmId: string): readonly Relationship[] {
     return this.all().filter((each) => each.vmId === vmId);
+  }
+
+  /** Its first target's before those of the others. */
+  idsOf(vmId: string): readonly string[] {
+    const ids = this.of(vmId).map(({ id }) => id);
+    return ids.includes(vmId) ? [vmId, ...ids.filter((id) => id !== vmId)] : ids;
+  }
+
+  targetsOf(vmId: string): readonly NamedTarget[] {
+    return this.of(vmId).flatMap(({ id, settings: { targetName: name } }) =>
+      name === undefined ? [] : [{ id, name }],
+    );
   }
 
   /** A VM's id stands for its first target. */
@@ -45,6 +63,15 @@ export class VmRelationships {
 
   clear(): void {
     this.#byId.clear();
+  }
+
+  /** Its id is another one afterwards. */
+  async makeFurther(relationship: Relationship, targetName: string): Promise<void> {
+    const { vmId } = relationship;
+    const isTaken = this.targetsOf(vmId).some(({ name }) => name === targetName);
+    if (isTaken) throw replicatedBefore(vmId, targetName);
+    this.delete(relationship);
+    await relationship.change({ targetName }).finally(() => this.add(relationship));
   }
 
   /** Whether no other relationship of the VM has given it away. */

@@ -172,10 +172,6 @@ void t.test(
     await said(t, replica, "vm", "failover", "web", "--force");
     const promoted = await stateIs(replica, "replicating");
     t.equal(promoted.role, "primary");
-    t.match(
-      await refused(t, replica, "vm", "reverse", "web", "--to", primaryUrl),
-      /extended replica/,
-    );
     const client = await NbdClient.connect(promoted.disks[0]?.uri ?? "");
     await client.write(5 * BLOCK, randomBytes(BLOCK));
     client.close();
@@ -218,6 +214,49 @@ void t.test("it is removed by itself, and a circle is refused", async (t) => {
   await replicated(primary, "web");
 });
 
+async function handedOver(from: LoopbackHost, to: LoopbackHost): Promise<VmStatus> {
+  await eventually("the guest's end", async () => {
+    const handOver = ["vm", "planned-failover", "web"];
+    return (await tidemark("--dir", from.paths.directory, ...handOver)).exitCode === 0;
+  });
+  return eventually("web there", async () => {
+    const status = await to.vm("web");
+    return status.role === "primary" && status.disks[0]?.uri !== null && status;
+  });
+}
+
+void t.test("G7: to the replica and back, the third host goes on by what differs", async (t) => {
+  const extend = ["vm", "extend", "web", "--to", thirdUrl, "--every", "1s"];
+  t.match(await refused(t, replica, ...extend), /--take-over/);
+  await said(t, replica, ...extend, "--take-over");
+  await stateIs(replica, "replicating");
+  guest.disconnect();
+  const before = await contentOf(await primary.vm("web"));
+  await handedOver(primary, replica);
+  await said(t, replica, "vm", "reverse", "web", "--to", primaryUrl, "--every", "1s");
+  const [further] = (await replica.vm("web")).targets;
+  t.equal(further?.relationship.settings.replicaUrl, thirdUrl, "one target of several");
+  await replicated(replica, "web");
+  await replicated(replica, `web@${further?.name}`);
+  t.ok((await contentOfPoint(third, "web")).equals(before), "byte for byte");
+  await said(t, replica, "vm", "commit-failover", "web", "--yes");
+  await eventually("plain disks", async () => (await replica.vm("web")).promotion === null);
+  const back = await handedOver(replica, primary);
+  await said(t, primary, "vm", "reverse", "web", "--to", pair.replicaUrl, "--every", "1s");
+  await replicated(primary, "web");
+  const pointCount = (await pointsOf(third, "web")).length;
+  await said(t, replica, ...extend, "--take-over");
+  await stateIs(replica, "replicating");
+  const client = await NbdClient.connect(back.disks[0]?.uri ?? "");
+  await client.write(3 * BLOCK, randomBytes(BLOCK));
+  client.close();
+  await replicated(primary, "web");
+  await arrived();
+  t.ok((await contentOfPoint(third, "web")).equals(await contentOf(back)), "extended again");
+  t.ok((await pointsOf(third, "web")).length > pointCount, "its points stay");
+  await said(t, replica, "vm", "remove", "web");
+});
+
 void t.test("G7: from the replica it may be handed on to the third host", async (t) => {
   await said(t, third, "vm", "delete-replica", "web");
   await said(t, replica, "vm", "extend", "web", "--to", thirdUrl, "--every", "1s");
@@ -228,14 +267,7 @@ void t.test("G7: from the replica it may be handed on to the third host", async 
   await client.write(7 * BLOCK, randomBytes(BLOCK));
   client.close();
   const content = await contentOf(promoted);
-  await eventually("the guest's end", async () => {
-    const handOver = ["vm", "planned-failover", "web"];
-    return (await tidemark("--dir", replica.paths.directory, ...handOver)).exitCode === 0;
-  });
-  const there = await eventually("web there", async () => {
-    const status = await third.vm("web");
-    return status.role === "primary" && status;
-  });
+  const there = await handedOver(replica, third);
   t.ok((await contentOf(there)).equals(content), "byte for byte");
   t.match(await refused(t, replica, "vm", "cancel-failover", "web"), /its state is failed-over/);
 });

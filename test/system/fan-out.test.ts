@@ -219,6 +219,12 @@ void t.test("T40: taken over by another host it takes nothing of the one before"
   guest.disconnect();
   await said(t, replica, "vm", "failover", "web", "--force");
   const take = ["vm", "add-target", "web", "--to", thirdUrl, "--take-over", "--name", "third"];
+  await replica.stop("SIGKILL");
+  await replica.start({ failpoint: "taken-over" });
+  const place = ["--dir", replica.paths.directory];
+  t.equal((await tidemark(...place, ...take)).exitCode, 1, "killed between the two hosts' notes");
+  await replica.stop();
+  await replica.start();
   await said(t, replica, ...take, "--every", "1s");
   await replicated(replica, "web@third");
   const { lastError } = (await stateIs(primary, "web@third", "error")).relationship ?? {};

@@ -10,6 +10,7 @@ interface Options extends ReplicationOptions {
   readonly to: string;
   readonly proxy?: string;
   readonly initial: string;
+  readonly takeOver?: true;
 }
 
 export function vmExtendCommand(): Command {
@@ -18,7 +19,11 @@ export function vmExtendCommand(): Command {
     .argument("<vm>", "its name or id")
     .requiredOption("--to <url>", "the third host: its name, HOST:PORT, or https://HOST:PORT")
     .option("--proxy <url>", "a proxy on the way that knows CONNECT, http://HOST:PORT")
-    .option("--initial <how>", "the first copy: now, +8h, 2026-11-23T22:00 or manual", "now");
+    .option("--initial <how>", "the first copy: now, +8h, 2026-11-23T22:00 or manual", "now")
+    .option(
+      "--take-over",
+      "the third host has a replica of the VM already: become its primary; only what differs travels",
+    );
   return addTransferOptions(command).action(
     async (name: string, options: Options, self: Command) => {
       const vm = await clientOf(self).call("vmExtend", requestOf(options), { vm: name });
@@ -30,9 +35,16 @@ export function vmExtendCommand(): Command {
   );
 }
 
-function requestOf({ to, proxy, initial, ...options }: Options): RouteBodyInput<"vmExtend"> {
+function requestOf({
+  to,
+  proxy,
+  initial,
+  takeOver,
+  ...options
+}: Options): RouteBodyInput<"vmExtend"> {
   return {
     replicaUrl: parsePeerUrl(to),
+    takesOver: takeOver ?? false,
     ...settingsOf(options),
     ...(proxy === undefined ? {} : { proxyUrl: proxy }),
     ...(initial === "now"
