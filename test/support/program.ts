@@ -74,6 +74,8 @@ const SETPRIV = existsSync("/usr/bin/setpriv") ? ["/usr/bin/setpriv", "--pdeaths
 export interface StartOptions {
   /** Shell text that is run before, in a mount namespace of the process's own; needs root. */
   readonly inMountNamespace?: string;
+  /** "name:n": it dies at the n-th passage of that failpoint. */
+  readonly failpoint?: string;
 }
 
 /** A `tidemark` that runs until it is told to stop. */
@@ -112,7 +114,10 @@ export class RunningProgram {
       setup === undefined ? [] : ["unshare", "-m", "sh", "-ec", `${setup}\nexec "$@"`, "sh"];
     // Where it can be had: nothing outlives a test that is itself killed.
     const [program = "", ...rest] = [...wrapper, ...SETPRIV, ...command];
-    const child = spawn(program, rest, { stdio: ["ignore", "pipe", "pipe"] });
+    const { failpoint } = options;
+    const armed = failpoint === undefined ? {} : { TIDEMARK_FAILPOINT: failpoint };
+    const env = { ...process.env, ...armed };
+    const child = spawn(program, rest, { stdio: ["ignore", "pipe", "pipe"], env });
     const running = new RunningProgram(child);
     t.teardown(async () => {
       child.kill("SIGKILL");

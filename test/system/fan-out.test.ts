@@ -220,7 +220,7 @@ void t.test("T40: taken over by another host it takes nothing of the one before"
   await said(t, replica, "vm", "failover", "web", "--force");
   const take = ["vm", "add-target", "web", "--to", thirdUrl, "--take-over", "--name", "third"];
   await replica.stop("SIGKILL");
-  await replica.start({ failpoint: "taken-over" });
+  await replica.start({ failpoint: "taken-over:1" });
   const place = ["--dir", replica.paths.directory];
   t.equal((await tidemark(...place, ...take)).exitCode, 1, "killed between the two hosts' notes");
   await replica.stop();
