@@ -2,8 +2,12 @@
 import { z } from "zod";
 import { problem, vmEnableRequest } from "./schemas.js";
 import { monitoring } from "./statistics-schemas.js";
+import { targetRequest } from "./target-schemas.js";
 import { testFailoverSettings } from "./test-failover-schemas.js";
 import { transferSettings } from "./transfer-schemas.js";
+
+/** As it would be added. */
+export const namedTarget = targetRequest.omit({ takesOver: true }).required({ targetName: true });
 
 export const hostConfigurationDocument = z.strictObject({
   format: z.literal("tidemark-configuration"),
@@ -16,7 +20,9 @@ export const hostConfigurationDocument = z.strictObject({
     transfers: transferSettings.optional(),
   }),
   /** As they would be enabled; those that are not named stay as they are. */
-  relationships: z.array(vmEnableRequest).max(10_000),
+  relationships: z
+    .array(vmEnableRequest.extend({ targets: z.array(namedTarget).max(16).optional() }))
+    .max(10_000),
 });
 
 export const configurationImportRequest = z.strictObject({
@@ -31,6 +37,7 @@ export const configurationImportReport = z.object({
   host: z.array(settingChange),
   relationships: z.array(
     z.object({
+      /** The VM's; "VM@TARGET" of a further target. */
       name: z.string(),
       action: z.enum(["enable", "change", "none"]),
       changes: z.array(settingChange),
@@ -40,6 +47,7 @@ export const configurationImportReport = z.object({
   ),
 });
 
+export type NamedTarget = z.infer<typeof namedTarget>;
 export type HostConfigurationDocument = z.infer<typeof hostConfigurationDocument>;
 export type ConfigurationImportReport = z.infer<typeof configurationImportReport>;
 export type SettingChange = z.infer<typeof settingChange>;

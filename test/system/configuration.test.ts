@@ -36,6 +36,7 @@ void t.test("an export says what was set, and holds no key", async (t) => {
   for (const name of NAMES) await (await Guest.make(directory, name)).enable(primary, replicaUrl);
   for (const name of NAMES) await replicated(primary, name);
   await cli.text(t, "vm", "group", "two", "pair");
+  await cli.text(t, "vm", "add-target", "one", "--to", "127.0.0.1:1", "--name", "far");
   await cli.text(t, "host", "monitoring", "--interval", "24h", "--start", "06:00");
   const told = await cli.text(t, "host", "export-configuration", file);
   t.equal(told, `Wrote ${file}: the host and 2 relationships.\n`);
@@ -46,7 +47,13 @@ void t.test("an export says what was set, and holds no key", async (t) => {
     monitoring: { intervalMs: 86_400_000, startMinutes: 360 },
   });
   t.match(relationships, [
-    { name: "one", replicaUrl, intervalMs: 1000, disks: [{ name: "vda" }] },
+    {
+      name: "one",
+      replicaUrl,
+      intervalMs: 1000,
+      disks: [{ name: "vda" }],
+      targets: [{ targetName: "far", replicaUrl: "https://127.0.0.1:1", intervalMs: 5000 }],
+    },
     { name: "two", replicaUrl, intervalMs: 1000, group: "pair" },
   ]);
   const key = await readFile(join(primary.paths.pki, "host.key"), "utf8");
@@ -61,7 +68,7 @@ void t.test("an import of what is there changes nothing", async (t) => {
   for (const more of [["--dry-run"], []]) {
     const report = await imported(t, ...more);
     t.same(report.host, []);
-    t.same(actions(report), ["one none", "two none"]);
+    t.same(actions(report), ["one none", "one@far none", "two none"]);
   }
   t.same(
     (await primary.api.call("vmList", {})).map(({ vmId }) => vmId),
@@ -82,8 +89,8 @@ void t.test("what is missing or different is said beforehand, and done", async (
     { setting: "monitoring", to: { startMinutes: 360 } },
     { setting: "transfers", from: { parallelCycles: 7 } },
   ]);
-  t.same(actions(planned), ["one enable", "two change"]);
-  const changed = planned.relationships[1]?.changes;
+  t.same(actions(planned), ["one enable", "one@far enable", "two change"]);
+  const changed = planned.relationships[2]?.changes;
   t.same(
     new Set(changed?.map(({ setting, from, to }) => `${setting} ${String(from)} ${String(to)}`)),
     new Set(["intervalMs 30000 1000", "priority low normal", "group null pair"]),
@@ -95,7 +102,15 @@ void t.test("what is missing or different is said beforehand, and done", async (
   await replicated(primary, "one");
   const { relationship } = await primary.vm("two");
   t.match(relationship?.settings, { group: "pair", intervalMs: 1000, priority: "normal" });
-  t.same(actions(await imported(t)), ["one none", "two none"], "once more: nothing");
+  t.same(
+    actions(await imported(t)),
+    ["one none", "one@far none", "two none"],
+    "once more: nothing",
+  );
+  await cli.text(t, "vm", "set", "one@far", "--priority", "low");
+  t.same(actions(await imported(t)), ["one none", "one@far change", "two none"]);
+  const [far] = (await primary.vm("one")).targets;
+  t.match(far, { name: "far", relationship: { settings: { priority: "normal" } } });
 });
 
 void t.test("one that cannot be is refused by itself; the others go on", async (t) => {
@@ -114,6 +129,7 @@ void t.test("one that cannot be is refused by itself; the others go on", async (
     report.relationships.map(({ name, action, error }) => [name, action, error?.code ?? null]),
     [
       ["one", "change", "CONFLICT"],
+      ["one@far", "none", null],
       ["missing", "enable", "NOT_FOUND"],
       ["three", "enable", null],
     ],

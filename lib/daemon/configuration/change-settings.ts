@@ -2,7 +2,7 @@ import type { SettingChange } from "../../management/configuration-schemas.js";
 import { vmSettingsRequest } from "../../management/transfer-schemas.js";
 import { TidemarkError } from "../../model/errors.js";
 import type { HostParts } from "../host-parts.js";
-import type { VmDefinition } from "../open-vm-disks.js";
+import type { Replicated } from "../handlers/find-vm.js";
 import { requireScripts } from "../require-scripts.js";
 import { settingsChange } from "../settings-change.js";
 
@@ -11,7 +11,7 @@ const CHANGEABLE: ReadonlySet<string> = new Set(Object.keys(vmSettingsRequest.sh
 /** Of a relationship that is there; nothing when one of them cannot be changed. */
 export async function changeSettings(
   { engine }: HostParts,
-  { vmId, name }: VmDefinition,
+  { relationshipId, name }: Pick<Replicated, "relationshipId" | "name">,
   changes: readonly SettingChange[],
   isDryRun: boolean,
 ): Promise<void> {
@@ -23,8 +23,8 @@ export async function changeSettings(
   const change = settingsChange(vmSettingsRequest.parse(request));
   await requireScripts(change);
   if (isDryRun) return;
-  if (others.length > 0) await engine.change(vmId, change);
-  if (group !== undefined) await engine.setGroup(vmId, group.to as string | null);
+  if (others.length > 0) await engine.change(relationshipId, change);
+  if (group !== undefined) await engine.setGroup(relationshipId, group.to as string | null);
 }
 
 function cannotChange(name: string, fixed: readonly SettingChange[]): TidemarkError {

@@ -1,11 +1,15 @@
-import type { HostConfigurationDocument } from "../../management/configuration-schemas.js";
+import {
+  type HostConfigurationDocument,
+  type NamedTarget,
+  namedTarget,
+} from "../../management/configuration-schemas.js";
 import { type VmEnableRequest, vmEnableRequest } from "../../management/schemas.js";
 import type { HostParts } from "../host-parts.js";
 import type { VmDefinition } from "../open-vm-disks.js";
 
 export async function exportConfiguration(parts: HostParts): Promise<HostConfigurationDocument> {
   const definitions = [...parts.vms.definitions()].sort((a, b) => (a.name < b.name ? -1 : 1));
-  const relationships = await Promise.all(definitions.map((vm) => asEnabled(parts, vm)));
+  const relationships = await Promise.all(definitions.map((vm) => withTargets(parts, vm)));
   return {
     format: "tidemark-configuration",
     version: 1,
@@ -16,6 +20,26 @@ export async function exportConfiguration(parts: HostParts): Promise<HostConfigu
 
 export function hostSettings({ settings, transfers }: HostParts) {
   return { ...settings.values, transfers: transfers.settings };
+}
+
+async function withTargets(parts: HostParts, vm: VmDefinition) {
+  const enabled = await asEnabled(parts, vm);
+  const further = parts.engine.targetsOf(vm.vmId);
+  if (enabled === null || further.length === 0) return enabled;
+  const targets = await Promise.all(further.map(({ id }) => asAdded(parts, id)));
+  return { ...enabled, targets: targets.filter((one) => one !== null) };
+}
+
+/** What adding the target anew would be asked for; null: there is none of that id. */
+export async function asAdded(
+  { engine }: Pick<HostParts, "engine">,
+  relationshipId: string,
+): Promise<NamedTarget | null> {
+  const status = await engine.status(relationshipId).catch(() => null);
+  if (status === null) return null;
+  const known = Object.keys(namedTarget.shape);
+  const settings = Object.entries(status.settings).filter(([key]) => known.includes(key));
+  return namedTarget.parse(Object.fromEntries(settings));
 }
 
 /** What enabling it anew, as it is now, would be asked for; null for a VM without replication. */

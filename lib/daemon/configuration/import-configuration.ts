@@ -7,16 +7,19 @@ import { problemOf } from "../../management/problem-of.js";
 import type {
   ConfigurationImportReport,
   HostConfigurationDocument,
+  NamedTarget,
   SettingChange,
 } from "../../management/configuration-schemas.js";
 import type { VmEnableRequest } from "../../management/schemas.js";
 import { toTidemarkError } from "../../model/errors.js";
+import { addTarget } from "../add-target.js";
 import { enableVm } from "../enable-vm.js";
+import { findPrimary, type Replicated } from "../handlers/find-vm.js";
 import type { HostParts } from "../host-parts.js";
 import { acceptReplicas } from "../accept-replicas.js";
 import { requireScripts } from "../require-scripts.js";
 import { changeSettings } from "./change-settings.js";
-import { asEnabled, hostSettings } from "./export-configuration.js";
+import { asAdded, asEnabled, hostSettings } from "./export-configuration.js";
 
 type RelationshipOutcome = ConfigurationImportReport["relationships"][number];
 
@@ -35,10 +38,13 @@ export async function importConfiguration(
   const hostChanges = changesOf(hostSettings(parts), host);
   if (!isDryRun) await applyToHost(parts, host, hostChanges);
   const outcomes: RelationshipOutcome[] = [];
-  for (const wanted of relationships) {
-    const step = await stepFor(parts, wanted);
+  const take = async (step: Step) => {
     const error = await (isDryRun ? step.check() : step.apply()).then(() => null, toTidemarkError);
     outcomes.push({ ...step.outcome, error: error === null ? null : problemOf(error) });
+  };
+  for (const { targets = [], ...wanted } of relationships) {
+    await take(await stepFor(parts, wanted));
+    for (const target of targets) await take(await stepForTarget(parts, wanted.name, target));
   }
   return { isDryRun, host: hostChanges, relationships: outcomes };
 }
@@ -74,18 +80,46 @@ async function stepFor(parts: HostParts, wanted: VmEnableRequest): Promise<Step>
     };
   }
   const { initialStartAtMs: _begun, ...settings } = withNames(wanted, present);
-  const changes = changesOf(present, settings);
+  const relationship = { name, relationshipId: definition.vmId };
+  return stepOfChanges(parts, relationship, changesOf(present, settings));
+}
+
+async function stepForTarget(
+  parts: HostParts,
+  vmName: string,
+  { initialStartAtMs, ...wanted }: NamedTarget,
+): Promise<Step> {
+  const name = `${vmName}@${wanted.targetName}`;
+  const { engine, vms } = parts;
+  const found = engine
+    .targetsOf(vms.find(vmName)?.vmId ?? "")
+    .find((target) => target.name === wanted.targetName);
+  const present = found === undefined ? null : await asAdded(parts, found.id);
+  if (found !== undefined && present !== null) {
+    const relationship = { name, relationshipId: found.id };
+    return stepOfChanges(parts, relationship, changesOf(present, wanted));
+  }
+  const request = { ...wanted, initialStartAtMs, takesOver: false };
+  return {
+    outcome: { name, action: "enable", changes: [] },
+    check: async () => parts.maintenance.refuseEnabling(),
+    apply: () => addTarget(parts, findPrimary(parts, vmName), request),
+  };
+}
+
+function stepOfChanges(
+  parts: HostParts,
+  relationship: Pick<Replicated, "relationshipId" | "name">,
+  changes: SettingChange[],
+): Step {
+  const { name } = relationship;
   if (changes.length === 0) {
     const done = async () => {};
     return { outcome: { name, action: "none", changes }, check: done, apply: done };
   }
-  const apply = (check: "check" | "apply") =>
-    changeSettings(parts, definition, changes, check === "check");
-  return {
-    outcome: { name, action: "change", changes },
-    check: () => apply("check"),
-    apply: () => apply("apply"),
-  };
+  const apply = (isDryRun: boolean) => changeSettings(parts, relationship, changes, isDryRun);
+  const outcome = { name, action: "change", changes } as const;
+  return { outcome, check: () => apply(true), apply: () => apply(false) };
 }
 
 /** Disks that are not named bear the names that they have. */
