@@ -154,6 +154,40 @@ void t.test("a disk that grows is followed by both", async (t) => {
   await bothHoldIt(t, Buffer.concat([guest.content, Buffer.alloc(16 * BLOCK)]));
 });
 
+void t.test("a replica that is ahead, of a disk that has grown, is taken over", async (t) => {
+  await said(t, primary, "vm", "suspend", "--replica", pair.replicaUrl);
+  t.equal((await primary.vm("web@third")).relationship?.state, "replicating", "of that one only");
+  const sizeBytes = guest.content.length + 32 * BLOCK;
+  await primary.api.call("diskResize", { sizeBytes }, { vm: "web", disk: "vda" });
+  await writeTo(await primary.vm("web"), sizeBytes / BLOCK - 1);
+  await replicated(primary, "web@third");
+  const ahead = await contentOfPoint(third, "web");
+  t.equal(ahead.length, sizeBytes);
+
+  await said(t, replica, "vm", "failover", "web", "--force");
+  const there = await runsOn(replica);
+  await writeTo(there, 1);
+  const take = ["vm", "add-target", "web", "--to", thirdUrl, "--take-over", "--name", "third"];
+  await said(t, replica, ...take, "--every", "1s");
+  await replicated(replica, "web@third");
+  t.ok((await contentOfPoint(third, "web")).equals(await contentOf(there)), "byte for byte");
+  const contents = [];
+  for (const { pointId } of (await pointsOf(third, "web")).slice(-4)) {
+    contents.push(await contentOfPoint(third, "web", pointId));
+  }
+  t.ok(
+    contents.some((content) => content.equals(ahead)),
+    "what only the other side wrote stays",
+  );
+
+  await said(t, replica, "vm", "remove", "web@third");
+  await said(t, replica, "vm", "cancel-failover", "web", "--force");
+  await said(t, primary, "vm", "resume", "web");
+  await said(t, primary, "vm", "remove", "web@third");
+  await said(t, primary, ...take, "--every", "1s");
+  await bothHoldIt(t, ahead);
+});
+
 void t.test("T38: it is handed over to one host at a time", async (t) => {
   guest.disconnect();
   const orders = ["web", "web@third"].map((vm) =>
