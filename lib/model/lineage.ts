@@ -75,9 +75,9 @@ export function succeed(lineage: Lineage, { from, to }: Succession): Lineage | n
   return follows ? [...lineage, to] : null;
 }
 
-/** The replica became another primary's after that generation, before anybody ran the VM there. */
-export function isTakenOverAfter(lineage: Lineage, { id }: Generation): boolean {
-  return lineage.find(({ parentId }) => parentId === id)?.cause === "taken-over";
+/** Whether it made the VM the replica's host's. */
+export function isPromotion({ cause }: LineageEntry): boolean {
+  return cause === "planned-failover" || cause === "unplanned-failover";
 }
 
 /**

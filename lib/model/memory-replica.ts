@@ -26,6 +26,7 @@ import { haveTwins, mayBecome, withDisks } from "./disk-changes.js";
 import { TidemarkError } from "./errors.js";
 import {
   firstEntry,
+  isPromotion,
   type Lineage,
   type LineageEntry,
   presentEntry,
@@ -445,10 +446,6 @@ function requireFork(kept: KeptVm, { forkPointId, cause }: LineageEntry): void {
   const mustBeHead = cause === "planned-failover" || cause === "taken-over";
   if (mustBeHead ? headId === forkPointId : isThere) return;
   throw refusal("PARENT_MISMATCH", "hand the VM over", "its point is not where it is to go on");
-}
-
-function isPromotion({ cause }: LineageEntry): boolean {
-  return cause === "planned-failover" || cause === "unplanned-failover";
 }
 
 function requireOpen(kept: KeptVm, deltaId: string, attempt: number): OpenDelta {

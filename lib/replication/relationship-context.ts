@@ -31,8 +31,8 @@ export interface RelationshipContext {
   readonly orphans: Set<TargetChanges>;
   /** Something failed and is being tried again. */
   readonly onRetry: (error: TidemarkError) => void;
-  /** The replica has given the VM back. */
-  readonly onReturn: () => Promise<void>;
+  /** The replica does not have the VM any more: guests may reach it here before that is noted. */
+  readonly onReturn: (note: () => Promise<void>) => Promise<void>;
   /** What the comparison of suspect blocks has found so far. */
   readonly onHealing: (report: HealingReport) => void;
   readonly onStagingProgress: (sentBytes: number, totalBytes: number) => void;

@@ -2,6 +2,7 @@ import type { RelationshipSettings } from "../model/relationship-settings.js";
 import type { TargetChanges, TargetProgress } from "../model/vm-tracker.js";
 import type { ApplicationPoints } from "./application-points.js";
 import type { GateTimeBox } from "./gate-time-box.js";
+import type { GuestAccess } from "./guest-access.js";
 import type { GroupMember } from "./group-barrier.js";
 import type { RelationshipCondition } from "./relationship-condition.js";
 import type { RelationshipContext } from "./relationship-context.js";
@@ -16,6 +17,7 @@ export interface RelationshipLinkParts {
   readonly timeBox: GateTimeBox;
   readonly condition: RelationshipCondition;
   readonly applications: ApplicationPoints;
+  readonly guests: GuestAccess;
   /** The VM's place in its consistency group. */
   readonly group: () => GroupMember | null;
 }
@@ -69,7 +71,7 @@ export class RelationshipLink {
     { name, tracker, excludedDisks }: OpenedVm,
     endpoint: OpenedReplica,
   ): RelationshipContext {
-    const { ports, journal, limits, timeBox, condition, applications, group } = this.#parts;
+    const { ports, journal, limits, timeBox, condition, applications, guests, group } = this.#parts;
     const { vmId, targetId } = journal.record.settings;
     return {
       random: ports.random ?? Math.random,
@@ -97,7 +99,7 @@ export class RelationshipLink {
       group,
       orphans: this.#orphans,
       onRetry: (error) => condition.noteError(error, ports.clock.nowMs()),
-      onReturn: () => ports.setServed?.(vmId, true) ?? Promise.resolve(),
+      onReturn: (note) => guests.give(note),
       onHealing: (report) => {
         group()?.expect(false);
         condition.noteHealing(report);

@@ -13,6 +13,7 @@ import { drainToStaging, NOTHING_DRAINED } from "./drain-to-staging.js";
 import { bringByMedium, noMedia, takeSeed } from "./first-copy.js";
 import { CheckpointMissed } from "./gate-time-box.js";
 import { endOrphans } from "./give-back.js";
+import type { GuestAccess } from "./guest-access.js";
 import type { GroupMember } from "./group-barrier.js";
 import type { HostTurns, ReplicaTurns } from "./host-turns.js";
 import { askToSucceed, isAllSent, takesBack, untoldGeneration } from "./hand-over.js";
@@ -42,6 +43,7 @@ export interface RelationshipLoopParts {
   /** Woken by whoever has changed something that the loop goes by. */
   readonly nap: Nap;
   readonly turns: HostTurns;
+  readonly guests: GuestAccess;
   /** The VM's place in its consistency group. */
   readonly group: () => GroupMember | null;
 }
@@ -106,8 +108,8 @@ export class RelationshipLoop {
     await endOrphans(context);
     if (journal.record.firstCopy?.by === "medium") return this.#bringByMedium(context, signal);
     if (journal.record.firstCopy?.by === "return") await takeReturned(context, signal);
-    if (untoldGeneration(journal.record) !== null) await context.onReturn();
-    if (journal.record.state === "handing-over") await this.#withhold(context);
+    if (untoldGeneration(journal.record) !== null) await context.onReturn(async () => {});
+    if (journal.record.state === "handing-over") await this.#withhold();
     if (this.#mustAsk || journal.record.inDoubt !== null) await this.#prepare(context, signal);
     if (journal.record.state === "handing-over") return this.#handOver(context, signal);
     if (!(await this.#hasSeed(context, signal))) return true;
@@ -191,10 +193,10 @@ export class RelationshipLoop {
   }
 
   /** Before anything is taken for the VM's last change. */
-  async #withhold({ vm }: RelationshipContext): Promise<void> {
-    const { ports, group } = this.#parts;
+  async #withhold(): Promise<void> {
+    const { guests, group } = this.#parts;
     group()?.expect(false);
-    await ports.setServed?.(vm.vmId, false);
+    await guests.withhold(async () => {});
   }
 
   /** What is not at the replica yet goes first; its answer is found by asking again. */
@@ -207,12 +209,13 @@ export class RelationshipLoop {
 
   /** Durably not served before it is noted why. */
   async #yield(): Promise<void> {
-    const { ports, journal, condition, group } = this.#parts;
+    const { guests, journal, condition, group } = this.#parts;
     this.#mustAsk = true;
     group()?.expect(false);
-    await ports.setServed?.(journal.record.settings.vmId, false);
-    failpoint("withheld");
-    await journal.update({ state: condition.next("yield"), handOver: undefined });
+    await guests.withhold(async () => {
+      failpoint("withheld");
+      await journal.update({ state: condition.next("yield"), handOver: undefined });
+    });
     condition.settle();
     condition.noteSuccess();
   }

@@ -49,10 +49,10 @@ interface RunningLoop {
 }
 
 export class Relationship {
+  readonly journal: RelationshipJournal;
   /** What is done while no cut is open. */
   readonly between: BetweenCycles;
   readonly #ports: ReplicationPorts;
-  readonly #journal: RelationshipJournal;
   readonly #limits: ReplicationLimits;
   readonly #host: HostScope;
   readonly #applications: ApplicationPoints;
@@ -81,14 +81,14 @@ export class Relationship {
     const applications = new ApplicationPoints({ ...parts, vmName, emit });
     const group = () => this.#group;
     this.#ports = ports;
-    this.#journal = journal;
+    this.journal = journal;
     this.#limits = limits;
     this.#condition = condition;
     this.#timeBox = timeBox;
     this.#nap = new Nap(ports.clock);
     this.between = new BetweenCycles(ports.clock, this.#nap);
     const own = { journal, limits, timeBox, condition, applications, group };
-    this.#link = new RelationshipLink({ ports, ...own });
+    this.#link = new RelationshipLink({ ports, guests: host.guests, ...own });
     this.#applications = applications;
     this.#host = host;
     this.#group = this.#joinGroup();
@@ -99,23 +99,19 @@ export class Relationship {
   }
 
   get id(): string {
-    return relationshipIdOf(this.#journal.record.settings);
+    return relationshipIdOf(this.journal.record.settings);
   }
 
   get vmId(): string {
-    return this.#journal.record.settings.vmId;
+    return this.journal.record.settings.vmId;
   }
 
   get settings(): RelationshipSettings {
-    return this.#journal.record.settings;
+    return this.journal.record.settings;
   }
 
   forgetMissed(): void {
     this.#condition.forgetMissed();
-  }
-
-  get record(): RelationshipRecord {
-    return this.#journal.record;
   }
 
   get recentCycles(): readonly CycleReport[] {
@@ -124,7 +120,7 @@ export class Relationship {
 
   /** To its replica, or almost. */
   get isGivenAway(): boolean {
-    return isGivenAway(this.#journal.record);
+    return isGivenAway(this.journal.record);
   }
 
   get #source(): EventSource {
@@ -138,13 +134,13 @@ export class Relationship {
     const stop = new AbortController();
     const loop = new RelationshipLoop({
       ports: this.#ports,
-      journal: this.#journal,
+      journal: this.journal,
       limits: this.#limits,
       condition: this.#condition,
       link: this.#link,
       between: this.between,
       nap: this.#nap,
-      turns: this.#host.turns,
+      ...this.#host,
       group: () => this.#group,
     });
     this.#running = { stop, ended: loop.run(stop.signal) };
@@ -180,12 +176,12 @@ export class Relationship {
   /** Durable when it resolves; what is under way goes on, the next cycle goes by it. */
   change(change: SettingsChange | Pick<RelationshipSettings, "targetName">): Promise<void> {
     return this.#serialized(async () => {
-      const { group } = this.#journal.record.settings;
+      const { group } = this.journal.record.settings;
       const isOtherRhythm =
         "intervalMs" in change && change.intervalMs !== undefined && group !== undefined;
       if (isOtherRhythm) await this.#halt();
       await this.#goingOn(() =>
-        this.#journal.insist(({ settings }) => ({ settings: { ...settings, ...change } })),
+        this.journal.insist(({ settings }) => ({ settings: { ...settings, ...change } })),
       );
       if (isOtherRhythm) this.#rejoinGroup();
       this.#nap.wake();
@@ -197,7 +193,7 @@ export class Relationship {
   startInitial(startAtMs: number): Promise<void> {
     return this.#serialized(async () => {
       if (this.state !== "ready") throw this.#unfit("start initial replication");
-      await this.#journal.insist({ initialStartAtMs: startAtMs });
+      await this.journal.insist({ initialStartAtMs: startAtMs });
       this.#nap.wake();
     });
   }
@@ -213,7 +209,7 @@ export class Relationship {
         throw this.#unfit("cancel initial replication");
       }
       const context = await this.#link.connect().catch(() => null);
-      await this.#goingOn(() => cancelInitial(this.#journal, context, state));
+      await this.#goingOn(() => cancelInitial(this.journal, context, state));
       this.#condition.settle();
       this.start();
     });
@@ -223,7 +219,7 @@ export class Relationship {
   resynchronize(): Promise<void> {
     return this.#serialized(async () => {
       if (this.state !== "resynchronization-required") throw this.#unfit("resynchronize");
-      await this.#journal.insist({ isResyncOrdered: true });
+      await this.journal.insist({ isResyncOrdered: true });
       this.#nap.wake();
     });
   }
@@ -235,8 +231,9 @@ export class Relationship {
       await requireLineage(await this.#link.connect());
       await this.#halt();
       // What is suspect is compared first, whatever the policy says.
-      const handOver = asItsReplica(this.#journal.record);
-      await this.#goingOn(() => this.#journal.insist({ state, handOver, isResyncOrdered: true }));
+      const handOver = asItsReplica(this.journal.record);
+      const note = () => this.journal.insist({ state, handOver, isResyncOrdered: true });
+      await this.#goingOn(() => this.#host.guests.giveAway(note));
       this.#condition.settle();
       this.start();
     });
@@ -247,7 +244,7 @@ export class Relationship {
     return this.#serialized(async () => {
       if (this.state !== "handing-over") throw this.#unfit("cancel the planned failover");
       await this.#halt();
-      await this.#goingOn(() => this.#journal.insist(how));
+      await this.#goingOn(() => this.journal.insist(how));
       this.#condition.settle();
       this.start();
     });
@@ -257,9 +254,9 @@ export class Relationship {
   setGroup(group: string | null): Promise<void> {
     return this.#serialized(async () => {
       await this.#halt();
-      await this.#journal.refresh();
-      const { settings } = this.#journal.record;
-      await this.#journal.update({ settings: { ...settings, group: group ?? undefined } });
+      await this.journal.refresh();
+      const { settings } = this.journal.record;
+      await this.journal.update({ settings: { ...settings, group: group ?? undefined } });
       this.#rejoinGroup();
       this.start();
     });
@@ -270,7 +267,7 @@ export class Relationship {
     return this.#serialized(async () => {
       await this.#halt();
       try {
-        await this.#journal.refresh();
+        await this.journal.refresh();
         await changeFirstCopy(await this.#link.connect(), firstCopy);
       } finally {
         this.start();
@@ -286,7 +283,7 @@ export class Relationship {
     return this.#serialized(async () => {
       await this.#halt();
       try {
-        await this.#journal.refresh();
+        await this.journal.refresh();
         const context = await this.#link.connect().catch(() => null);
         if (context !== null) {
           await endOrphans(context);
@@ -308,11 +305,12 @@ export class Relationship {
   remove(): Promise<void> {
     return this.#serialized(async () => {
       await this.#halt();
-      await this.#journal.refresh();
+      await this.journal.refresh();
       const forgotten = { headPointId: null, inDoubt: null, stagingSessionId: null };
-      await this.#journal.update({ ...forgotten, state: "suspended", allocationMarked: false });
+      const ended = { ...forgotten, state: "suspended", allocationMarked: false } as const;
+      await this.#host.guests.giveUp(() => this.journal.update(ended));
       await removeTarget(this.#link);
-      await this.#journal.delete();
+      await this.journal.delete();
       this.#group?.leave();
       await this.#link.disconnect();
     });
@@ -328,14 +326,14 @@ export class Relationship {
   forget(): Promise<void> {
     return this.#serialized(async () => {
       await this.#halt();
-      await this.#journal.delete();
+      await this.journal.delete();
       this.#group?.leave();
       await this.#link.disconnect();
     });
   }
 
   async status(): Promise<RelationshipStatus> {
-    const { group } = this.#journal.record.settings;
+    const { group } = this.journal.record.settings;
     const progress = await this.#link.progress().catch(() => null);
     const grownDrainLimitMs = this.#timeBox.hasGrown
       ? this.#timeBox.limitMs
@@ -350,7 +348,7 @@ export class Relationship {
 
   /** Durable when it resolves; goes on as before when it cannot be noted. */
   async #note(state: RelationshipState): Promise<void> {
-    await this.#goingOn(() => this.#journal.insist({ state }));
+    await this.#goingOn(() => this.journal.insist({ state }));
     this.#condition.settle();
   }
 
@@ -385,7 +383,7 @@ export class Relationship {
   }
 
   #joinGroup(): GroupMember | null {
-    const { group, intervalMs } = this.#journal.record.settings;
+    const { group, intervalMs } = this.journal.record.settings;
     if (group === undefined) return null;
     const onPause = (pauseNs: number) => this.#condition.pauses.record(pauseNs);
     const own = { timeBox: this.#timeBox, applications: this.#applications };

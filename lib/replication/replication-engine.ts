@@ -20,6 +20,7 @@ import {
 } from "../model/relationship-settings.js";
 import { checkSettings } from "./check-settings.js";
 import { copiedBefore } from "./first-copy.js";
+import { GuestAccess, givenAwayBefore } from "./guest-access.js";
 import { askedBack, takenBackAlone } from "./hand-over.js";
 import { HostGroups } from "./host-groups.js";
 import { HostTurns } from "./host-turns.js";
@@ -145,7 +146,9 @@ export class ReplicationEngine implements AsyncDisposable {
    * and while the VM is given away to another of its targets.
    */
   async handOver(id: string): Promise<void> {
-    return this.#relationships.handOver(this.#relationships.get(id));
+    const relationship = this.#relationships.get(id);
+    if (!(await this.#relationships.mayServe(relationship))) throw givenAwayBefore();
+    await relationship.handOver();
   }
 
   /** Cancels a planned failover unless the replica has taken over already. */
@@ -184,7 +187,8 @@ export class ReplicationEngine implements AsyncDisposable {
 
   /** How this host stands to a VM's lineage. */
   standingOf(id: string): RelationshipStanding {
-    const { state, record } = this.#relationships.get(id);
+    const { state, journal } = this.#relationships.get(id);
+    const { record } = journal;
     return { state, generation: record.generation, holderId: holderIdOf(record) };
   }
 
@@ -241,14 +245,9 @@ export class ReplicationEngine implements AsyncDisposable {
   /** The VM's other targets stay. If nobody else has the VM, guests reach it here. */
   async remove(id: string): Promise<void> {
     const relationship = this.#relationships.get(id);
-    const { vmId, isGivenAway } = relationship;
     await relationship.remove();
     this.#relationships.delete(relationship);
     await this.#groups.dissolveEmpty();
-    const isTheLast = this.#relationships.of(vmId).length === 0;
-    if (isGivenAway && !isTheLast && this.#relationships.mayServe(relationship)) {
-      await this.#ports.setServed?.(vmId, true);
-    }
   }
 
   /** From its next cycle on the VM is cut with the group's others; null: alone. */
@@ -269,16 +268,19 @@ export class ReplicationEngine implements AsyncDisposable {
 
   /** CONFLICT: the VM's first copy is made. */
   requireNoPoint(id: string): void {
-    if (this.#relationships.get(id).record.headPointId !== null) throw copiedBefore();
+    if (this.#relationships.get(id).journal.record.headPointId !== null) throw copiedBefore();
   }
 
   /** Whose keys are needed still. */
   mediaBeingWritten(): string[] {
-    return this.#relationships
-      .all()
-      .flatMap(({ record: { firstCopy } }) =>
+    return this.#relationships.all().flatMap(
+      ({
+        journal: {
+          record: { firstCopy },
+        },
+      }) =>
         firstCopy?.by === "medium" && firstCopy.stage === "writing" ? [firstCopy.mediaId] : [],
-      );
+    );
   }
 
   /** How a VM's first copy goes on; null: over the network. CONFLICT when there is one. */
@@ -297,7 +299,7 @@ export class ReplicationEngine implements AsyncDisposable {
 
   /** What this host holds of the VM's lineage, and the replica asks for. */
   generationOf(id: string): Generation {
-    return this.#relationships.get(id).record.generation;
+    return this.#relationships.get(id).journal.record.generation;
   }
 
   /** Cycles missed until now are no reason for a warning any more. */
@@ -338,19 +340,13 @@ export class ReplicationEngine implements AsyncDisposable {
 
   #add(journal: RelationshipJournal): Relationship {
     this.#requireOpen();
-    const host = { turns: this.#turns, groups: this.#groups, thaws: this.#thaws };
-    const setServed = (_: string, isServed: boolean) => this.#setServed(relationship, isServed);
-    const ports = { ...this.#ports, setServed };
-    const relationship: Relationship = new Relationship(ports, journal, host, (event) =>
+    const guests = new GuestAccess(this.#relationships, this.#ports, () => relationship);
+    const host = { turns: this.#turns, groups: this.#groups, thaws: this.#thaws, guests };
+    const relationship: Relationship = new Relationship(this.#ports, journal, host, (event) =>
       this.#tell(event),
     );
     this.#relationships.add(relationship);
     return relationship;
-  }
-
-  async #setServed(relationship: Relationship, isServed: boolean): Promise<void> {
-    if (isServed && !this.#relationships.mayServe(relationship)) return;
-    await this.#ports.setServed?.(relationship.vmId, isServed);
   }
 
   /** A listener's failure is its own: replication goes on. */

@@ -1,14 +1,14 @@
 import { TidemarkError } from "../model/errors.js";
 import {
   firstEntry,
-  isTakenOverAfter,
+  isPromotion,
   type Lineage,
   type LineageEntry,
   presentEntry,
   sameGeneration,
   standingIn,
 } from "../model/lineage.js";
-import { holderIdOf, type RelationshipRecord } from "../model/relationship.js";
+import { holderIdOf, isGivenAway, type RelationshipRecord } from "../model/relationship.js";
 import type { ReplicaVmStatus } from "../model/replica-endpoint.js";
 import { untoldGeneration } from "./hand-over.js";
 import type { RelationshipContext } from "./relationship-context.js";
@@ -64,19 +64,24 @@ export async function settleLineage(
     case "holder":
       return;
     case "returned":
-      await onReturn();
-      return journal.update((latest) => returned(latest, present));
+      return onReturn(() => journal.update((latest) => returned(latest, present)));
     case "superseded":
-      if (isTakenOverAfter(lineage, record.generation)) throw takenOver(record);
-      throw new Superseded(present);
+      if (isPromotion(present)) throw new Superseded(present);
+      if (isGivenAway(record)) await onReturn(() => journal.update(notThere));
+      throw takenOver(record);
     case "foreign":
       throw splitBrain(lineage, record);
   }
 }
 
 function returned(record: RelationshipRecord, { generation, holderId }: LineageEntry) {
+  return { ...notThere(record), generation, holderId };
+}
+
+/** The replica's host has the VM no more, nor can it be handed it. */
+function notThere(record: RelationshipRecord) {
   const state = nextState(record.state, "return", true) ?? record.state;
-  return { generation, holderId, state, handOver: undefined, isResyncOrdered: false };
+  return { state, handOver: undefined, isResyncOrdered: false };
 }
 
 /** The VM itself may be here still: who has it, its other targets tell. */

@@ -15,7 +15,7 @@ export interface NamedTarget {
  */
 export class VmRelationships {
   readonly #byId = new Map<string, Relationship>();
-  readonly #handingOver = new Set<string>();
+  readonly #turns = new Map<string, Promise<void>>();
 
   /** In the order in which they were added. */
   all(): readonly Relationship[] {
@@ -70,25 +70,30 @@ export class VmRelationships {
     const { vmId } = relationship;
     const isTaken = this.targetsOf(vmId).some(({ name }) => name === targetName);
     if (isTaken) throw replicatedBefore(vmId, targetName);
-    this.delete(relationship);
-    await relationship.change({ targetName }).finally(() => this.add(relationship));
+    const formerId = relationship.id;
+    // Never without it: whether it has given the VM away counts all the while.
+    await relationship.change({ targetName }).finally(() => {
+      this.#byId.delete(formerId);
+      this.add(relationship);
+    });
   }
 
-  /** Whether no other relationship of the VM has given it away. */
-  mayServe(relationship: Relationship): boolean {
-    return !this.of(relationship.vmId).some((each) => each !== relationship && each.isGivenAway);
+  /** Whether no other relationship of the VM has given it away, as far as is noted. */
+  async mayServe(relationship: Relationship): Promise<boolean> {
+    const others = this.of(relationship.vmId).filter((each) => each !== relationship);
+    // A note whose answer was lost may have been taken.
+    for (const { journal } of others) await journal.refresh();
+    return !others.some(({ isGivenAway }) => isGivenAway);
   }
 
-  /** One of the VM's relationships at a time, and only where none has given it away. CONFLICT. */
-  async handOver(relationship: Relationship): Promise<void> {
-    const { vmId } = relationship;
-    if (this.#handingOver.has(vmId) || !this.mayServe(relationship)) throw givenAwayBefore();
-    this.#handingOver.add(vmId);
-    try {
-      await relationship.handOver();
-    } finally {
-      this.#handingOver.delete(vmId);
-    }
+  /** Of what is decided for all relationships of a VM one thing is done after the other. */
+  inTurn(vmId: string, work: () => Promise<void>): Promise<void> {
+    const result = (this.#turns.get(vmId) ?? Promise.resolve()).then(work);
+    this.#turns.set(
+      vmId,
+      result.catch(() => {}),
+    );
+    return result;
   }
 
   /** ALREADY_EXISTS: a target of that name, or at that host. */
@@ -128,13 +133,5 @@ function sameHost(replicaUrl: string): TidemarkError {
     "ALREADY_EXISTS",
     `Cannot replicate the VM to ${replicaUrl}: because another of its targets is that host.`,
     { hint: "A host keeps one replica of a VM; choose another host." },
-  );
-}
-
-function givenAwayBefore(): TidemarkError {
-  return new TidemarkError(
-    "CONFLICT",
-    "Cannot hand the VM over: because it is handed over, or was failed over, to another of its targets.",
-    { hint: "Cancel that first: tidemark vm cancel-failover." },
   );
 }

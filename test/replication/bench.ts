@@ -29,6 +29,8 @@ const inUtc: ToLocalTime = (nowMs) => {
 export interface BenchOptions {
   readonly limits?: Partial<ReplicationLimits>;
   readonly captureBudgetBytes?: number;
+  /** Of another host than the bench's own replica; null: it is that one. */
+  readonly endpointAt?: (replicaUrl: string) => ReplicaEndpoint | null;
 }
 
 export class Bench {
@@ -151,7 +153,10 @@ export class Bench {
         excludedDisks: () => this.excludedDisks,
       }),
       openReplica: (settings) => {
-        this.onOpenReplica(settings().replicaUrl);
+        const { replicaUrl } = settings();
+        this.onOpenReplica(replicaUrl);
+        const other = this.#options.endpointAt?.(replicaUrl) ?? null;
+        if (other !== null) return alive<ReplicaEndpoint>(other, {});
         return alive<ReplicaEndpoint>(this.replica, this.endpointParts);
       },
       openFreezer: () =>
