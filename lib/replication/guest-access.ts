@@ -1,69 +1,13 @@
-import { TidemarkError } from "../model/errors.js";
-import type { Relationship } from "./relationship.js";
-import type { ReplicationPorts } from "./replication-ports.js";
-import type { VmRelationships } from "./vm-relationships.js";
+export type Note = () => Promise<void>;
 
-type Note = () => Promise<void>;
-
-/**
- * Whether guests reach a VM's disks, as one of its relationships sees it. Of a VM's
- * relationships one at a time decides that and notes it, by what the others have noted: two
- * that get the VM back together would each find it given away to the other.
- */
-export class GuestAccess {
-  readonly #vms: VmRelationships;
-  readonly #ports: ReplicationPorts;
-  readonly #relationship: () => Relationship;
-
-  constructor(vms: VmRelationships, ports: ReplicationPorts, relationship: () => Relationship) {
-    this.#vms = vms;
-    this.#ports = ports;
-    this.#relationship = relationship;
-  }
-
+/** Whether guests reach a VM's disks, as one of its relationships decides it and notes why. */
+export interface GuestAccess {
   /** Guests reach the disks, unless another target has the VM; then `note`. */
-  give(note: Note): Promise<void> {
-    return this.#inTurn(async (relationship) => {
-      if (await this.#vms.mayServe(relationship)) await this.#setServed(relationship, true);
-      await note();
-    });
-  }
-
+  give(note: Note): Promise<void>;
   /** Guests are kept from the disks; then `note`. */
-  withhold(note: Note): Promise<void> {
-    return this.#inTurn(async (relationship) => {
-      await this.#setServed(relationship, false);
-      await note();
-    });
-  }
-
+  withhold(note: Note): Promise<void>;
   /** `note` that the VM is about to be its replica's. CONFLICT where another target has it. */
-  giveAway(note: Note): Promise<void> {
-    return this.#inTurn(async (relationship) => {
-      if (!(await this.#vms.mayServe(relationship))) throw givenAwayBefore();
-      await note();
-    });
-  }
-
+  giveAway(note: Note): Promise<void>;
   /** As give(), of a relationship that ends; with a VM's last one its disks are left as they are. */
-  giveUp(note: Note): Promise<void> {
-    return this.#vms.of(this.#relationship().vmId).length > 1 ? this.give(note) : note();
-  }
-
-  #inTurn(work: (relationship: Relationship) => Promise<void>): Promise<void> {
-    const relationship = this.#relationship();
-    return this.#vms.inTurn(relationship.vmId, () => work(relationship));
-  }
-
-  async #setServed({ vmId }: Relationship, isServed: boolean): Promise<void> {
-    await this.#ports.setServed?.(vmId, isServed);
-  }
-}
-
-export function givenAwayBefore(): TidemarkError {
-  return new TidemarkError(
-    "CONFLICT",
-    "Cannot hand the VM over: because it is handed over, or was failed over, to another of its targets.",
-    { hint: "Cancel that first: tidemark vm cancel-failover." },
-  );
+  giveUp(note: Note): Promise<void>;
 }

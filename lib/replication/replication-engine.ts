@@ -20,7 +20,6 @@ import {
 } from "../model/relationship-settings.js";
 import { checkSettings } from "./check-settings.js";
 import { copiedBefore } from "./first-copy.js";
-import { GuestAccess, givenAwayBefore } from "./guest-access.js";
 import { askedBack, takenBackAlone } from "./hand-over.js";
 import { HostGroups } from "./host-groups.js";
 import { HostTurns } from "./host-turns.js";
@@ -32,6 +31,7 @@ import { RELATIONSHIP_PREFIX, RelationshipJournal } from "./relationship-journal
 import { DEFAULT_REPLICATION_LIMITS } from "./replication-limits.js";
 import type { ReplicationPorts } from "./replication-ports.js";
 import { Thaws } from "./thaws.js";
+import { givenAwayBefore, VmGuestAccess } from "./vm-guest-access.js";
 import { type NamedTarget, VmRelationships } from "./vm-relationships.js";
 
 export type ReplicationListener = (event: ReplicationEvent) => void;
@@ -340,7 +340,7 @@ export class ReplicationEngine implements AsyncDisposable {
 
   #add(journal: RelationshipJournal): Relationship {
     this.#requireOpen();
-    const guests = new GuestAccess(this.#relationships, this.#ports, () => relationship);
+    const guests = new VmGuestAccess(this.#relationships, this.#ports, () => relationship);
     const host = { turns: this.#turns, groups: this.#groups, thaws: this.#thaws, guests };
     const relationship: Relationship = new Relationship(this.#ports, journal, host, (event) =>
       this.#tell(event),
