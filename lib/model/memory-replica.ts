@@ -90,6 +90,8 @@ interface KeptPoint {
 interface KeptVm {
   vm: ReplicatedVm;
   lineage: Lineage;
+  /** By the present generation. */
+  isPromotedHere: boolean;
   readonly points: KeptPoint[];
   session: StagingSession | null;
   open: OpenDelta | null;
@@ -253,6 +255,7 @@ export class MemoryReplica implements ImportTarget {
     if (lineage === kept.lineage) return statusOf(kept);
     this.requireFork(succession);
     kept.lineage = lineage;
+    kept.isPromotedHere = isPromotion(succession.to);
     this.dropUnfinished(succession.vmId);
     return statusOf(kept);
   }
@@ -399,6 +402,7 @@ function newVm(vm: ReplicatedVm, generation: Generation): KeptVm {
   return {
     vm: structuredClone(vm),
     lineage: [firstEntry(generation)],
+    isPromotedHere: false,
     points: [],
     session: null,
     open: null,
@@ -438,8 +442,8 @@ function fenced({ lineage }: KeptVm): TidemarkError {
 }
 
 function requireFork(kept: KeptVm, { forkPointId, cause }: LineageEntry): void {
-  const { points, lineage } = kept;
-  if (cause === "taken-over" && isPromotion(presentEntry(lineage)))
+  const { points, isPromotedHere } = kept;
+  if (cause === "taken-over" && isPromotedHere)
     throw refusal("CONFLICT", "take the replica over", "the VM was failed over to its host");
   const headId = points.at(-1)?.point.pointId ?? null;
   const isThere = forkPointId === null || points.some(({ point }) => point.pointId === forkPointId);

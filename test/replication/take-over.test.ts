@@ -122,3 +122,26 @@ void t.test(
     t.equal((await bench.recordOf(FAR_ID)).handOver, undefined);
   },
 );
+
+void t.test(
+  "what a host became by a reversal is a replica, and is taken over as one",
+  async (t) => {
+    const bench = await FanOutBench.replicatingToBoth();
+    await bench.failOverThere(FAR_ID);
+    const lineage = await bench.lineageOf(FAR_ID);
+    const contents = new Map(DISKS.map(({ diskId }, i) => [diskId, bench.tracker.contentOf(i)]));
+    const generation = lineage[0]?.generation ?? { number: 1, id: VM_ID };
+    const back = new FanOutBench();
+    back.far.hadBefore(VM_ID, { generation, contents, isUnchanged: true });
+    await back.engine.reverse(FAR, lineage);
+    await back.cycles(1);
+    t.equal(
+      (await back.lineageOf(FAR_ID)).at(-1)?.cause,
+      "unplanned-failover",
+      "by the other host",
+    );
+    await back.takeOverThere(FAR_ID);
+    await back.clock.run(A_WHILE_MS);
+    t.match((await back.engine.status(FAR_ID)).lastError, { code: "FENCED", message: /primary/ });
+  },
+);
