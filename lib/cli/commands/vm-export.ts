@@ -7,7 +7,7 @@ import { isErrorCode, TidemarkError } from "../../model/errors.js";
 import { COPY_FORMATS, type CopyFormat } from "../../model/point-copies.js";
 import { clientOf, globalOptions } from "../context.js";
 import { formatBytes, printJson, printTable } from "../output.js";
-import { resolvePoint } from "../resolve-point.js";
+import { POINT_NAMES, resolvePoint } from "../resolve-point.js";
 import { untilSignal } from "../until-signal.js";
 import { warnIfDamaged } from "../warn-if-damaged.js";
 
@@ -24,7 +24,7 @@ export function vmExportCommand(): Command {
   return new Command("export")
     .description("copy a recovery point's disks to files (on the replica)")
     .argument("<vm>", "its name or id")
-    .option("--point <number|id>", "which recovery point; the newest by default")
+    .option("--point <point>", `which recovery point: ${POINT_NAMES}`)
     .addOption(new Option("--format <format>", "of the files").choices(COPY_FORMATS).default("raw"))
     .requiredOption("--out <dir>", "where the copy becomes a directory")
     .action(async (vm: string, options: Options, command: Command) => {

@@ -1,7 +1,7 @@
 import { Command } from "commander";
 import { clientOf, globalOptions, tidemarkHere } from "../context.js";
 import { formatTime, printJson, printTable } from "../output.js";
-import { resolvePoint } from "../resolve-point.js";
+import { POINT_NAMES, resolvePoint } from "../resolve-point.js";
 import { warnIfDamaged } from "../warn-if-damaged.js";
 
 export function vmOpenCommand(): Command {
@@ -9,7 +9,7 @@ export function vmOpenCommand(): Command {
     .description("serve a recovery point's disks read-only, for a backup of them (on the replica)")
     .argument("<vm>", "its name or id")
     .requiredOption("--read-only", "nothing can be written; test-failover is what is for that")
-    .option("--point <number|id>", "which recovery point; the newest by default")
+    .option("--point <point>", `which recovery point: ${POINT_NAMES}`)
     .action(async (vm: string, options: { readonly point?: string }, command: Command) => {
       const pointId = await resolvePoint(command, vm, options.point);
       const body = pointId === undefined ? {} : { pointId };

@@ -5,7 +5,7 @@ import type { NewEnd } from "../../model/test-failover.js";
 import { clientOf, globalOptions, tidemarkHere } from "../context.js";
 import { exportNotes, printExportedDisks } from "../export-lines.js";
 import { formatDuration, formatTime, printJson } from "../output.js";
-import { resolvePoint } from "../resolve-point.js";
+import { POINT_NAMES, resolvePoint } from "../resolve-point.js";
 import { checkLine, formatEnd, openTestLines } from "../test-failover-lines.js";
 import {
   addTestFailoverOptions,
@@ -27,7 +27,7 @@ export function vmTestFailoverCommand(): Command {
   const command = new Command("test-failover")
     .description("serve a recovery point's disks for a test; replication goes on (on the replica)")
     .argument("<vm>", "its name or id")
-    .option("--point <number|id>", "which recovery point; the newest by default");
+    .option("--point <point>", `which recovery point: ${POINT_NAMES}`);
   return addTestFailoverOptions(command).action(
     async (vm: string, options: Options, self: Command) => {
       const end = newEnd(options);

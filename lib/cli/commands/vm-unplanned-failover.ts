@@ -2,7 +2,7 @@ import { Command } from "commander";
 import { clientOf, globalOptions, tidemarkHere } from "../context.js";
 import { printJson } from "../output.js";
 import { printServedDisks } from "../served-disks.js";
-import { resolvePoint } from "../resolve-point.js";
+import { POINT_NAMES, resolvePoint } from "../resolve-point.js";
 
 interface Options {
   readonly point?: string;
@@ -14,7 +14,7 @@ export function vmUnplannedFailoverCommand(): Command {
   return new Command("failover")
     .description("run a VM from its replica because its primary is lost (on the replica)")
     .argument("<vm>", "its name or id")
-    .option("--point <number|id>", "from which recovery point; the newest by default")
+    .option("--point <point>", `from which recovery point: ${POINT_NAMES}`)
     .option("--force", "also while the primary seems to live")
     .action(async (name: string, options: Options, command: Command) => {
       const client = clientOf(command);
