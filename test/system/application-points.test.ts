@@ -135,7 +135,8 @@ void t.test("a freeze that hangs ends in its box; the point comes, with a warnin
     const status = await relationship();
     return status.healthReasons.some((reason) => why.test(reason)) && status;
   });
-  t.same([health, state], ["warning", "replicating"]);
+  t.not(health, "normal");
+  t.equal(state, "replicating");
   t.match(await cli.text(t, "vm", "status", guest.name), /Health: The last point is not appl/);
   const before = (await marked("crash")).length;
   await eventually("more points", async () => (await marked("crash")).length > before);
