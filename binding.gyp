@@ -20,16 +20,19 @@
         {
           "target_name": "tidemark-fuse",
           "type": "executable",
-          "sources": [
-            "<!@(ls native/fuse/*.cc)",
-            "<!@(grep -E '^native/(common|device)/' native/sources.txt | grep -vE '/(sha256|block_hashes)[.]cc')"
-          ],
+          # The rest of it is compiled for the addon.
+          "dependencies": ["tidemark"],
+          "sources": ["<!@(ls native/fuse/*.cc)"],
           "include_dirs": ["native"],
           "defines": ["FUSE_USE_VERSION=314"],
           "cflags_cc!": ["-std=gnu++17", "-fno-exceptions", "-fno-rtti"],
           "cflags_cc": ["-std=c++20", "-fexceptions", "-Wall", "-Wextra", "-Wno-unused-parameter", "-O2", "-g", "<!@(pkg-config --cflags fuse3)"],
           "ldflags": ["-pthread"],
-          "libraries": ["-l:liburing.a", "<!@(pkg-config --libs fuse3)"]
+          "libraries": [
+            "<!@(grep -E '^native/(common|device)/' native/sources.txt | grep -vE '/(sha256|block_hashes)[.]cc' | sed 's,^,$(obj).target/tidemark/,; s,[.]cc$,.o,')",
+            "-l:liburing.a",
+            "<!@(pkg-config --libs fuse3)"
+          ]
         }
       ]
     }]

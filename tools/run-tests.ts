@@ -1,10 +1,11 @@
 /**
- * Runs the checks and tests one after another and closes with one line,
- * "N passed, N failed". Each step is a program; its output is shown when it
- * fails, and its own tests are counted where it prints a count.
+ * Runs the checks and tests and closes with one line, "N passed, N failed". Each step is a
+ * program; its output is shown when it fails, and its own tests are counted where it prints
+ * a count. What waits more than it computes runs beside something else.
  */
 import { spawn } from "node:child_process";
 import { existsSync, readdirSync } from "node:fs";
+import { availableParallelism } from "node:os";
 import { join } from "node:path";
 
 interface Counts {
@@ -17,14 +18,19 @@ interface Step {
   readonly name: string;
   readonly command: readonly string[];
   readonly count?: (output: string) => Counts;
-  /** Show the output as it comes. */
-  readonly isLong?: boolean;
+}
+
+/** Steps that may run at the same time, and how many do. */
+interface Phase {
+  readonly jobs: number;
+  readonly steps: readonly Step[];
 }
 
 const isQuick = process.argv.includes("--quick");
 const filter = process.argv.slice(2).find((argument) => !argument.startsWith("--"));
 const NATIVE_BUILD = "build-native";
 const SLOW_FILE_SECONDS = 20;
+const CPUS = availableParallelism();
 
 /** TAP of any depth: counts the tests of each file, not their single assertions. */
 function countTap(output: string): Counts {
@@ -56,6 +62,11 @@ function countDoctest(output: string): Counts {
   return { passed: Number(match?.[1] ?? 0), failed: Number(match?.[2] ?? 0), skipped: [] };
 }
 
+const COMPILE: Step = {
+  name: "types",
+  command: ["node", "--import", "tsx", "tools/compile-tests.ts"],
+};
+
 const CHECKS: readonly Step[] = [
   { name: "format", command: ["node_modules/.bin/biome", "format", "."] },
   {
@@ -70,7 +81,7 @@ const CHECKS: readonly Step[] = [
       "tools",
     ],
   },
-  { name: "types", command: ["node_modules/.bin/tsc", "-p", "tsconfig.test.json"] },
+  COMPILE,
   { name: "tidy", command: ["node", "--import", "tsx", "tools/tidy/tidy.ts"] },
 ];
 
@@ -105,7 +116,6 @@ function scriptSteps(): Step[] {
       name: `${folder}/${file}`,
       command: ["bash", join(folder, file)],
       count: countTap,
-      isLong: true,
     }));
 }
 
@@ -117,41 +127,38 @@ function testFiles(folder: string): string[] {
     .sort();
 }
 
-function tapStep(name: string, files: readonly string[], ...options: readonly string[]): Step {
+function tapStep(name: string, files: readonly string[], jobs: number): Step {
   return {
     name,
-    command: ["node_modules/.bin/tap", "run", "--reporter=tap", ...options, ...files],
+    command: ["node", "--import", "tsx", "tools/run-test-files.ts", `--jobs=${jobs}`, ...files],
     count: countTap,
-    isLong: true,
   };
 }
 
-function steps(): Step[] {
+function oneByOne(...steps: readonly Step[]): Phase {
+  return { jobs: 1, steps };
+}
+
+function phases(): Phase[] {
   const all = testFiles("test");
   const of = (folder: string) => all.filter((file) => file.startsWith(`test/${folder}/`));
   const [nbd, system, guest] = [of("nbd"), of("system"), of("guest")];
   const rest = new Set([...nbd, ...system, ...guest]);
   const unit = all.filter((file) => !rest.has(file));
-  if (filter !== undefined) return [tapStep(`tests matching ${filter}`, all)];
-  if (isQuick) return [...CHECKS, tapStep("unit tests", unit)];
+  if (filter !== undefined)
+    return [oneByOne(COMPILE, tapStep(`tests matching ${filter}`, all, CPUS))];
+  if (isQuick) return [oneByOne(...CHECKS, tapStep("unit tests", unit, CPUS))];
+  const nativeBuild = { name: "native build", command: ["tools/native-tests"] };
   return [
-    ...CHECKS,
+    oneByOne(...CHECKS, nativeBuild),
+    // The longest first.
+    { jobs: CPUS, steps: [...fuzzSteps(), ...nativeSteps()] },
+    oneByOne(...scriptSteps(), tapStep("unit tests", unit, CPUS), tapStep("NBD tests", nbd, CPUS)),
+    // A guest is one busy processor; the system tests mostly wait.
     {
-      name: "native build",
-      command: [
-        "bash",
-        "-c",
-        `cmake -S . -B ${NATIVE_BUILD} -G Ninja && cmake --build ${NATIVE_BUILD}`,
-      ],
+      jobs: 2,
+      steps: [tapStep("guest tests", guest, 1), tapStep("system tests", system, CPUS + 1)],
     },
-    ...nativeSteps(),
-    ...fuzzSteps(),
-    ...scriptSteps(),
-    tapStep("unit tests", unit),
-    tapStep("NBD tests", nbd),
-    tapStep("system tests", system),
-    // A guest wants the machine for itself.
-    tapStep("guest tests", guest, "--jobs=1"),
   ];
 }
 
@@ -188,7 +195,8 @@ function failuresOf(output: string): string {
 }
 
 const total: Counts = { passed: 0, failed: 0, skipped: [] };
-for (const step of steps()) {
+
+async function runAndReport(step: Step): Promise<void> {
   const startedAtMs = Date.now();
   const { exitCode, output } = await run(step);
   const counts = step.count?.(output) ?? { passed: 0, failed: 0, skipped: [] };
@@ -206,6 +214,18 @@ for (const step of steps()) {
   if (slowest !== "") console.log(`       ${slowest}`);
   if (counts.failed > 0) console.log(failuresOf(output));
 }
+
+async function runPhase({ jobs, steps }: Phase): Promise<void> {
+  const waiting = [...steps];
+  const work = async (): Promise<void> => {
+    for (let step = waiting.shift(); step !== undefined; step = waiting.shift()) {
+      await runAndReport(step);
+    }
+  };
+  await Promise.all(Array.from({ length: jobs }, work));
+}
+
+for (const phase of phases()) await runPhase(phase);
 
 for (const skipped of total.skipped) console.log(`skipped: ${skipped}`);
 if (process.env["CI"] !== undefined && total.skipped.length > 0) {
