@@ -13,7 +13,7 @@ const GUEST = {
   files: SERVICE_FILES,
   withProject: true,
   memoryMib: 512,
-  limitMs: 170_000,
+  limitMs: 500_000,
 } as const;
 
 void t.test(

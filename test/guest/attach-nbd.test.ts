@@ -58,7 +58,7 @@ void t.test(
       modules: ["nbd"],
       withProject: true,
       memoryMib: 512,
-      limitMs: 120_000,
+      limitMs: 450_000,
       files: { ...SERVICE_FILES, "marked-blocks.mjs": MARKED_BLOCKS },
       job: `${TIDEMARK_SHELL}
 truncate -s 64M /srv/disk
@@ -123,7 +123,7 @@ void t.test(
       modules: ["nbd"],
       withProject: true,
       memoryMib: 512,
-      limitMs: 150_000,
+      limitMs: 450_000,
       files: SERVICE_FILES,
       job: KILL_JOB,
     });
@@ -139,7 +139,7 @@ void t.test(
       modules: ["nbd"],
       withProject: true,
       memoryMib: 512,
-      limitMs: 150_000,
+      limitMs: 450_000,
       files: SERVICE_FILES,
       job: `${TIDEMARK_SHELL}
 truncate -s 16M /srv/disk

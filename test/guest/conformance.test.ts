@@ -94,7 +94,7 @@ void t.test(
       modules: ["nbd", "fuse", "loop"],
       withProject: true,
       memoryMib: 512,
-      limitMs: 300_000,
+      limitMs: 500_000,
       qemu: blank.qemu,
     });
     t.equal(status, 0, output);

@@ -58,7 +58,7 @@ async function underPressure(modules: string[], start: string): Promise<GuestRes
     modules,
     withProject: true,
     memoryMib: 320,
-    limitMs: isSoak ? 300_000 : 150_000,
+    limitMs: 450_000,
     qemu: data.qemu,
   });
 }

@@ -22,7 +22,7 @@ const DEVICE_BYTES = 96 << 20;
 const LOG_MIB = 512;
 const MIB = 2 ** 20;
 
-t.setTimeout(isSoak ? 1_200_000 : 300_000);
+t.setTimeout(isSoak ? 1_200_000 : 600_000);
 
 /**
  * One data disk in three parts: the device, its log, and where the log is replayed to.
@@ -91,7 +91,7 @@ async function pointsOf(fault: PlantedFault, points: number) {
     programs: ["dmsetup", "mkfs.ext4", POWER_CUT_TOOL],
     modules: ["dm-mod", "dm-log-writes"],
     memoryMib: 384,
-    limitMs: isSoak ? 1_000_000 : 200_000,
+    limitMs: isSoak ? 1_000_000 : 500_000,
     qemu: data.qemu,
   });
   const found = [...output.matchAll(/^point \d+ (\{.*\})\s*$/gm)].map(

@@ -103,7 +103,7 @@ async function startScene(t: Test, sizeBytes: number): Promise<Scene> {
   const guest = await Guest.start({
     job: GROWING_JOB,
     programs: ["mkfs.ext4", "resize2fs"],
-    limitMs: 300_000,
+    limitMs: 500_000,
     qemu: ["-blockdev", nbd, "-device", "virtio-blk-pci,drive=d0,id=disk0"].concat(
       "-qmp",
       `unix:${qmpPath},server=on,wait=off`,
@@ -261,7 +261,7 @@ void t.test(
       modules: ["nbd", "fuse", "loop"],
       withProject: true,
       memoryMib: 512,
-      limitMs: 300_000,
+      limitMs: 500_000,
     });
     t.equal(status, 0, output);
   },

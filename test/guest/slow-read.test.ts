@@ -5,7 +5,7 @@ import { runGuest } from "./lab/guest.js";
 import { guestIsMissing } from "./lab/missing.js";
 
 const skip = await guestIsMissing("dmsetup");
-t.setTimeout(300_000);
+t.setTimeout(600_000);
 
 const HALF_SECTORS = 32 * 2048;
 const SLOW_OFFSET_BYTES = (HALF_SECTORS + 16 * 2048) * 512;
@@ -99,7 +99,7 @@ void t.test(
       modules: ["dm-mod", "dm-delay"],
       withProject: true,
       memoryMib: 512,
-      limitMs: 240_000,
+      limitMs: 500_000,
       qemu: disk.qemu,
     });
     t.equal(status, 0, output);
