@@ -1,10 +1,11 @@
 /**
  * Checks the types of everything and leaves the tests as JavaScript in build-tests/: with a
  * loader each of the hundreds of processes would compile for itself. What the tests find
- * beside themselves, and the project above them, is there too, by symbolic links.
+ * beside themselves is there too, as copies: a test that copies a fixture and writes to it must
+ * not reach the original through a link. The project above them is there by symbolic links.
  */
 import { spawnSync } from "node:child_process";
-import { lstat, mkdir, readdir, rm, symlink } from "node:fs/promises";
+import { copyFile, lstat, mkdir, readdir, rm, symlink } from "node:fs/promises";
 import { join, relative } from "node:path";
 import { COMPILED } from "./compiled-path.js";
 
@@ -20,12 +21,12 @@ function compile(): boolean {
   return status === 0;
 }
 
-async function linkFolder(folder: string): Promise<void> {
+async function copyFolder(folder: string): Promise<void> {
   await mkdir(join(COMPILED, folder), { recursive: true });
   for (const entry of await readdir(folder, { withFileTypes: true })) {
     const path = join(folder, entry.name);
-    if (entry.isDirectory()) await linkFolder(path);
-    else await link(path);
+    if (entry.isDirectory()) await copyFolder(path);
+    else await copyFile(path, join(COMPILED, path));
   }
 }
 
@@ -43,6 +44,6 @@ if (!compile()) process.exit(1);
 // The tests use dist/, as it ships.
 await rm(join(COMPILED, "lib"), { recursive: true, force: true });
 for (const name of await readdir(".")) {
-  if (COMPILED_FOLDERS.includes(name)) await linkFolder(name);
+  if (COMPILED_FOLDERS.includes(name)) await copyFolder(name);
   else if (name !== ".git" && name !== COMPILED) await link(name);
 }
