@@ -58,6 +58,8 @@ class IngestListener {
   readonly #server: Server;
   readonly #idleDecoders: ZstdDecoder[] = [];
   readonly #serving = new Set<Promise<void>>();
+  /** By connection: TLS 1.3 shows a certificate once. */
+  readonly #peers = new WeakMap<TLSSocket, PeerIdentity>();
   #lastWarningMs = Number.NEGATIVE_INFINITY;
 
   constructor(options: IngestOptions, main: ThreadCaller, { tls, limits }: ListenCall) {
@@ -146,9 +148,13 @@ class IngestListener {
   }
 
   #identify(socket: TLSSocket): PeerIdentity {
+    const known = this.#peers.get(socket);
+    if (known !== undefined) return known;
     // An empty object where there is none, whatever the types say.
     const certificate = socket.getPeerCertificate() as { raw?: Buffer } | undefined;
-    return this.#options.identifyPeer(certificate?.raw);
+    const peer = this.#options.identifyPeer(certificate?.raw);
+    this.#peers.set(socket, peer);
+    return peer;
   }
 
   async #control(message: IncomingMessage, path: string, peer: PeerIdentity): Promise<unknown> {

@@ -1,4 +1,5 @@
-import { Agent, type AgentOptions } from "node:https";
+import { Agent as HttpAgent } from "node:http";
+import { Agent, type AgentOptions, type RequestOptions } from "node:https";
 import type { Duplex } from "node:stream";
 import { connect, type ConnectionOptions } from "node:tls";
 import type { TlsMaterial } from "../model/peer.js";
@@ -12,13 +13,23 @@ export function newReplicaAgent(
   options: AgentOptions = {},
 ): Agent {
   const settings = { ...clientTls(tls), keepAlive: true, maxCachedSessions: 0, ...options };
-  return proxyUrl === null ? new Agent(settings) : new TunnelAgent(proxyUrl, settings);
+  return proxyUrl === null ? new ReplicaAgent(settings) : new TunnelAgent(proxyUrl, settings);
 }
 
 type OnConnection = (error: Error | null, connection: Duplex) => void;
 
+/**
+ * All its connections have the same TLS settings: they are no part of what tells one from
+ * another. Node puts certificates and keys into a name that it makes for each request.
+ */
+class ReplicaAgent extends Agent {
+  override getName(options?: RequestOptions): string {
+    return HttpAgent.prototype.getName.call(this, options);
+  }
+}
+
 /** TLS inside of a proxy's tunnel: the proxy sees neither content nor certificates' keys. */
-class TunnelAgent extends Agent {
+class TunnelAgent extends ReplicaAgent {
   readonly #proxy: URL;
 
   constructor(proxyUrl: string, options: AgentOptions) {

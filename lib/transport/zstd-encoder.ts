@@ -8,7 +8,7 @@
 import zstd from "zstd-napi/binding.js";
 import type { SegmentEncoder } from "./content-coding.js";
 
-const OUTPUT_BYTES = 128 * 1024;
+const OUTPUT_BYTES = 256 * 1024;
 const MAX_SPARE_BUFFERS = 8;
 const NOTHING = new Uint8Array(0);
 
