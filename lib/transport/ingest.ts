@@ -5,6 +5,7 @@ import type { TLSSocket } from "node:tls";
 import type { SegmentReceipt } from "../model/delta.js";
 import type { PeerIdentity } from "../model/peer.js";
 import type { OpenSegmentSink, SegmentReceiver, SegmentSlot } from "../model/segment-receiver.js";
+import { BodyMessage } from "./body-message.js";
 import { readControlRequest, versionlessPath } from "./control-request.js";
 import { answerError, answerJson } from "./ingest-answer.js";
 import type { MainCall, WorkerCall } from "./ingest-call.js";
@@ -69,6 +70,7 @@ class IngestListener {
     this.#server = createServer(
       {
         ...serverTls(tls),
+        IncomingMessage: BodyMessage,
         // Not Node's default for TLS, on either side: small answers would wait for an ACK.
         noDelay: true,
         handshakeTimeout: limits.handshakeTimeoutMs,

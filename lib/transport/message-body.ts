@@ -1,6 +1,7 @@
 import type { IncomingMessage } from "node:http";
 import { finished } from "node:stream";
 import { TidemarkError } from "../model/errors.js";
+import { BodyMessage } from "./body-message.js";
 
 /** A promise: no more before it resolves. The piece is the taker's from then on. */
 export type TakePiece = (piece: Buffer) => Promise<void> | undefined;
@@ -38,11 +39,14 @@ export async function takePieces(
     else reject(error);
   });
   message.on("data", onPiece).resume();
+  const direct = message instanceof BodyMessage ? message : undefined;
+  direct?.handTo(onPiece);
   try {
     await promise;
   } finally {
     patience.end();
     forget();
+    direct?.handTo(undefined);
     message.off("data", onPiece);
   }
 }
