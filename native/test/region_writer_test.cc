@@ -115,3 +115,35 @@ TEST_CASE("A region that cannot be written says so") {
   const Status status = full.value().finish();
   CHECK(status.code() == ErrorCode::kNoSpace);
 }
+
+TEST_CASE("A write that fails on its way is answered by a later call") {
+  const std::string content(3U << 20, 'x');
+  const auto bytes = std::as_bytes(std::span(content));
+  auto full = RegionWriter::open("/dev/full", 4096, "Cannot write layer");
+  REQUIRE(full.is_ok());
+  CHECK(full.value().append(bytes).code() == ErrorCode::kNoSpace);
+
+  auto at_its_end = RegionWriter::open("/dev/full", 4096, "Cannot write layer");
+  REQUIRE(at_its_end.is_ok());
+  REQUIRE(at_its_end.value().append(bytes.first(1U << 20)).is_ok());
+  CHECK(at_its_end.value().finish().code() == ErrorCode::kNoSpace);
+}
+
+TEST_CASE("A region may be given up or moved while it is being written") {
+  const std::string path = "/var/tmp/region-writer-" + std::to_string(::getpid());
+  const std::string content(2U << 20, 'x');
+  for (int i = 0; i < 8; ++i) {
+    auto first = RegionWriter::open(path, 4096, "Cannot write");
+    auto second = RegionWriter::open(path, 4U << 20, "Cannot write");
+    REQUIRE(first.is_ok());
+    REQUIRE(second.is_ok());
+    RegionWriter writer = std::move(first).value();
+    REQUIRE(writer.append(std::as_bytes(std::span(content))).is_ok());
+    writer = std::move(second).value();
+    REQUIRE(writer.append(std::as_bytes(std::span(content))).is_ok());
+    RegionWriter moved = std::move(writer);
+    CHECK(moved.finish().is_ok());
+  }
+  CHECK(read_file(path).substr(4U << 20) == content);
+  ::unlink(path.c_str());
+}
