@@ -75,7 +75,7 @@ const WAITS: Readonly<Record<string, (count: number) => Promise<void> | undefine
 };
 
 for (const [name, wait] of Object.entries(WAITS)) {
-  test(`a body arrives whole and in order when its taker ${name}`, async (t) => {
+  void test(`a body arrives whole and in order when its taker ${name}`, async (t) => {
     const body = bodyOf(3_000_000);
     const text = await exchange(body, async (message) => {
       const { body: arrived, overlaps } = await taken(message, wait);
@@ -86,7 +86,7 @@ for (const [name, wait] of Object.entries(WAITS)) {
   });
 }
 
-test("what is left when a taker throws can still be read", async (t) => {
+void test("what is left when a taker throws can still be read", async (t) => {
   const body = bodyOf(500_000);
   const text = await exchange(body, async (message) => {
     let takenBytes = 0;
@@ -102,7 +102,7 @@ test("what is left when a taker throws can still be read", async (t) => {
   t.equal(text, "true");
 });
 
-test("what was held back comes before what follows", async (t) => {
+void test("what was held back comes before what follows", async (t) => {
   const message = new BodyMessage(new Socket());
   const pieces: string[] = [];
   const take = (piece: Buffer) => void pieces.push(piece.toString());
