@@ -1,14 +1,13 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdir } from "node:fs/promises";
-import { createServer } from "node:net";
-import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { apiSocketPath } from "#lib/cli/context.js";
 import { HostPaths, writeConfiguration } from "#lib/daemon/host-configuration.js";
 import { ApiClient } from "#lib/management/api-client.js";
 import { issueCertificate } from "#lib/security/pki.js";
+import { freePort } from "./free-port.js";
 import { PLAIN_NODE } from "./plain-node.js";
 
 const PROGRAM = fileURLToPath(new URL("../../bin/tidemark.js", import.meta.url));
@@ -155,16 +154,4 @@ function isReady(child: ChildProcess): Promise<void> {
       if (chunk.toString().includes("is ready")) resolve();
     });
   });
-}
-
-async function freePort(): Promise<number> {
-  const probe = createServer();
-  await new Promise<void>((resolve) => {
-    probe.listen(0, "127.0.0.1", () => resolve());
-  });
-  const { port } = probe.address() as AddressInfo;
-  await new Promise<void>((resolve) => {
-    probe.close(() => resolve());
-  });
-  return port;
 }

@@ -9,6 +9,7 @@ import { NbdClient } from "#lib/daemon/demo/nbd-client.js";
 import { ApiClient } from "#lib/management/api-client.js";
 import type { RecoveryPointBody, VmStatus } from "#lib/management/schemas.js";
 import { createCa, issueCertificate } from "#lib/security/pki.js";
+import { freePort } from "./free-port.js";
 import { RunningProgram, type StartOptions, type Teardown } from "./program.js";
 
 export interface HostOptions {
@@ -41,7 +42,7 @@ export class LoopbackHost {
     await writeConfiguration(host.paths, {
       version: 1,
       hostName: directory.split("/").at(-1) ?? "host",
-      peers: { host: "127.0.0.1", port: options.port ?? 0 },
+      peers: { host: "127.0.0.1", port: options.port ?? (await freePort()) },
       replicaRoot: options.isReplica === true ? "replica" : null,
     });
     const names = options.certificateNames ?? ["localhost", "127.0.0.1"];
