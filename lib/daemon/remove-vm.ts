@@ -18,8 +18,8 @@ export async function removeVm(
   await engine.remove(relationshipId).catch(passOverMissing);
   await statistics.forget(relationshipId);
   if (engine.idsOf(vmId).length > 0) return;
-  // One that was failed over to this host is served on: its disks are nowhere else.
-  if (!isPromoted && vms.find(vmId) !== null) await vms.remove(vmId);
+  // One that was failed over to this host is served on, or again: its disks are nowhere else.
+  if (vms.find(vmId) !== null) await (isPromoted ? vms.setServed(vmId, true) : vms.remove(vmId));
   // What is replicated on from here stays as the replica that it is.
   await extended.forget(vmId);
   await statistics.forget(vmId);

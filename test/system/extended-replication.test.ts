@@ -270,4 +270,7 @@ void t.test("G7: from the replica it may be handed on to the third host", async 
   const there = await handedOver(replica, third);
   t.ok((await contentOf(there)).equals(content), "byte for byte");
   t.match(await refused(t, replica, "vm", "cancel-failover", "web"), /its state is failed-over/);
+  t.equal((await replica.vm("web")).disks[0]?.uri, null, "it is the third host's");
+  await said(t, replica, "vm", "remove", "web");
+  t.ok((await replica.vm("web")).disks[0]?.uri, "by explicit order it is served here, too");
 });
