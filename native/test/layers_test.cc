@@ -37,13 +37,22 @@ bool is_blank(const iovec* parts, int count) {
   return true;
 }
 
-}  // namespace
-
-extern "C" ssize_t pwritev(int fd, const iovec* parts, int count, off_t offset) {
+ssize_t record_pwritev(int fd, const iovec* parts, int count, off_t offset) {
   if (recorded_calls != nullptr) {
     recorded_calls->push_back({false, static_cast<uint64_t>(offset), is_blank(parts, count)});
   }
   return ::syscall(SYS_pwritev, fd, parts, count, offset, 0);
+}
+
+}  // namespace
+
+extern "C" ssize_t pwritev(int fd, const iovec* parts, int count, off_t offset) {
+  return record_pwritev(fd, parts, count, offset);
+}
+
+// What it is called in code that is compiled with _FILE_OFFSET_BITS=64, as node-gyp does.
+extern "C" ssize_t pwritev64(int fd, const iovec* parts, int count, off64_t offset) {
+  return record_pwritev(fd, parts, count, offset);
 }
 
 extern "C" int fdatasync(int fd) {
