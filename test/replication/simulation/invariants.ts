@@ -1,10 +1,10 @@
 import type { Cut } from "#lib/model/delta.js";
 import type { DiskGeometry } from "#lib/model/disk.js";
 import type { MemoryReplica } from "#lib/model/memory-replica.js";
-import type { MemoryStateStore } from "#lib/model/memory-state-store.js";
 import type { MemoryVmTracker } from "#lib/model/memory-tracker.js";
 import type { RelationshipRecord } from "#lib/model/relationship.js";
 import type { RecoveryPoint, ReplicaVmStatus } from "#lib/model/replica-endpoint.js";
+import type { StateStore } from "#lib/model/state-store.js";
 import { TARGET_ID, VM_ID } from "./scene.js";
 
 export class Violation extends Error {}
@@ -16,14 +16,22 @@ export class Violation extends Error {}
 export class InvariantChecker {
   readonly #replica: MemoryReplica;
   readonly #tracker: MemoryVmTracker;
-  readonly #store: MemoryStateStore;
+  readonly #store: StateStore;
+  readonly #targetId: string;
   readonly #cuts = new Map<number, { takenAtMs: number; disks: Map<string, Uint8Array> }>();
   readonly #checkedUntil = new Map<string, number>();
   #failure: Violation | null = null;
   /** Of the record at the last check. */
   #headPointId: string | null = null;
 
-  constructor(replica: MemoryReplica, tracker: MemoryVmTracker, store: MemoryStateStore) {
+  /** Of that target of the VM; another's replica has a checker of its own. */
+  constructor(
+    replica: MemoryReplica,
+    tracker: MemoryVmTracker,
+    store: StateStore,
+    targetId = TARGET_ID,
+  ) {
+    this.#targetId = targetId;
     this.#replica = replica;
     this.#tracker = tracker;
     this.#store = store;
@@ -51,8 +59,9 @@ export class InvariantChecker {
     if (status === null || record === null) return;
     for (const point of await this.#replica.points(VM_ID)) this.#checkPoint(point);
     // A target that is not there has nothing to be trusted.
-    const isTracked = await this.#tracker.hasTarget(TARGET_ID);
-    if (record.allocationMarked && isTracked) this.#checkMarks(status, record);
+    const isTracked = await this.#tracker.hasTarget(this.#targetId);
+    const isOwnHead = isHeadOf(record, status);
+    if (record.allocationMarked && isTracked && isOwnHead) this.#checkMarks(status, record);
     if (isTracked) await this.#checkStaged(record);
   }
 
@@ -60,7 +69,9 @@ export class InvariantChecker {
   async #checkStaged({ headPointId, stagingSessionId }: RelationshipRecord): Promise<void> {
     if (headPointId === this.#headPointId) return;
     this.#headPointId = headPointId;
-    const { stagedBytes } = await this.#tracker.progress(TARGET_ID);
+    // Its replication is being ended.
+    if (headPointId === null) return;
+    const { stagedBytes } = await this.#tracker.progress(this.#targetId);
     if (stagingSessionId !== null || stagedBytes === 0) return;
     throw new Violation("blocks stay staged although a point has taken the session in");
   }
@@ -73,8 +84,8 @@ export class InvariantChecker {
   async isSettled(): Promise<boolean> {
     const [status, record] = await Promise.all([this.#status(), this.#record()]);
     if (!record?.allocationMarked || !status?.head) return false;
-    if (!(await this.#tracker.hasTarget(TARGET_ID))) return false;
-    const progress = await this.#tracker.progress(TARGET_ID).catch(() => null);
+    if (!(await this.#tracker.hasTarget(this.#targetId))) return false;
+    const progress = await this.#tracker.progress(this.#targetId).catch(() => null);
     // It was taken away meanwhile, to be added anew.
     if (progress === null) return false;
     const { pendingBytes, inFlightBytes, stagedBytes, suspectBytes } = progress;
@@ -107,8 +118,9 @@ export class InvariantChecker {
   }
 
   async #record(): Promise<RelationshipRecord | null> {
-    const [document] = await this.#store.list("relationships/");
-    return (document?.value as RelationshipRecord | undefined) ?? null;
+    const documents = await this.#store.list("relationships/");
+    const records = documents.map(({ value }) => value as RelationshipRecord);
+    return records.find(({ settings }) => settings.targetId === this.#targetId) ?? null;
   }
 
   #checkPoint(point: RecoveryPoint): void {
@@ -156,7 +168,7 @@ export class InvariantChecker {
         pointId === undefined ? new Uint8Array(sizeBytes) : this.#contentAt(pointId, geometry);
       const staged = this.#replica.stagedContentOf(VM_ID, geometry) ?? head;
       for (let block = 0; block * granularityBytes < sizeBytes; block += 1) {
-        const marks = this.#tracker.marksOf(TARGET_ID, diskIndex, block);
+        const marks = this.#tracker.marksOf(this.#targetId, diskIndex, block);
         if (marks.live || marks.pending || marks.inFlight || marks.suspect) continue;
         if (marks.staged && !isStagingKnown) continue;
         const from = block * granularityBytes;
@@ -177,4 +189,12 @@ function sizesOf(disks: readonly DiskGeometry[]): string {
 
 function equal(left: Uint8Array, right: Uint8Array): boolean {
   return Buffer.compare(left, right) === 0;
+}
+
+/** Not so after a removal that was interrupted and resumed: then nothing is written over it. */
+function isHeadOf(
+  { headPointId, inDoubt }: RelationshipRecord,
+  { head }: ReplicaVmStatus,
+): boolean {
+  return head === null || headPointId !== null || inDoubt?.deltaId === head.pointId;
 }
