@@ -254,9 +254,10 @@ export class Relationship {
   setGroup(group: string | null): Promise<void> {
     return this.#serialized(async () => {
       await this.#halt();
-      await this.journal.refresh();
-      const { settings } = this.journal.record;
-      await this.journal.update({ settings: { ...settings, group: group ?? undefined } });
+      const own = { group: group ?? undefined };
+      await this.#goingOn(() =>
+        this.journal.insist(({ settings }) => ({ settings: { ...settings, ...own } })),
+      );
       this.#rejoinGroup();
       this.start();
     });
@@ -305,10 +306,10 @@ export class Relationship {
   remove(): Promise<void> {
     return this.#serialized(async () => {
       await this.#halt();
-      await this.journal.refresh();
       const forgotten = { headPointId: null, inDoubt: null, stagingSessionId: null };
       const ended = { ...forgotten, state: "suspended", allocationMarked: false } as const;
-      await this.#host.guests.giveUp(() => this.journal.update(ended));
+      const { guests } = this.#host;
+      await this.#goingOn(() => guests.giveUp(() => this.journal.insist(ended)));
       await removeTarget(this.#link);
       await this.journal.delete();
       this.#group?.leave();

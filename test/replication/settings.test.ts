@@ -75,6 +75,19 @@ void t.test("a change that cannot be noted changes nothing, and cycles go on", a
   t.equal((await bench.status()).settings.intervalMs, SETTINGS.intervalMs);
 });
 
+void t.test("nor does a removal, or a change of group, that cannot be noted end it", async (t) => {
+  const bench = await Bench.replicating();
+  const orders = [() => bench.engine.remove(VM_ID), () => bench.engine.setGroup(VM_ID, "pair")];
+  for (const [block, order] of orders.entries()) {
+    bench.storeParts.put = () => Promise.reject(new TidemarkError("IO_ERROR", "a bad day"));
+    await t.rejects(order(), { code: "IO_ERROR" });
+    delete bench.storeParts.put;
+    bench.writeBlock(3 + block, 1);
+    await bench.cycles(5);
+    t.ok(await bench.isReplicaEqual(), "cycles go on");
+  }
+});
+
 void t.test("a change and a commit note their things one after the other", async (t) => {
   const bench = await Bench.replicating();
   bench.storeParts.put = async (key, value, version) => {
