@@ -18,6 +18,7 @@ export async function enableVm(parts: HostParts, request: VmEnableRequest): Prom
     const way = firstCopy === undefined ? null : await newFirstCopy(parts, name, firstCopy);
     await engine.enable(settings, initialStartAtMs, way);
   } catch (thrown) {
+    await engine.forget(vmId);
     await vms.remove(vmId);
     throw thrown;
   }

@@ -36,8 +36,17 @@ export class RelationshipJournal {
   }
 
   static async create(store: StateStore, record: RelationshipRecord): Promise<RelationshipJournal> {
-    const key = `${RELATIONSHIP_PREFIX}${record.settings.vmId}/${record.settings.targetId}`;
+    const key = keyOf(record);
     return new RelationshipJournal(store, key, record, await store.put(key, record, 0));
+  }
+
+  /** Of the relationship that this is the record of; null: there is none. */
+  static async find(
+    store: StateStore,
+    record: RelationshipRecord,
+  ): Promise<RelationshipJournal | null> {
+    const document = await store.get(keyOf(record));
+    return document === null ? null : RelationshipJournal.fromDocument(store, document);
   }
 
   static fromDocument(store: StateStore, document: StateDocument): RelationshipJournal {
@@ -85,8 +94,19 @@ export class RelationshipJournal {
     });
   }
 
+  /** insist() of one that is being removed: a deletion without an answer may have been done. */
+  async insistUnlessGone(patch: Patch): Promise<void> {
+    await this.insist(patch).catch((thrown: unknown) => {
+      if (toTidemarkError(thrown).code !== "NOT_FOUND") throw thrown;
+    });
+  }
+
   async delete(): Promise<void> {
-    await this.#store.delete(this.#key);
+    try {
+      await this.#store.delete(this.#key);
+    } catch (thrown) {
+      if ((await this.#store.get(this.#key)) !== null) throw thrown;
+    }
   }
 
   #inTurn<T>(work: () => Promise<T>): Promise<T> {
@@ -94,6 +114,10 @@ export class RelationshipJournal {
     this.#last = result.catch(() => {});
     return result;
   }
+}
+
+function keyOf({ settings: { vmId, targetId } }: RelationshipRecord): string {
+  return `${RELATIONSHIP_PREFIX}${vmId}/${targetId}`;
 }
 
 function unanswered(): TidemarkError {

@@ -309,7 +309,7 @@ export class Relationship {
       const forgotten = { headPointId: null, inDoubt: null, stagingSessionId: null };
       const ended = { ...forgotten, state: "suspended", allocationMarked: false } as const;
       const { guests } = this.#host;
-      await this.#goingOn(() => guests.giveUp(() => this.journal.insist(ended)));
+      await this.#goingOn(() => guests.giveUp(() => this.journal.insistUnlessGone(ended)));
       await removeTarget(this.#link);
       await this.journal.delete();
       this.#group?.leave();

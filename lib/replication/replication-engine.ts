@@ -5,7 +5,6 @@ import {
   type FirstCopy,
   type GroupStatus,
   holderIdOf,
-  type RelationshipRecord,
   type RelationshipStatus,
   type ReplicationEvent,
 } from "../model/relationship.js";
@@ -26,6 +25,7 @@ import { HostTurns } from "./host-turns.js";
 import type { LeftAt, OwnDifferences } from "./own-differences.js";
 import type { RelationshipStanding } from "./relationship-standing.js";
 import { AT_ONCE, enabledRecord, reversedRecord, takenOverRecord } from "./new-record.js";
+import { NewRecords } from "./new-records.js";
 import { Relationship } from "./relationship.js";
 import { RELATIONSHIP_PREFIX, RelationshipJournal } from "./relationship-journal.js";
 import { DEFAULT_REPLICATION_LIMITS } from "./replication-limits.js";
@@ -44,6 +44,7 @@ export class ReplicationEngine implements AsyncDisposable {
   readonly #groups: HostGroups;
   readonly #thaws: Thaws;
   readonly #relationships = new VmRelationships();
+  readonly #newRecords: NewRecords;
   readonly #listeners = new Set<ReplicationListener>();
   #isClosed = false;
 
@@ -53,6 +54,7 @@ export class ReplicationEngine implements AsyncDisposable {
     this.#turns = new HostTurns(ports);
     this.#groups = new HostGroups({ ...ports, turn: this.#turns.checkpoint, limits });
     this.#thaws = new Thaws(ports, limits);
+    this.#newRecords = new NewRecords(ports, (journal) => this.#add(journal).start());
   }
 
   /** Goes on with every relationship of the store. Resolves without waiting for any replica. */
@@ -75,7 +77,7 @@ export class ReplicationEngine implements AsyncDisposable {
     firstCopy: FirstCopy | null = null,
   ): Promise<void> {
     const checked = this.requireEnableable(settings, initialStartAtMs);
-    await this.#create(enabledRecord(checked, initialStartAtMs, firstCopy));
+    await this.#newRecords.create(enabledRecord(checked, initialStartAtMs, firstCopy));
   }
 
   /**
@@ -88,7 +90,7 @@ export class ReplicationEngine implements AsyncDisposable {
     formerHeadId?: string,
   ): Promise<void> {
     const checked = this.requireEnableable(settings);
-    await this.#create(reversedRecord(checked, lineage, formerHeadId));
+    await this.#newRecords.create(reversedRecord(checked, lineage, formerHeadId));
   }
 
   /**
@@ -96,7 +98,7 @@ export class ReplicationEngine implements AsyncDisposable {
    * what differs from its newest point is found by comparing all.
    */
   async takeOver(settings: NewRelationshipSettings, status: ReplicaVmStatus): Promise<void> {
-    await this.#create(takenOverRecord(this.requireEnableable(settings), status));
+    await this.#newRecords.create(takenOverRecord(this.requireEnableable(settings), status));
   }
 
   /** Throws what enable() would; answers the settings as they would be noted. */
@@ -107,6 +109,7 @@ export class ReplicationEngine implements AsyncDisposable {
     this.#requireOpen();
     const checked = checkSettings(withDefaults(settings));
     this.#requireStartTime(initialStartAtMs);
+    this.#newRecords.requireAnswered(checked.vmId);
     this.#relationships.requireNew(checked);
     this.#requireGroupInterval(checked.group ?? null, checked);
     return checked;
@@ -207,6 +210,7 @@ export class ReplicationEngine implements AsyncDisposable {
 
   /** As remove() of all, of a VM whose disks are not this host's to touch any more. Idempotent. */
   async forget(vmId: string): Promise<void> {
+    this.#newRecords.giveUp(vmId);
     for (const relationship of this.#relationships.of(vmId)) {
       await relationship.forget();
       this.#relationships.delete(relationship);
@@ -325,6 +329,7 @@ export class ReplicationEngine implements AsyncDisposable {
   /** Ends all loops; what was under way is given back. The store stays the caller's. */
   async close(): Promise<void> {
     this.#isClosed = true;
+    this.#newRecords.close();
     await Promise.all(this.#relationships.all().map((each) => each.stop()));
     await this.#thaws.close();
     this.#relationships.clear();
@@ -332,10 +337,6 @@ export class ReplicationEngine implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
-  }
-
-  async #create(record: RelationshipRecord): Promise<void> {
-    this.#add(await RelationshipJournal.create(this.#ports.store, record)).start();
   }
 
   #add(journal: RelationshipJournal): Relationship {

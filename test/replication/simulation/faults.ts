@@ -159,7 +159,12 @@ export function faultyStore(world: World, life: Incarnation, inner: StateStore):
   return {
     get: (key) => call(() => inner.get(key)),
     list: (prefix) => inner.list(prefix),
-    put: (key, value, version) => call(() => inner.put(key, value, version)),
+    put: (key, value, version) =>
+      call(async () => {
+        // Who comes after it has read which there are by then; a late update it finds itself.
+        const isTooLate = version === 0 && life.isDead;
+        return isTooLate ? 0 : inner.put(key, value, version);
+      }),
     delete: (key, version) => call(() => inner.delete(key, version)),
     close: () => inner.close(),
   };
