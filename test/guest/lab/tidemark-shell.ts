@@ -7,7 +7,6 @@ import { TrackedDisk } from "/tidemark/dist/tracking/tracked-disk.js";
 const [path, options = "{}"] = process.argv.slice(2);
 const disk = await TrackedDisk.open({ path });
 const attached = await disk.attach(JSON.parse(options));
-console.log(path + " is " + attached.devicePath + (attached.isResumed ? " again" : ""));
 const alive = setInterval(() => undefined, 1e6);
 process.once("SIGTERM", async () => {
   clearInterval(alive);
@@ -15,6 +14,8 @@ process.once("SIGTERM", async () => {
   await disk.close();
   console.log("detached");
 });
+// Last: who reads it may end the service at once.
+console.log(path + " is " + attached.devicePath + (attached.isResumed ? " again" : ""));
 `,
 };
 
