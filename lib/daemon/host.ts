@@ -281,11 +281,7 @@ class HostStart {
       store,
       directory: this.#paths.failovers,
       vms,
-      refuseCancelling: (vmId) => {
-        const definition = vms().find(vmId);
-        if (definition !== null && this.#engine !== null)
-          refuseCancelling(this.#engine, definition);
-      },
+      refuseCancelling: (vmId) => refuseCancelling(this.#engine, vms().find(vmId)),
       whileHalted: (vmId, work) =>
         this.#whileHalted(vmId, async () => {
           // What the VM writes from here on, or what of that is dropped, is not marked there.

@@ -4,9 +4,11 @@ import type { VmDefinition } from "./open-vm-disks.js";
 
 /** CONFLICT: what a VM wrote since it was failed over to this host is elsewhere too. */
 export function refuseCancelling(
-  engine: Pick<ReplicationEngine, "targetIdOf" | "targetsOf">,
-  { vmId, name, targetId }: VmDefinition,
+  engine: Pick<ReplicationEngine, "targetIdOf" | "targetsOf"> | null,
+  definition: VmDefinition | null,
 ): void {
+  if (engine === null || definition === null) return;
+  const { vmId, name, targetId } = definition;
   if (engine.targetIdOf(vmId) === targetId) throw isReversed();
   const [target] = engine.targetsOf(vmId);
   if (target !== undefined) throw hasTarget(name, target.name);

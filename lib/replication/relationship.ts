@@ -174,11 +174,12 @@ export class Relationship {
   }
 
   /** Durable when it resolves; what is under way goes on, the next cycle goes by it. */
-  change(change: SettingsChange | Pick<RelationshipSettings, "targetName">): Promise<void> {
+  change(
+    change: SettingsChange & Partial<Pick<RelationshipSettings, "targetName">>,
+  ): Promise<void> {
     return this.#serialized(async () => {
       const { group } = this.journal.record.settings;
-      const isOtherRhythm =
-        "intervalMs" in change && change.intervalMs !== undefined && group !== undefined;
+      const isOtherRhythm = change.intervalMs !== undefined && group !== undefined;
       if (isOtherRhythm) await this.#halt();
       await this.#goingOn(() =>
         this.journal.insist(({ settings }) => ({ settings: { ...settings, ...change } })),
