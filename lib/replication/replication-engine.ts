@@ -150,6 +150,7 @@ export class ReplicationEngine implements AsyncDisposable {
    */
   async handOver(id: string): Promise<void> {
     const relationship = this.#relationships.get(id);
+    // Asked again, for good, when it is noted: an order that is refused here halts nothing.
     if (!(await this.#relationships.mayServe(relationship))) throw givenAwayBefore();
     await relationship.handOver();
   }
@@ -181,6 +182,13 @@ export class ReplicationEngine implements AsyncDisposable {
   /** The VM's first target becomes one of its further ones; ALREADY_EXISTS: one has that name. */
   async makeFurther(vmId: string, targetName: string): Promise<void> {
     await this.#relationships.makeFurther(this.#relationships.get(vmId), targetName);
+  }
+
+  /**
+   * The relationship to the replica that has the VM, or is about to, as noted; null: none has.
+   */
+  givenAwayTo(vmId: string): string | null {
+    return this.#relationships.givenAwayTo(vmId);
   }
 
   /** The id of the VM's first target; null: it has none. */
@@ -277,14 +285,10 @@ export class ReplicationEngine implements AsyncDisposable {
 
   /** Whose keys are needed still. */
   mediaBeingWritten(): string[] {
-    return this.#relationships.all().flatMap(
-      ({
-        journal: {
-          record: { firstCopy },
-        },
-      }) =>
-        firstCopy?.by === "medium" && firstCopy.stage === "writing" ? [firstCopy.mediaId] : [],
-    );
+    return this.#relationships.all().flatMap(({ journal }) => {
+      const { firstCopy } = journal.record;
+      return firstCopy?.by === "medium" && firstCopy.stage === "writing" ? [firstCopy.mediaId] : [];
+    });
   }
 
   /** How a VM's first copy goes on; null: over the network. CONFLICT when there is one. */

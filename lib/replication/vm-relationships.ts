@@ -38,6 +38,11 @@ export class VmRelationships {
     );
   }
 
+  /** As far as is noted here; null: none. */
+  givenAwayTo(vmId: string): string | null {
+    return this.idsOf(vmId).find((id) => this.get(id).isGivenAway) ?? null;
+  }
+
   /** A VM's id stands for its first target. */
   find(id: string): Relationship | undefined {
     return this.#byId.get(id);

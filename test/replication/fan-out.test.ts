@@ -123,6 +123,25 @@ void t.test("T38: nor while the answer of the first one is missing, or its note'
   await isRefused;
 });
 
+void t.test("an order that is refused leaves the delta that is under way alone", async (t) => {
+  const bench = await FanOutBench.replicatingToBoth();
+  await bench.engine.handOver(VM_ID);
+  await bench.clock.run(A_WHILE_MS);
+  bench.writeBlock(3, 1);
+  let begun = 0;
+  bench.farParts.openDelta = async (header) => {
+    begun += 1;
+    await bench.clock.sleep(1000);
+    return bench.far.openDelta(header);
+  };
+  for (let waits = 0; begun === 0 && waits < 60; waits += 1) await bench.clock.run(100);
+  const isRefused = t.rejects(bench.engine.handOver(FAR_ID), GIVEN_AWAY);
+  await bench.clock.run(2000);
+  await isRefused;
+  t.equal(begun, 1);
+  t.ok(await bench.isEqual(FAR_ID));
+});
+
 void t.test("T40: guests reach the disks only when no target has the VM any more", async (t) => {
   for (const [first, second] of [BOTH, [...BOTH].reverse()] as const) {
     if (first === undefined || second === undefined) continue;
