@@ -1,7 +1,6 @@
 import { randomUUID } from "node:crypto";
 import type { TargetRequest } from "../management/target-schemas.js";
 import { TidemarkError } from "../model/errors.js";
-import { isGivenAway } from "../model/relationship.js";
 import type { NewRelationshipSettings } from "../model/relationship-settings.js";
 import type { ReplicaEndpoint } from "../model/replica-endpoint.js";
 import type { HostParts } from "./host-parts.js";
@@ -36,8 +35,7 @@ export async function addTarget(
 
 /** CONFLICT while the VM is another host's, or almost. */
 function requireHere({ engine }: HostParts, { vmId, name, isWithheld }: VmDefinition): void {
-  const isGiven = engine.idsOf(vmId).some((id) => isGivenAway(engine.standingOf(id)));
-  if (!isGiven && isWithheld !== true) return;
+  if (engine.givenAwayTo(vmId) === null && isWithheld !== true) return;
   throw new TidemarkError(
     "CONFLICT",
     `Cannot add a target to ${name}: because the VM was failed over, or is about to be.`,

@@ -2,7 +2,7 @@ import type { Clock } from "../model/clock.js";
 import { TidemarkError, toTidemarkError } from "../model/errors.js";
 import { type FailoverLoss, failoverLoss } from "../model/failover-loss.js";
 import type { GroupOrderReport, MemberOutcome } from "../model/group-failover.js";
-import type { RelationshipState } from "../model/relationship.js";
+import { isGivenAway } from "../model/relationship.js";
 import { AsyncLock } from "../replica/async-lock.js";
 import { nextState } from "../replication/transitions.js";
 import { chooseFailoverCut, type FailoverCut } from "./choose-failover-cut.js";
@@ -62,7 +62,7 @@ export class GroupFailovers {
   handOver(group: string, force: boolean): Promise<GroupOrderReport> {
     return this.#lock.run(async () => {
       const members = await cutMembers(this.#parts, group);
-      const todo = members.filter(({ state }) => !isGoing(state));
+      const todo = members.filter((member) => !isGivenAway(member));
       requireReady(group, todo);
       if (!force) await this.#requireShutDown(todo, `fail group ${group} over`);
       const work = (vmId: string) => this.#parts.engine.handOver(vmId).then(() => null);
@@ -166,10 +166,6 @@ export class GroupFailovers {
       if (definition !== null) await requireShutDown(this.#parts, definition, what);
     }
   }
-}
-
-function isGoing(state: RelationshipState): boolean {
-  return state === "handing-over" || state === "failed-over";
 }
 
 /** CONFLICT names all that cannot be handed over as they stand. */

@@ -3,7 +3,7 @@ import { randomUUID } from "node:crypto";
 import t from "tap";
 import { diskHandlers } from "#lib/daemon/handlers/disk-handlers.js";
 import type { HostParts } from "#lib/daemon/host-parts.js";
-import type { RelationshipState } from "#lib/model/relationship.js";
+import { isGivenAway, type RelationshipState } from "#lib/model/relationship.js";
 
 /** A host with one VM; `done` lists what became of its disks. */
 function hostWith(state: RelationshipState, isWithheld = false) {
@@ -24,7 +24,7 @@ function hostWith(state: RelationshipState, isWithheld = false) {
     has: () => true,
     idsOf: () => [vm.vmId],
     targetsOf: () => [],
-    standingOf: () => ({ state }),
+    givenAwayTo: () => (isGivenAway({ state }) ? vm.vmId : null),
     status: () => Promise.reject(new Error("none")),
     changeDisks: (_vmId: string, work: () => Promise<void>) => work(),
   };

@@ -2,7 +2,6 @@ import type { DISK_ROUTES } from "../../management/routes/disk-routes.js";
 import type { VmStatus } from "../../management/schemas.js";
 import type { HostParts } from "../host-parts.js";
 import type { VmDefinition } from "../open-vm-disks.js";
-import { isGivenAway } from "../../model/relationship.js";
 import { requireServed } from "../vm-disk-rules.js";
 import { describePrimary } from "./describe-vm.js";
 import { findPrimary } from "./find-vm.js";
@@ -44,7 +43,5 @@ async function changed(
 /** CONFLICT while the VM is being handed over, or is another host's. */
 function requireNotGivenAway({ engine }: HostParts, definition: VmDefinition): void {
   requireServed(definition);
-  const { vmId } = definition;
-  const isWithheld = engine.idsOf(vmId).some((id) => isGivenAway(engine.standingOf(id)));
-  requireServed({ ...definition, isWithheld });
+  requireServed({ ...definition, isWithheld: engine.givenAwayTo(definition.vmId) !== null });
 }

@@ -3,9 +3,7 @@ import type { cancelRequest } from "../../management/failover-schemas.js";
 import type { FAILOVER_ROUTES } from "../../management/routes/failover-routes.js";
 import type { VmStatus } from "../../management/schemas.js";
 import { TidemarkError } from "../../model/errors.js";
-import type { RelationshipStanding } from "../../replication/relationship-standing.js";
 import type { HostParts } from "../host-parts.js";
-import type { VmDefinition } from "../open-vm-disks.js";
 import { plannedFailover } from "../planned-failover.js";
 import { requireShutDown } from "../require-shut-down.js";
 import { requireSilentPrimary } from "../require-silent-primary.js";
@@ -15,6 +13,7 @@ import {
   findPrimary,
   findReplica,
   findReplicatedPrimary,
+  primaryReplication,
   type Replicated,
   replicationsOf,
 } from "./find-vm.js";
@@ -57,14 +56,14 @@ async function cancelFailover(
   vm: string,
 ): Promise<VmStatus> {
   const { failovers, engine, vms } = parts;
-  const definition = vms.find(vm.split("@")[0] ?? "");
-  if (definition !== null && isGivenAway(parts, definition)) {
-    const replicated = givenAwayTo(parts, definition, vm);
-    const { relationshipId: id } = replicated;
+  const given = handedOver(parts, vm);
+  if (given !== null) {
+    const { relationshipId: id } = given;
     await (withoutReplica ? engine.takeBackAlone(id) : engine.takeBack(id));
-    return describeReplicated(parts, replicated);
+    return describeReplicated(parts, given);
   }
   if (withoutReplica) throw isTheReplica(vm);
+  const definition = vms.find(vm);
   if (definition !== null && !force) {
     await requireShutDown(parts, definition, "cancel the failover");
   }
@@ -73,26 +72,18 @@ async function cancelFailover(
   return describeReplica(parts, await findReplica(parts, vmId));
 }
 
-/** To a replica, or almost: that is what is cancelled, and not how the VM came here. */
-function isGivenAway({ engine }: HostParts, { vmId, isPromoted }: VmDefinition): boolean {
-  if (isPromoted !== true) return true;
-  return engine.idsOf(vmId).some((id) => isHandedOver(engine.standingOf(id)));
-}
-
-/** The target that was named, or the one that the VM was given to. */
-function givenAwayTo(parts: HostParts, definition: VmDefinition, reference: string): Replicated {
-  const { engine } = parts;
-  const given = replicationsOf(parts, definition).find(
-    ({ relationshipId: id }) => engine.has(id) && isHandedOver(engine.standingOf(id)),
-  );
-  if (given === undefined || reference.includes("@")) {
-    return findReplicatedPrimary(parts, reference);
-  }
-  return given;
-}
-
-function isHandedOver({ state }: RelationshipStanding): boolean {
-  return state === "handing-over" || state === "failed-over";
+/**
+ * To the target that was named, or to the one that has the VM, or is about to: that is what is
+ * cancelled, and not how the VM came here. Null: a failover to this host is.
+ */
+function handedOver(parts: HostParts, reference: string): Replicated | null {
+  const named = primaryReplication(parts, reference);
+  if (named === null || named.relationshipId !== named.vmId) return named;
+  const { vmId, isPromoted } = named;
+  const id = parts.engine.givenAwayTo(vmId);
+  if (id === null) return isPromoted === true ? null : named;
+  const all = replicationsOf(parts, findPrimary(parts, vmId));
+  return all.find(({ relationshipId }) => relationshipId === id) ?? named;
 }
 
 function isTheReplica(vm: string): TidemarkError {

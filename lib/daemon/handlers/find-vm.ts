@@ -28,20 +28,28 @@ export interface Replicated {
  * its first target; or to one of its further ones, "VM@TARGET". NOT_FOUND.
  */
 export async function findReplicated(parts: HostParts, reference = ""): Promise<Replicated> {
-  const own = parts.vms.find(reference);
-  if (own !== null) return asReplicated(own);
+  const own = primaryReplication(parts, reference);
+  if (own !== null) return own;
   const isMeant = ({ vmId, name }: Replicated) => vmId === reference || name === reference;
-  const found = (await extendedVms(parts)).find(isMeant) ?? findTarget(parts, reference);
-  if (found === null) throw noSuchVm(reference);
+  const found = (await extendedVms(parts)).find(isMeant);
+  if (found === undefined) throw noSuchVm(reference);
   return found;
 }
 
 /** Of a VM that this host is the primary of. NOT_FOUND. */
 export function findReplicatedPrimary(parts: HostParts, reference = ""): Replicated {
-  const own = parts.vms.find(reference);
-  const found = own === null ? findTarget(parts, reference) : asReplicated(own);
+  const found = primaryReplication(parts, reference);
   if (found === null) throw noSuchVm(reference);
   return found;
+}
+
+/**
+ * Null: this host is the primary of no such VM, which may be a replica. NOT_FOUND: it is, and
+ * the VM has no such target.
+ */
+export function primaryReplication(parts: HostParts, reference = ""): Replicated | null {
+  const own = parts.vms.find(reference);
+  return own === null ? findTarget(parts, reference) : asReplicated(own);
 }
 
 /** Of the VM: to its first target where it has one, then to the others. */

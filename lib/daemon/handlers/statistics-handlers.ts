@@ -3,7 +3,7 @@ import type { VmStatisticsBody } from "../../management/statistics-schemas.js";
 import type { RelationshipStatus } from "../../model/relationship.js";
 import type { ReplicaVmSummary } from "../../replica/vm-summary.js";
 import type { HostParts } from "../host-parts.js";
-import { findReplica, findReplicated, findReplicatedPrimary, type Replicated } from "./find-vm.js";
+import { findReplica, findReplicated, primaryReplication, type Replicated } from "./find-vm.js";
 import type { TopicHandlers } from "./topic-handlers.js";
 
 const DAY_MS = 86_400_000;
@@ -40,15 +40,14 @@ export function statisticsHandlers(parts: HostParts): TopicHandlers<typeof STATI
 }
 
 /** Of the relationship, or of the VM that is kept here. */
-async function idOf(parts: HostParts, vm = ""): Promise<string> {
-  if (parts.vms.find(vm) === null && !vm.includes("@")) return (await findReplica(parts, vm)).vmId;
-  return findReplicatedPrimary(parts, vm).relationshipId;
+async function idOf(parts: HostParts, vm: string | undefined): Promise<string> {
+  const own = primaryReplication(parts, vm);
+  return own === null ? (await findReplica(parts, vm)).vmId : own.relationshipId;
 }
 
 async function describe(parts: HostParts, vm: string | undefined): Promise<VmStatisticsBody> {
-  if (parts.vms.find(vm ?? "") !== null || vm?.includes("@") === true) {
-    return describeRelationship(parts, findReplicatedPrimary(parts, vm), "primary");
-  }
+  const own = primaryReplication(parts, vm);
+  if (own !== null) return describeRelationship(parts, own, "primary");
   const summary = await findReplica(parts, vm);
   if (!parts.engine.has(summary.vmId)) return describeReplica(parts, summary);
   return describeRelationship(parts, await findReplicated(parts, vm), "replica");

@@ -10,7 +10,13 @@ import {
   describeReplica,
   describeReplicated,
 } from "./describe-vm.js";
-import { findPrimary, findReplica, findReplicated, replicationsOf } from "./find-vm.js";
+import {
+  findPrimary,
+  findReplica,
+  findReplicated,
+  primaryReplication,
+  replicationsOf,
+} from "./find-vm.js";
 import type { TopicHandlers } from "./topic-handlers.js";
 
 export function vmHandlers(parts: HostParts): TopicHandlers<typeof VM_ROUTES> {
@@ -59,8 +65,7 @@ async function forEachReplication(
 }
 
 async function describe(parts: HostParts, vm: string | undefined): Promise<VmStatus> {
-  const definition = parts.vms.find(vm ?? "");
-  if (definition !== null) return describePrimary(parts, definition);
-  if (vm?.includes("@") === true) return describeReplicated(parts, await findReplicated(parts, vm));
+  const own = primaryReplication(parts, vm);
+  if (own !== null) return describeReplicated(parts, own);
   return describeReplica(parts, await findReplica(parts, vm));
 }
