@@ -4,10 +4,10 @@ import type { NewEnd } from "../../model/test-failover.js";
 import { clientOf, globalOptions, parseWholeNumber } from "../context.js";
 import { exportNotes } from "../export-lines.js";
 import { printJson, printTable } from "../output.js";
+import { prolongTest } from "../prolong-test.js";
 import { formatEnd, openTestLines } from "../test-failover-lines.js";
 import {
   addTestFailoverOptions,
-  chooseTest,
   newEnd,
   testTerms,
   type TestFailoverOptions,
@@ -38,13 +38,9 @@ export function groupTestFailoverCommand(): Command {
 }
 
 async function prolong(self: Command, group: string, options: Options, end: NewEnd): Promise<void> {
-  const client = clientOf(self);
-  const open = await client.call("groupTestFailoverList", {}, { group });
+  const open = await clientOf(self).call("groupTestFailoverList", {}, { group });
   const ids = open.map(({ testId }) => testId);
-  const id = chooseTest(ids, options);
-  const prolonged = await client.call("testFailoverProlong", end, { export: id });
-  if (globalOptions(self).json) return printJson(prolonged);
-  process.stdout.write(`${prolonged.flatMap(openTestLines).join("\n")}\n`);
+  return prolongTest(self, ids, options, end);
 }
 
 export function groupTestFailoversCommand(): Command {

@@ -5,11 +5,11 @@ import type { NewEnd } from "../../model/test-failover.js";
 import { clientOf, globalOptions, tidemarkHere } from "../context.js";
 import { exportNotes, printExportedDisks } from "../export-lines.js";
 import { formatDuration, formatTime, printJson } from "../output.js";
+import { prolongTest } from "../prolong-test.js";
 import { POINT_NAMES, resolvePoint } from "../resolve-point.js";
-import { checkLine, formatEnd, openTestLines } from "../test-failover-lines.js";
+import { checkLine, formatEnd } from "../test-failover-lines.js";
 import {
   addTestFailoverOptions,
-  chooseTest,
   newEnd,
   testTerms,
   type TestFailoverOptions,
@@ -57,15 +57,9 @@ async function open(self: Command, vm: string, options: Options): Promise<TestFa
 }
 
 async function prolong(self: Command, vm: string, options: Options, end: NewEnd): Promise<void> {
-  const client = clientOf(self);
-  const { open: tests } = await client.call("testFailoverList", {}, { vm });
-  const id = chooseTest(
-    tests.map(({ exportId }) => exportId),
-    options,
-  );
-  const prolonged = await client.call("testFailoverProlong", end, { export: id });
-  if (globalOptions(self).json) return printJson(prolonged);
-  for (const test of prolonged) process.stdout.write(`${openTestLines(test).join("\n")}\n`);
+  const { open: tests } = await clientOf(self).call("testFailoverList", {}, { vm });
+  const ids = tests.map(({ exportId }) => exportId);
+  return prolongTest(self, ids, options, end);
 }
 
 function printOpened(command: Command, vm: string, opened: TestFailoverBody): void {
