@@ -15,7 +15,7 @@ export interface SelectorOptions {
 /** For commands that take many VMs at once. */
 export function addSelector(command: Command): Command {
   return command
-    .argument("[vm...]", "names, ids, or patterns with * and ?")
+    .argument("[vm...]", "names, ids, VM@TARGET, or patterns with * and ?")
     .option("--all", "all VMs that this host is the primary of")
     .option("--replica <url>", "those that replicate to this host")
     .option("--state <state>", "those in this state");

@@ -14,7 +14,7 @@ export function vmCancelFailoverCommand(): Command {
     .description(
       "on the replica: drop what the VM wrote since it was failed over, and give it back; on the primary: take a planned failover back that is under way",
     )
-    .argument("<vm>", "its name or id")
+    .argument("<vm>", "its name or id, or VM@TARGET")
     .option("--force", "cut off a guest that has its disks open still")
     .option(
       "--without-replica",

@@ -17,7 +17,7 @@ interface Options {
 export function vmCompareCommand(): Command {
   return new Command("compare")
     .description("compare a running VM's disks with its replica by hashes (on the primary)")
-    .argument("<vm>", "its name or id")
+    .argument("<vm>", "its name or id, or VM@TARGET")
     .option("--repair", "what differs is sent again with the next recovery point")
     .addOption(new Option("--status", "show the last one, and begin nothing").conflicts("repair"))
     .addOption(new Option("--stop", "stop the one under way").conflicts(["repair", "status"]))

@@ -6,7 +6,7 @@ import { parseTimeMs } from "../parse-time.js";
 export function initialStartCommand(): Command {
   return new Command("start")
     .description("start it, or say when it is to start")
-    .argument("<vm>", "its name or id")
+    .argument("<vm>", "its name or id, or VM@TARGET")
     .option("--at <time>", "now, +8h or 2026-11-23T22:00; at most 7 days from now", "now")
     .action(async (vm: string, { at }: { readonly at: string }, command: Command) => {
       const body = at === "now" ? {} : { startAtMs: parseTimeMs(at) };
@@ -20,7 +20,7 @@ export function initialStartCommand(): Command {
 export function initialCancelCommand(): Command {
   return new Command("cancel")
     .description("give up what was copied; it may be started again")
-    .argument("<vm>", "its name or id")
+    .argument("<vm>", "its name or id, or VM@TARGET")
     .action(async (vm: string, _options: object, command: Command) => {
       const status = await clientOf(command).call("initialCancel", {}, { vm });
       if (globalOptions(command).json) return printJson(status);

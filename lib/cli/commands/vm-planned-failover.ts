@@ -14,7 +14,7 @@ export function vmPlannedFailoverCommand(): Command {
     .description(
       "hand a VM that is shut down over to its replica, without any loss (on the primary)",
     )
-    .argument("<vm>", "its name or id")
+    .argument("<vm>", "its name or id, or VM@TARGET")
     .option("--force", "cut off a guest that has its disks open still")
     .option("--no-wait", "return when it has begun")
     .action(async (name: string, { force, wait }: Options, command: Command) => {

@@ -18,7 +18,7 @@ interface Options extends ReplicationOptions {
 export function vmSetCommand(): Command {
   const command = new Command("set")
     .description("change how a running VM is replicated, from its next cycle on")
-    .argument("<vm>", "its name or id")
+    .argument("<vm>", "its name or id, or VM@TARGET")
     .option("--replica <url>", "another address of the same replica, https://HOST:PORT")
     .option("--proxy <url>", "another proxy on the way, http://HOST:PORT; or none");
   return addReplicationOptions(command).action(

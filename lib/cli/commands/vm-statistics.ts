@@ -21,7 +21,7 @@ interface Options {
 export function vmStatisticsCommand(): Command {
   return new Command("statistics")
     .description("show what a VM's replication did in this monitoring interval")
-    .argument("<vm>", "its name or id")
+    .argument("<vm>", "its name or id, or VM@TARGET")
     .option("--reset", "count anew from now on; the history stays")
     .option(
       "--history <duration>",
