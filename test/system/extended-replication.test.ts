@@ -2,8 +2,16 @@
 import { randomBytes } from "node:crypto";
 import { join } from "node:path";
 import t, { type Test } from "tap";
-import { NbdClient } from "#lib/daemon/demo/nbd-client.js";
-import type { VmStatus } from "#lib/management/schemas.js";
+import {
+  BLOCK,
+  contentOf,
+  handedOver,
+  refused,
+  runsOn,
+  said,
+  stateIs,
+  writeTo,
+} from "../support/host-orders.js";
 import {
   contentOfPoint,
   eventually,
@@ -14,9 +22,8 @@ import {
   replicated,
   startPair,
 } from "../support/loopback-host.js";
-import { scratchDirectory, tidemark } from "../support/program.js";
+import { scratchDirectory } from "../support/program.js";
 
-const BLOCK = 4096;
 t.setTimeout(300_000);
 const directory = await scratchDirectory(t);
 const pair = await startPair(t, join(directory, "pair"));
@@ -31,25 +38,6 @@ const primaryUrl = await primary.keepPort();
 const guest = await Guest.make(directory, "web");
 /** What the VM held at each cut that the replica has had, by the number of the cut. */
 const cuts = new Map<number, Buffer>();
-
-async function said(t: Test, host: LoopbackHost, ...args: readonly string[]): Promise<string> {
-  const { exitCode, stdout, stderr } = await tidemark("--dir", host.paths.directory, ...args);
-  t.same([exitCode, stderr], [0, ""], args.join(" "));
-  return stdout;
-}
-
-async function refused(t: Test, host: LoopbackHost, ...args: readonly string[]): Promise<string> {
-  const { exitCode, stderr } = await tidemark("--dir", host.paths.directory, ...args);
-  t.equal(exitCode, 1, args.join(" "));
-  return stderr;
-}
-
-async function stateIs(host: LoopbackHost, state: string): Promise<VmStatus> {
-  return eventually(`web ${state}`, async () => {
-    const status = await host.vm("web");
-    return status.relationship?.state === state && status;
-  });
-}
 
 /** The guest is quiet until the replica has it. */
 async function writeAndNote(): Promise<void> {
@@ -88,7 +76,7 @@ void t.test("a replica is extended to a third host, and its status shows both", 
     /keeps a replica/,
   );
   t.match(await said(t, replica, ...extend), /^web is replicated on to https:/);
-  await stateIs(replica, "replicating");
+  await stateIs(replica, "web", "replicating");
   await writeAndNote();
   await arrived();
   await holdsWhatTheVmHeld(t);
@@ -131,7 +119,7 @@ void t.test(
     t.match(settings, /Compression level 3/);
     await writeAndNote();
     await said(t, replica, "vm", "resume", "web");
-    await stateIs(replica, "replicating");
+    await stateIs(replica, "web", "replicating");
     await arrived();
     await holdsWhatTheVmHeld(t);
     t.match(await said(t, replica, "vm", "statistics", "web"), /web/);
@@ -140,7 +128,7 @@ void t.test(
 
 void t.test("T40: a failover at the third host fences the replica's relationship", async (t) => {
   await said(t, third, "vm", "failover", "web", "--force");
-  await stateIs(replica, "failed-over");
+  await stateIs(replica, "web", "failed-over");
   const before = (await pointsOf(third, "web")).length;
   await writeAndNote();
   t.equal(
@@ -150,31 +138,20 @@ void t.test("T40: a failover at the third host fences the replica's relationship
   );
   await said(t, third, "vm", "cancel-failover", "web");
   await said(t, replica, "vm", "resume", "web");
-  await stateIs(replica, "replicating");
+  await stateIs(replica, "web", "replicating");
   await writeAndNote();
   await arrived();
   await holdsWhatTheVmHeld(t);
 });
-
-async function contentOf(vm: VmStatus): Promise<Buffer> {
-  const client = await NbdClient.connect(vm.disks[0]?.uri ?? "");
-  try {
-    return Buffer.from(await client.read(0, client.sizeBytes));
-  } finally {
-    client.close();
-  }
-}
 
 void t.test(
   "T39: a failover to the replica goes on to the third host without a full copy",
   async (t) => {
     guest.disconnect();
     await said(t, replica, "vm", "failover", "web", "--force");
-    const promoted = await stateIs(replica, "replicating");
+    const promoted = await stateIs(replica, "web", "replicating");
     t.equal(promoted.role, "primary");
-    const client = await NbdClient.connect(promoted.disks[0]?.uri ?? "");
-    await client.write(5 * BLOCK, randomBytes(BLOCK));
-    client.close();
+    await writeTo(promoted, 5);
     const { relationship } = await replicated(replica, "web");
     t.ok((await contentOfPoint(third, "web")).equals(await contentOf(promoted)), "byte for byte");
     t.ok((relationship?.lastHealing?.differingBytes ?? 0) <= 8 * BLOCK, "compared, not copied");
@@ -185,7 +162,7 @@ void t.test(
     await said(t, replica, "vm", "cancel-failover", "web");
     t.match(await replica.vm("web"), { role: "replica", relationship: {} });
     await primary.api.call("vmResume", {}, { vm: "web" });
-    await stateIs(primary, "replicating");
+    await stateIs(primary, "web", "replicating");
     await writeAndNote();
     await arrived();
     t.ok((await contentOfPoint(third, "web")).equals(guest.content), "the primary's again");
@@ -214,25 +191,15 @@ void t.test("it is removed by itself, and a circle is refused", async (t) => {
   await replicated(primary, "web");
 });
 
-async function handedOver(from: LoopbackHost, to: LoopbackHost): Promise<VmStatus> {
-  await eventually("the guest's end", async () => {
-    const handOver = ["vm", "planned-failover", "web"];
-    return (await tidemark("--dir", from.paths.directory, ...handOver)).exitCode === 0;
-  });
-  return eventually("web there", async () => {
-    const status = await to.vm("web");
-    return status.role === "primary" && status.disks[0]?.uri !== null && status;
-  });
-}
-
 void t.test("G7: to the replica and back, the third host goes on by what differs", async (t) => {
   const extend = ["vm", "extend", "web", "--to", thirdUrl, "--every", "1s"];
   t.match(await refused(t, replica, ...extend), /--take-over/);
   await said(t, replica, ...extend, "--take-over");
-  await stateIs(replica, "replicating");
+  await stateIs(replica, "web", "replicating");
   guest.disconnect();
   const before = await contentOf(await primary.vm("web"));
-  await handedOver(primary, replica);
+  await handedOver(primary, "web");
+  await runsOn(replica, "web");
   await said(t, replica, "vm", "reverse", "web", "--to", primaryUrl, "--every", "1s");
   const [further] = (await replica.vm("web")).targets;
   t.equal(further?.relationship.settings.replicaUrl, thirdUrl, "one target of several");
@@ -241,15 +208,14 @@ void t.test("G7: to the replica and back, the third host goes on by what differs
   t.ok((await contentOfPoint(third, "web")).equals(before), "byte for byte");
   await said(t, replica, "vm", "commit-failover", "web", "--yes");
   await eventually("plain disks", async () => (await replica.vm("web")).promotion === null);
-  const back = await handedOver(replica, primary);
+  await handedOver(replica, "web");
+  const back = await runsOn(primary, "web");
   await said(t, primary, "vm", "reverse", "web", "--to", pair.replicaUrl, "--every", "1s");
   await replicated(primary, "web");
   const pointCount = (await pointsOf(third, "web")).length;
   await said(t, replica, ...extend, "--take-over");
-  await stateIs(replica, "replicating");
-  const client = await NbdClient.connect(back.disks[0]?.uri ?? "");
-  await client.write(3 * BLOCK, randomBytes(BLOCK));
-  client.close();
+  await stateIs(replica, "web", "replicating");
+  await writeTo(back, 3);
   await replicated(primary, "web");
   await arrived();
   t.ok((await contentOfPoint(third, "web")).equals(await contentOf(back)), "extended again");
@@ -260,14 +226,13 @@ void t.test("G7: to the replica and back, the third host goes on by what differs
 void t.test("G7: from the replica it may be handed on to the third host", async (t) => {
   await said(t, third, "vm", "delete-replica", "web");
   await said(t, replica, "vm", "extend", "web", "--to", thirdUrl, "--every", "1s");
-  await stateIs(replica, "replicating");
+  await stateIs(replica, "web", "replicating");
   await said(t, replica, "vm", "failover", "web", "--force");
-  const promoted = await stateIs(replica, "replicating");
-  const client = await NbdClient.connect(promoted.disks[0]?.uri ?? "");
-  await client.write(7 * BLOCK, randomBytes(BLOCK));
-  client.close();
+  const promoted = await stateIs(replica, "web", "replicating");
+  await writeTo(promoted, 7);
   const content = await contentOf(promoted);
-  const there = await handedOver(replica, third);
+  await handedOver(replica, "web");
+  const there = await runsOn(third, "web");
   t.ok((await contentOf(there)).equals(content), "byte for byte");
   t.match(await refused(t, replica, "vm", "cancel-failover", "web"), /its state is failed-over/);
   t.equal((await replica.vm("web")).disks[0]?.uri, null, "it is the third host's");

@@ -4,7 +4,7 @@ import { open, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import t, { type Test } from "tap";
 import { NbdClient } from "#lib/daemon/demo/nbd-client.js";
-import type { VmStatus } from "#lib/management/schemas.js";
+import { BLOCK, contentOf, refused, said, stateIs, writeTo } from "../support/host-orders.js";
 import {
   contentOfPoint,
   eventually,
@@ -17,47 +17,11 @@ import {
 } from "../support/loopback-host.js";
 import { scratchDirectory, tidemark } from "../support/program.js";
 
-const BLOCK = 4096;
 t.setTimeout(300_000);
 const directory = await scratchDirectory(t);
 const pair = await startPair(t, join(directory, "pair"));
 const { primary, replica } = pair;
 const primaryUrl = await primary.keepPort();
-
-async function said(t: Test, host: LoopbackHost, ...args: readonly string[]): Promise<string> {
-  const { exitCode, stdout, stderr } = await tidemark("--dir", host.paths.directory, ...args);
-  t.same([exitCode, stderr], [0, ""], args.join(" "));
-  return stdout;
-}
-
-async function refused(t: Test, host: LoopbackHost, ...args: readonly string[]): Promise<string> {
-  const { exitCode, stderr } = await tidemark("--dir", host.paths.directory, ...args);
-  t.equal(exitCode, 1, args.join(" "));
-  return stderr;
-}
-
-async function contentOf(vm: VmStatus): Promise<Buffer> {
-  const client = await NbdClient.connect(vm.disks[0]?.uri ?? "");
-  try {
-    return Buffer.from(await client.read(0, client.sizeBytes));
-  } finally {
-    client.close();
-  }
-}
-
-/** Acknowledged, and no more than that: nothing is flushed. */
-async function writeThere(vm: VmStatus, block: number, data: Buffer): Promise<void> {
-  const client = await NbdClient.connect(vm.disks[0]?.uri ?? "");
-  await client.write(block * BLOCK, data);
-  client.close();
-}
-
-async function stateIs(host: LoopbackHost, vm: string, state: string): Promise<VmStatus> {
-  return eventually(`${vm} ${state}`, async () => {
-    const status = await host.vm(vm);
-    return status.relationship?.state === state && status;
-  });
-}
 
 async function newVm(name: string): Promise<Guest> {
   const guest = await Guest.make(directory, name);
@@ -75,9 +39,7 @@ async function isGivenBack(t: Test, guest: Guest): Promise<void> {
   await stateIs(primary, "lost", "replicating");
   await guest.write(7 * BLOCK, randomBytes(BLOCK));
   await replicated(primary, "lost");
-  const client = await NbdClient.connect(guest.uri);
-  const mine = Buffer.from(await client.read(0, client.sizeBytes));
-  client.close();
+  const mine = await contentOf(await primary.vm("lost"));
   t.ok(mine.equals(await contentOfPoint(replica, "lost")), "only what changed came");
   guest.disconnect();
 }
@@ -129,7 +91,7 @@ void t.test("an unplanned failover runs the VM, over restarts, and is cancelled"
   t.equal((await pointsOf(replica, "lost")).length, pointsBefore, "no point came from it");
 
   const data = randomBytes(BLOCK);
-  await writeThere(promoted, 5, data);
+  await writeTo(promoted, 5, data);
   await replica.stop("SIGKILL");
   await replica.start();
   await primary.stop("SIGKILL");
@@ -177,7 +139,7 @@ async function isNotCancelled(t: Test, vm: string): Promise<void> {
 /** The old primary follows, and its disk as it stood is its first point. */
 async function follows(t: Test, vm: string, asItStood: Buffer): Promise<void> {
   t.match(await refused(t, replica, ...reverse(vm)), /ALREADY_EXISTS/);
-  await writeThere(await replica.vm(vm), 11, randomBytes(BLOCK));
+  await writeTo(await replica.vm(vm), 11);
   await replicated(replica, vm);
   t.equal((await primary.vm(vm)).role, "replica");
   const [branch] = await primary.api.call("pointList", {}, { vm });
@@ -206,7 +168,7 @@ async function staysOn(t: Test, host: LoopbackHost, vm: string): Promise<Buffer>
   const commit = ["vm", "commit-failover", vm];
   t.match(await said(t, host, ...commit), /gives up \d+ recovery points .*cannot be undone/s);
   await said(t, host, ...commit, "--yes");
-  await writeThere(await host.vm(vm), 13, randomBytes(BLOCK));
+  await writeTo(await host.vm(vm), 13);
   await eventually("plain disks", async () => (await host.vm(vm)).promotion === null);
   t.match(await refused(t, host, "vm", "cancel-failover", vm), /CONFLICT|NOT_FOUND/);
   const content = await contentOf(await host.vm(vm));
@@ -237,7 +199,7 @@ void t.test("T39: there and back again, and once more, without a full copy", asy
   t.equal((await primary.vm("moves")).disks[0]?.path, join(directory, "moves.raw"), "its own file");
   await said(t, primary, "vm", "reverse", "moves", "--to", pair.replicaUrl, "--every", "1s");
   await stateIs(primary, "moves", "replicating");
-  await writeThere(await primary.vm("moves"), 3, randomBytes(BLOCK));
+  await writeTo(await primary.vm("moves"), 3);
   await replicated(primary, "moves");
   const now = await contentOf(await primary.vm("moves"));
   t.ok((await contentOfPoint(replica, "moves")).equals(now));

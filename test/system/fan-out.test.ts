@@ -2,8 +2,16 @@
 import { randomBytes } from "node:crypto";
 import { join } from "node:path";
 import t, { type Test } from "tap";
-import { NbdClient } from "#lib/daemon/demo/nbd-client.js";
-import type { VmStatus } from "#lib/management/schemas.js";
+import {
+  BLOCK,
+  contentOf,
+  handedOver,
+  refused,
+  runsOn,
+  said,
+  stateIs,
+  writeTo,
+} from "../support/host-orders.js";
 import {
   contentOfPoint,
   eventually,
@@ -15,7 +23,6 @@ import {
 } from "../support/loopback-host.js";
 import { scratchDirectory, tidemark } from "../support/program.js";
 
-const BLOCK = 4096;
 t.setTimeout(300_000);
 const directory = await scratchDirectory(t);
 const pair = await startPair(t, join(directory, "pair"));
@@ -29,25 +36,6 @@ const thirdUrl = await third.keepPort();
 const primaryUrl = await primary.keepPort();
 const guest = await Guest.make(directory, "web");
 
-async function said(t: Test, host: LoopbackHost, ...args: readonly string[]): Promise<string> {
-  const { exitCode, stdout, stderr } = await tidemark("--dir", host.paths.directory, ...args);
-  t.same([exitCode, stderr], [0, ""], args.join(" "));
-  return stdout;
-}
-
-async function refused(t: Test, host: LoopbackHost, ...args: readonly string[]): Promise<string> {
-  const { exitCode, stderr } = await tidemark("--dir", host.paths.directory, ...args);
-  t.equal(exitCode, 1, args.join(" "));
-  return stderr;
-}
-
-async function stateIs(host: LoopbackHost, vm: string, state: string): Promise<VmStatus> {
-  return eventually(`${vm} ${state}`, async () => {
-    const status = await host.vm(vm);
-    return status.relationship?.state === state && status;
-  });
-}
-
 /** Both replicas' newest points, byte for byte; the guest is quiet. */
 async function bothHoldIt(t: Test, content: Buffer): Promise<void> {
   await Promise.all([replicated(primary, "web"), replicated(primary, "web@third")]);
@@ -60,35 +48,6 @@ const writeSome = async () => {
   const block = Math.floor(Math.random() * (guest.content.length / BLOCK));
   await guest.write(block * BLOCK, randomBytes(BLOCK));
 };
-
-async function contentOf(vm: VmStatus): Promise<Buffer> {
-  const client = await NbdClient.connect(vm.disks[0]?.uri ?? "");
-  try {
-    return Buffer.from(await client.read(0, client.sizeBytes));
-  } finally {
-    client.close();
-  }
-}
-
-async function writeTo(vm: VmStatus, block: number): Promise<void> {
-  const client = await NbdClient.connect(vm.disks[0]?.uri ?? "");
-  await client.write(block * BLOCK, randomBytes(BLOCK));
-  client.close();
-}
-
-async function runsOn(host: LoopbackHost): Promise<VmStatus> {
-  return eventually("web there", async () => {
-    const status = await host.vm("web").catch(() => null);
-    return status?.role === "primary" && status.disks[0]?.uri !== null && status;
-  });
-}
-
-async function handedOver(host: LoopbackHost, vm: string): Promise<void> {
-  await eventually("the guest's end", async () => {
-    const ended = await tidemark("--dir", host.paths.directory, "vm", "planned-failover", vm);
-    return ended.exitCode === 0;
-  });
-}
 
 void t.test("a VM is replicated to two hosts, each in its own rhythm", async (t) => {
   await guest.enable(primary, pair.replicaUrl);
@@ -165,7 +124,7 @@ void t.test("a replica that is ahead, of a disk that has grown, is taken over", 
   t.equal(ahead.length, sizeBytes);
 
   await said(t, replica, "vm", "failover", "web", "--force");
-  const there = await runsOn(replica);
+  const there = await runsOn(replica, "web");
   await writeTo(there, 1);
   const take = ["vm", "add-target", "web", "--to", thirdUrl, "--take-over", "--name", "third"];
   await said(t, replica, ...take, "--every", "1s");
@@ -196,13 +155,13 @@ void t.test("T38: it is handed over to one host at a time", async (t) => {
   const codes = (await Promise.all(orders)).map(({ exitCode }) => exitCode);
   t.same(new Set(codes), new Set([0, 1]), "one of them");
   const [winner, loser] = codes[0] === 0 ? [replica, third] : [third, replica];
-  await runsOn(winner);
+  await runsOn(winner, "web");
   t.equal((await loser.vm("web")).role, "replica");
   const other = codes[0] === 0 ? "web@third" : "web";
   t.match(await refused(t, primary, "vm", "planned-failover", other), /to another of its targets/);
   await said(t, winner, "vm", "cancel-failover", "web");
   await said(t, primary, "vm", "resume", "web");
-  await runsOn(primary);
+  await runsOn(primary, "web");
   await Promise.all(["web", "web@third"].map((vm) => stateIs(primary, vm, "replicating")));
 });
 
@@ -210,9 +169,9 @@ void t.test(
   "G7: through a failover to one host and back, the other goes on by what differs",
   async (t) => {
     await said(t, primary, "host", "accept-replicas", "on");
-    const before = await contentOf(await runsOn(primary));
+    const before = await contentOf(await runsOn(primary, "web"));
     await handedOver(primary, "web");
-    const there = await runsOn(replica);
+    const there = await runsOn(replica, "web");
     t.ok((await contentOf(there)).equals(before), "nothing was lost");
     await writeTo(there, 3);
     await said(t, replica, "vm", "reverse", "web", "--to", primaryUrl, "--every", "1s");
@@ -240,7 +199,7 @@ void t.test(
     await said(t, replica, "vm", "commit-failover", "web", "--yes");
     await eventually("plain disks", async () => (await replica.vm("web")).promotion === null);
     await handedOver(replica, "web");
-    const back = await runsOn(primary);
+    const back = await runsOn(primary, "web");
     t.ok((await contentOf(back)).equals(content), "and back");
     await said(t, primary, "vm", "reverse", "web", "--to", pair.replicaUrl, "--every", "1s");
     await said(t, primary, ...take, "--name", "third", "--every", "1s");
@@ -272,7 +231,7 @@ void t.test("T40: taken over by another host it takes nothing of the one before"
   await said(t, replica, "vm", "remove", "web@third");
   await said(t, replica, "vm", "cancel-failover", "web");
   await said(t, primary, "vm", "resume", "web");
-  const served = await runsOn(primary);
+  const served = await runsOn(primary, "web");
   t.match(served, { relationship: { state: "replicating" } });
   await said(t, primary, "vm", "remove", "web@third");
   await said(t, primary, ...take, "--every", "1s");
@@ -293,7 +252,7 @@ void t.test("T44: a replica whose host has the VM is not taken over", async (t) 
   await stateIs(primary, "web", "replicating");
   t.equal((await primary.vm("web")).disks[0]?.uri, null, "one that is back is not enough");
   await said(t, primary, "vm", "remove", "web@third");
-  t.ok((await runsOn(primary)).disks[0]?.uri, "by explicit order it is served again");
+  t.ok((await runsOn(primary, "web")).disks[0]?.uri, "by explicit order it is served again");
 });
 
 void t.test("a target is removed by itself, and a VM with all of them", async (t) => {

@@ -1,40 +1,20 @@
 /** Failovers of a whole consistency group between two real hosts, through the command line. */
 import { randomBytes } from "node:crypto";
 import t, { type Test } from "tap";
-import { NbdClient } from "#lib/daemon/demo/nbd-client.js";
 import { GroupScene } from "../support/group-scene.js";
-import { eventually, type Guest, type LoopbackHost } from "../support/loopback-host.js";
-import { tidemark } from "../support/program.js";
+import { BLOCK, contentOf, refused, runsOn, said } from "../support/host-orders.js";
+import { eventually, type Guest } from "../support/loopback-host.js";
 
-const BLOCK = 4096;
 t.setTimeout(300_000);
 const scene = await GroupScene.start(t);
 const { guests } = scene;
 const { primary, replica } = scene.pair;
 
-async function said(t: Test, host: LoopbackHost, ...args: readonly string[]): Promise<string> {
-  const { exitCode, stdout, stderr } = await tidemark("--dir", host.paths.directory, ...args);
-  t.same([exitCode, stderr], [0, ""], args.join(" "));
-  return stdout;
-}
-
-async function refused(t: Test, host: LoopbackHost, ...args: readonly string[]): Promise<string> {
-  const { exitCode, stderr } = await tidemark("--dir", host.paths.directory, ...args);
-  t.equal(exitCode, 1, args.join(" "));
-  return stderr;
-}
-
 /** What both VMs are served with at the replica. */
 async function runsHereWith(t: Test, contents: ReadonlyMap<Guest, Buffer>): Promise<void> {
   for (const [{ name }, content] of contents) {
-    const vm = await eventually(`${name} at the replica`, async () => {
-      const status = await replica.vm(name);
-      return status.role === "primary" && status;
-    });
-    const client = await NbdClient.connect(vm.disks[0]?.uri ?? "");
-    const found = Buffer.from(await client.read(0, client.sizeBytes));
-    client.close();
-    t.ok(found.equals(content), `${name} byte for byte`);
+    const vm = await runsOn(replica, name);
+    t.ok((await contentOf(vm)).equals(content), `${name} byte for byte`);
   }
 }
 
