@@ -1,23 +1,8 @@
 /** Who may write to a replica: the rules of ReplicaEndpoint.succeed(). */
 import { randomUUID } from "node:crypto";
 import type { Test } from "tap";
-import { type LineageEntry, type Succession, successorOf } from "#lib/model/lineage.js";
 import { refused, type ReplicaScene } from "./replica-scene.js";
 import { deltaDigest, segmentSource } from "./segment-bytes.js";
-
-type Cause = LineageEntry["cause"];
-
-/** To a holder that is new, unless another one's id is given. */
-function handOver(
-  scene: ReplicaScene,
-  cause: Cause,
-  forkPointId: string | null,
-  holderId?: string,
-): Succession {
-  const id = randomUUID();
-  const to = successorOf(scene.generation, id, { forkPointId, holderId: holderId ?? id, cause });
-  return { vmId: scene.vm.vmId, from: scene.generation, to };
-}
 
 export const LINEAGE_CONTRACT: Record<string, (t: Test, scene: ReplicaScene) => Promise<void>> = {
   "a lineage begins with the generation that the VM was enabled with": async (t, scene) => {
@@ -36,7 +21,7 @@ export const LINEAGE_CONTRACT: Record<string, (t: Test, scene: ReplicaScene) => 
     await scene.endpoint.openDelta(open);
     await scene.endpoint.putSegment(segmentSource(segment));
     const { vmId } = scene.vm;
-    const promotion = handOver(scene, "unplanned-failover", first.pointId);
+    const promotion = scene.succession("unplanned-failover", first.pointId);
     const status = await scene.endpoint.succeed(promotion);
     t.same(status.generation, promotion.to.generation);
     await refused(t, "FENCED", scene.commit(open, deltaDigest([segment])));
@@ -50,11 +35,11 @@ export const LINEAGE_CONTRACT: Record<string, (t: Test, scene: ReplicaScene) => 
   "a promotion is the same when it is repeated, and none follows twice": async (t, scene) => {
     await scene.enable();
     const { pointId } = await scene.point(null, { 1: 11 });
-    const promotion = handOver(scene, "unplanned-failover", pointId);
+    const promotion = scene.succession("unplanned-failover", pointId);
     await scene.endpoint.succeed(promotion);
     const again = await scene.endpoint.succeed(promotion);
     t.equal(again.lineage?.length, 2);
-    await refused(t, "FENCED", scene.endpoint.succeed(handOver(scene, "cancelled", pointId)));
+    await refused(t, "FENCED", scene.endpoint.succeed(scene.succession("cancelled", pointId)));
     const number = { ...promotion.to.generation, number: 7 };
     const gap = { ...promotion, to: { ...promotion.to, generation: number } };
     await refused(t, "FENCED", scene.endpoint.succeed(gap));
@@ -64,7 +49,7 @@ export const LINEAGE_CONTRACT: Record<string, (t: Test, scene: ReplicaScene) => 
     await scene.enable();
     const { pointId } = await scene.point(null, { 1: 11 });
     await scene.endpoint.openStaging(scene.vm.vmId, scene.generation);
-    const status = await scene.endpoint.succeed(handOver(scene, "unplanned-failover", pointId));
+    const status = await scene.endpoint.succeed(scene.succession("unplanned-failover", pointId));
     t.equal(status.stagingSessionId, null);
   },
 
@@ -72,22 +57,22 @@ export const LINEAGE_CONTRACT: Record<string, (t: Test, scene: ReplicaScene) => 
     await scene.enable();
     const first = await scene.point(null, { 1: 11 });
     const second = await scene.point(first.pointId, { 1: 22 });
-    const early = handOver(scene, "planned-failover", first.pointId);
+    const early = scene.succession("planned-failover", first.pointId);
     await refused(t, "PARENT_MISMATCH", scene.endpoint.succeed(early));
-    const unknown = handOver(scene, "unplanned-failover", randomUUID());
+    const unknown = scene.succession("unplanned-failover", randomUUID());
     await refused(t, "PARENT_MISMATCH", scene.endpoint.succeed(unknown));
     t.equal((await scene.endpoint.status(scene.vm.vmId)).lineage?.length, 1);
-    await scene.endpoint.succeed(handOver(scene, "planned-failover", second.pointId));
+    await scene.endpoint.succeed(scene.succession("planned-failover", second.pointId));
   },
 
   "who gets the VM back goes on by the new generation": async (t, scene) => {
     await scene.enable();
     const first = await scene.point(null, { 1: 11 });
     const former = scene.generation;
-    const promotion = handOver(scene, "unplanned-failover", first.pointId);
+    const promotion = scene.succession("unplanned-failover", first.pointId);
     await scene.endpoint.succeed(promotion);
     scene.generation = promotion.to.generation;
-    const back = handOver(scene, "cancelled", first.pointId, former.id);
+    const back = scene.succession("cancelled", first.pointId, former.id);
     await scene.endpoint.succeed(back);
     scene.generation = back.to.generation;
     const second = await scene.point(first.pointId, { 1: 22 });

@@ -4,6 +4,7 @@ import type { BlockHashRequest } from "#lib/model/block-hashes.js";
 import type { DeltaHeader } from "#lib/model/delta.js";
 import type { Generation, ReplicatedVm } from "#lib/model/disk.js";
 import { type ErrorCode, TidemarkError } from "#lib/model/errors.js";
+import { type LineageEntry, type Succession, successorOf } from "#lib/model/lineage.js";
 import type { RecoveryPoint, ReplicaEndpoint } from "#lib/model/replica-endpoint.js";
 import { deltaDigest, type PlainSegment, segmentSource } from "./segment-bytes.js";
 
@@ -39,6 +40,17 @@ export class ReplicaScene {
 
   async enable(): Promise<void> {
     await this.endpoint.enable(this.vm, this.generation);
+  }
+
+  /** To a holder that is new, unless another one's id is given. */
+  succession(
+    cause: LineageEntry["cause"],
+    forkPointId: string | null,
+    holderId?: string,
+  ): Succession {
+    const id = randomUUID();
+    const to = successorOf(this.generation, id, { forkPointId, holderId: holderId ?? id, cause });
+    return { vmId: this.vm.vmId, from: this.generation, to };
   }
 
   /** Blocks of one value each, on disk 0; value 0 is a range of zeroes. */

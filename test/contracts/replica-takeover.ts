@@ -1,24 +1,13 @@
 /** A replica that becomes another primary's: the cause "taken-over" of ReplicaEndpoint.succeed(). */
 import { randomUUID } from "node:crypto";
 import type { Test } from "tap";
-import { type LineageEntry, type Succession, successorOf } from "#lib/model/lineage.js";
+import type { Succession } from "#lib/model/lineage.js";
 import { refused, type ReplicaScene } from "./replica-scene.js";
 import { deltaDigest, segmentSource } from "./segment-bytes.js";
 
 /** By a primary that is new to the replica. */
 function takeOver(scene: ReplicaScene, forkPointId: string | null): Succession {
-  return next(scene, "taken-over", forkPointId, randomUUID());
-}
-
-function next(
-  scene: ReplicaScene,
-  cause: LineageEntry["cause"],
-  forkPointId: string | null,
-  holderId?: string,
-): Succession {
-  const id = randomUUID();
-  const to = successorOf(scene.generation, id, { forkPointId, holderId: holderId ?? id, cause });
-  return { vmId: scene.vm.vmId, from: scene.generation, to };
+  return scene.succession("taken-over", forkPointId, randomUUID());
 }
 
 async function lineageLength({ endpoint, vm }: ReplicaScene): Promise<number | undefined> {
@@ -44,7 +33,11 @@ export const TAKEOVER_CONTRACT: Record<string, (t: Test, scene: ReplicaScene) =>
     await refused(t, "FENCED", endpoint.enable(scene.vm, scene.generation));
     await refused(t, "FENCED", endpoint.deleteVm(vmId, scene.generation));
     await refused(t, "FENCED", endpoint.blockHashes(scene.hashRequest(first.pointId, [0, 4096])));
-    await refused(t, "FENCED", endpoint.succeed(next(scene, "planned-failover", first.pointId)));
+    await refused(
+      t,
+      "FENCED",
+      endpoint.succeed(scene.succession("planned-failover", first.pointId)),
+    );
     await refused(t, "FENCED", endpoint.succeed(takeOver(scene, first.pointId)));
     t.equal(await scene.headId(), first.pointId);
   },
@@ -73,13 +66,13 @@ export const TAKEOVER_CONTRACT: Record<string, (t: Test, scene: ReplicaScene) =>
     const { pointId } = await scene.point(null, { 1: 11 });
     const former = scene.generation;
     for (const cause of ["unplanned-failover", "planned-failover"] as const) {
-      const promotion = next(scene, cause, pointId);
+      const promotion = scene.succession(cause, pointId);
       await scene.endpoint.succeed(promotion);
       scene.generation = promotion.to.generation;
       const before = await lineageLength(scene);
       await refused(t, "CONFLICT", scene.endpoint.succeed(takeOver(scene, pointId)));
       t.equal(await lineageLength(scene), before, "nothing is changed");
-      const back = next(scene, "cancelled", pointId, former.id);
+      const back = scene.succession("cancelled", pointId, former.id);
       await scene.endpoint.succeed(back);
       scene.generation = back.to.generation;
     }
