@@ -108,6 +108,23 @@ export async function startPair(
   return { directory, caDirectory, primary, replica, replicaUrl };
 }
 
+export interface Trio extends Pair {
+  readonly primaryUrl: string;
+  readonly third: LoopbackHost;
+  readonly thirdUrl: string;
+}
+
+/** And one more that accepts replicas. */
+export async function startTrio(t: Teardown, directory: string): Promise<Trio> {
+  const pair = await startPair(t, directory);
+  const { caDirectory, primary } = pair;
+  const options = { caDirectory, isReplica: true };
+  const third = await LoopbackHost.prepare(t, join(directory, "t"), options);
+  await third.start();
+  const thirdUrl = await third.keepPort();
+  return { ...pair, primaryUrl: await primary.keepPort(), third, thirdUrl };
+}
+
 /** A disk of the test's own making; `content` is the oracle: what the guest has had acknowledged. */
 export class Guest {
   readonly name: string;

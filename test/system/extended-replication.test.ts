@@ -17,24 +17,16 @@ import {
   eventually,
   Guest,
   lastErrorOf,
-  LoopbackHost,
   pointsOf,
   replicated,
-  startPair,
+  startTrio,
 } from "../support/loopback-host.js";
 import { scratchDirectory } from "../support/program.js";
 
 t.setTimeout(300_000);
 const directory = await scratchDirectory(t);
-const pair = await startPair(t, join(directory, "pair"));
-const { primary, replica } = pair;
-const third = await LoopbackHost.prepare(t, join(directory, "pair", "t"), {
-  caDirectory: pair.caDirectory,
-  isReplica: true,
-});
-await third.start();
-const thirdUrl = await third.keepPort();
-const primaryUrl = await primary.keepPort();
+const trio = await startTrio(t, join(directory, "trio"));
+const { primary, replica, third, primaryUrl, replicaUrl, thirdUrl } = trio;
 const guest = await Guest.make(directory, "web");
 /** What the VM held at each cut that the replica has had, by the number of the cut. */
 const cuts = new Map<number, Buffer>();
@@ -67,14 +59,11 @@ async function holdsWhatTheVmHeld(t: Test): Promise<void> {
 }
 
 void t.test("a replica is extended to a third host, and its status shows both", async (t) => {
-  await guest.enable(primary, pair.replicaUrl);
+  await guest.enable(primary, replicaUrl);
   await replicated(primary, "web");
   const extend = ["vm", "extend", "web", "--to", thirdUrl, "--every", "1s"];
   t.match(await refused(t, primary, ...extend), /this host is its primary/);
-  t.match(
-    await refused(t, replica, "vm", "extend", "web", "--to", pair.replicaUrl),
-    /keeps a replica/,
-  );
+  t.match(await refused(t, replica, "vm", "extend", "web", "--to", replicaUrl), /keeps a replica/);
   t.match(await said(t, replica, ...extend), /^web is replicated on to https:/);
   await stateIs(replica, "web", "replicating");
   await writeAndNote();
@@ -210,7 +199,7 @@ void t.test("G7: to the replica and back, the third host goes on by what differs
   await eventually("plain disks", async () => (await replica.vm("web")).promotion === null);
   await handedOver(replica, "web");
   const back = await runsOn(primary, "web");
-  await said(t, primary, "vm", "reverse", "web", "--to", pair.replicaUrl, "--every", "1s");
+  await said(t, primary, "vm", "reverse", "web", "--to", replicaUrl, "--every", "1s");
   await replicated(primary, "web");
   const pointCount = (await pointsOf(third, "web")).length;
   await said(t, replica, ...extend, "--take-over");

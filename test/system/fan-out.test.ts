@@ -16,24 +16,16 @@ import {
   contentOfPoint,
   eventually,
   Guest,
-  LoopbackHost,
   pointsOf,
   replicated,
-  startPair,
+  startTrio,
 } from "../support/loopback-host.js";
 import { scratchDirectory, tidemark } from "../support/program.js";
 
 t.setTimeout(300_000);
 const directory = await scratchDirectory(t);
-const pair = await startPair(t, join(directory, "pair"));
-const { primary, replica } = pair;
-const third = await LoopbackHost.prepare(t, join(directory, "pair", "t"), {
-  caDirectory: pair.caDirectory,
-  isReplica: true,
-});
-await third.start();
-const thirdUrl = await third.keepPort();
-const primaryUrl = await primary.keepPort();
+const trio = await startTrio(t, join(directory, "trio"));
+const { primary, replica, third, primaryUrl, replicaUrl, thirdUrl } = trio;
 const guest = await Guest.make(directory, "web");
 
 /** Both replicas' newest points, byte for byte; the guest is quiet. */
@@ -50,10 +42,10 @@ const writeSome = async () => {
 };
 
 void t.test("a VM is replicated to two hosts, each in its own rhythm", async (t) => {
-  await guest.enable(primary, pair.replicaUrl);
+  await guest.enable(primary, replicaUrl);
   const add = ["vm", "add-target", "web", "--to", thirdUrl];
   t.match(
-    await refused(t, primary, "vm", "add-target", "web", "--to", pair.replicaUrl),
+    await refused(t, primary, "vm", "add-target", "web", "--to", replicaUrl),
     /another of its targets is that host/,
   );
   t.match(await refused(t, primary, ...add, "--take-over"), /keeps none/);
@@ -114,7 +106,7 @@ void t.test("a disk that grows is followed by both", async (t) => {
 });
 
 void t.test("a replica that is ahead, of a disk that has grown, is taken over", async (t) => {
-  await said(t, primary, "vm", "suspend", "--replica", pair.replicaUrl);
+  await said(t, primary, "vm", "suspend", "--replica", replicaUrl);
   t.equal((await primary.vm("web@third")).relationship?.state, "replicating", "of that one only");
   const sizeBytes = guest.content.length + 32 * BLOCK;
   await primary.api.call("diskResize", { sizeBytes }, { vm: "web", disk: "vda" });
@@ -201,7 +193,7 @@ void t.test(
     await handedOver(replica, "web");
     const back = await runsOn(primary, "web");
     t.ok((await contentOf(back)).equals(content), "and back");
-    await said(t, primary, "vm", "reverse", "web", "--to", pair.replicaUrl, "--every", "1s");
+    await said(t, primary, "vm", "reverse", "web", "--to", replicaUrl, "--every", "1s");
     await said(t, primary, ...take, "--name", "third", "--every", "1s");
     await writeTo(back, 5);
     await bothHoldIt(t, await contentOf(back));
