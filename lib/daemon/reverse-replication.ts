@@ -7,26 +7,36 @@ import { targetNameOf } from "./target-name.js";
 
 /** Replicates a VM that was failed over to this host to the one that had it before. */
 export async function reverseReplication(
-  { engine, failovers, maintenance, statistics }: HostParts,
-  { vmId, name, targetId, lineage, formerHeadId }: VmDefinition,
+  parts: HostParts,
+  definition: VmDefinition,
   request: ReverseRequest,
 ): Promise<void> {
+  const { engine, failovers, maintenance } = parts;
+  const { vmId, targetId, lineage, formerHeadId } = definition;
   maintenance.refuseEnabling();
   await requireScripts(request);
   const of = lineage ?? (await failovers.lineageOf(vmId));
-  if (of === null) {
-    throw new TidemarkError(
-      "CONFLICT",
-      `Cannot reverse the replication of ${name}: because the VM was not failed over to this host.`,
-      { hint: "Fail it over first; on its present primary there is nothing to reverse." },
-    );
-  }
-  const presentTargetId = engine.targetIdOf(vmId);
-  if (presentTargetId !== null && presentTargetId !== targetId) {
-    // What was the extended replica goes on as one target of several.
-    const { settings } = await engine.status(vmId);
-    await engine.makeFurther(vmId, targetNameOf(settings.replicaUrl));
-    await statistics.forget(vmId);
-  }
+  if (of === null) throw notFailedOver(definition);
+  await leaveFirstPlace(parts, definition);
   await engine.reverse({ vmId, targetId, ...request }, of, formerHeadId);
+}
+
+/** What was the extended replica goes on as one target of several. */
+async function leaveFirstPlace(
+  { engine, statistics }: HostParts,
+  { vmId, targetId }: VmDefinition,
+): Promise<void> {
+  const presentTargetId = engine.targetIdOf(vmId);
+  if (presentTargetId === null || presentTargetId === targetId) return;
+  const { settings } = await engine.status(vmId);
+  await engine.makeFurther(vmId, targetNameOf(settings.replicaUrl));
+  await statistics.forget(vmId);
+}
+
+function notFailedOver({ name }: VmDefinition): TidemarkError {
+  return new TidemarkError(
+    "CONFLICT",
+    `Cannot reverse the replication of ${name}: because the VM was not failed over to this host.`,
+    { hint: "Fail it over first; on its present primary there is nothing to reverse." },
+  );
 }

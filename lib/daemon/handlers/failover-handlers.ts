@@ -32,7 +32,7 @@ export function failoverHandlers(parts: HostParts): TopicHandlers<typeof FAILOVE
     plannedFailover: async ({ force }, { vm }) => {
       const replicated = findReplicatedPrimary(parts, vm);
       const { vmId, relationshipId } = replicated;
-      await plannedFailover(parts, findPrimary(parts, vmId), force, relationshipId);
+      await plannedFailover(parts, findPrimary(parts, vmId), relationshipId, force);
       return describeReplicated(parts, replicated);
     },
     vmReverse: async (request, { vm }) => {
