@@ -1,7 +1,7 @@
 import type { VmSelector } from "../management/bulk-schemas.js";
 import { TidemarkError } from "../model/errors.js";
 import type { HostParts } from "./host-parts.js";
-import { type Replicated, replicationsOf } from "./handlers/find-vm.js";
+import { ownReplications, type Replicated } from "./handlers/find-vm.js";
 
 /**
  * What this host replicates (as primary, or `extended`) that fits everything that is said; by name
@@ -9,17 +9,16 @@ import { type Replicated, replicationsOf } from "./handlers/find-vm.js";
  * fits none, and then nothing is selected.
  */
 export async function selectVms(
-  { vms, engine }: Pick<HostParts, "vms" | "engine">,
+  parts: Pick<HostParts, "vms" | "engine">,
   { names, replicaUrl, state }: VmSelector,
   extended: readonly Replicated[] = [],
 ): Promise<readonly Replicated[]> {
-  const own = vms.definitions().flatMap((vm) => replicationsOf({ engine }, vm));
-  const all = [...own, ...extended];
+  const all = [...ownReplications(parts), ...extended];
   requireAllFound(all, names ?? []);
   const named = all.filter((vm) => names === undefined || names.some((name) => isNamed(vm, name)));
   const statuses = await Promise.all(
     named.map(async (each) => {
-      return { each, status: await engine.status(each.relationshipId).catch(() => null) };
+      return { each, status: await parts.engine.status(each.relationshipId).catch(() => null) };
     }),
   );
   return statuses

@@ -4,6 +4,7 @@ import {
   namedTarget,
 } from "../../management/configuration-schemas.js";
 import { type VmEnableRequest, vmEnableRequest } from "../../management/schemas.js";
+import type { RelationshipStatus } from "../../model/relationship.js";
 import type { HostParts } from "../host-parts.js";
 import type { VmDefinition } from "../open-vm-disks.js";
 
@@ -37,9 +38,7 @@ export async function asAdded(
 ): Promise<NamedTarget | null> {
   const status = await engine.status(relationshipId).catch(() => null);
   if (status === null) return null;
-  const known = Object.keys(namedTarget.shape);
-  const settings = Object.entries(status.settings).filter(([key]) => known.includes(key));
-  return namedTarget.parse(Object.fromEntries(settings));
+  return namedTarget.parse(settingsKnownTo(namedTarget, status));
 }
 
 /** What enabling it anew, as it is now, would be asked for; null for a VM without replication. */
@@ -49,10 +48,8 @@ export async function asEnabled(
 ): Promise<VmEnableRequest | null> {
   const status = await engine.status(vmId).catch(() => null);
   if (status === null) return null;
-  const known = Object.keys(vmEnableRequest.shape);
-  const settings = Object.entries(status.settings).filter(([key]) => known.includes(key));
   return vmEnableRequest.parse({
-    ...Object.fromEntries(settings),
+    ...settingsKnownTo(vmEnableRequest, status),
     name,
     disks: disks.map((disk) => ({
       name: disk.name,
@@ -60,4 +57,9 @@ export async function asEnabled(
       ...(disk.isExcluded === true ? { isExcluded: true } : {}),
     })),
   });
+}
+
+/** Those that the request may hold. */
+function settingsKnownTo({ shape }: { readonly shape: object }, { settings }: RelationshipStatus) {
+  return Object.fromEntries(Object.entries(settings).filter(([key]) => Object.hasOwn(shape, key)));
 }

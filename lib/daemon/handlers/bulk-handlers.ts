@@ -5,7 +5,7 @@ import { TidemarkError, toTidemarkError } from "../../model/errors.js";
 import type { HostParts } from "../host-parts.js";
 import { removeVm } from "../remove-vm.js";
 import { selectVms } from "../select-vms.js";
-import { extendedVms, findReplica, type Replicated, replicationsOf } from "./find-vm.js";
+import { extendedVms, findReplica, ownReplications, type Replicated } from "./find-vm.js";
 import type { TopicHandlers } from "./topic-handlers.js";
 
 export function bulkHandlers(parts: HostParts): TopicHandlers<typeof BULK_ROUTES> {
@@ -68,9 +68,8 @@ function requireNotExtended(extended: readonly Replicated[], vmId: string): void
 }
 
 async function maintenanceBody(parts: HostParts) {
-  const { maintenance, vms } = parts;
-  const own = vms.definitions().flatMap((vm) => replicationsOf(parts, vm));
-  const all = [...own, ...(await extendedVms(parts))];
+  const { maintenance } = parts;
+  const all = [...ownReplications(parts), ...(await extendedVms(parts))];
   const found = (id: string) => all.find(({ relationshipId }) => relationshipId === id);
   return {
     sinceMs: maintenance.sinceMs,

@@ -68,6 +68,14 @@ export function replicationsOf(
   return [...(hasFirst ? [asReplicated(definition)] : []), ...further];
 }
 
+/** Of all VMs that this host is the primary of. */
+export function ownReplications({
+  vms,
+  engine,
+}: Pick<HostParts, "vms" | "engine">): readonly Replicated[] {
+  return vms.definitions().flatMap((vm) => replicationsOf({ engine }, vm));
+}
+
 function findTarget(parts: HostParts, reference: string): Replicated | null {
   const [vmName = "", targetName] = reference.split("@");
   const definition = parts.vms.find(vmName);
