@@ -8,6 +8,15 @@
 export { ERROR_CODES, type ErrorCode, TidemarkError } from "./model/errors.js";
 export type { Cut } from "./model/delta.js";
 export type { GroupCut } from "./model/group-cut.js";
+export type {
+  DiskFilter,
+  FilterExport,
+  Hypervisor,
+  RunningVm,
+  VmDisk,
+  VmEvent,
+} from "./model/hypervisor.js";
+export { QemuHypervisor, type QemuHypervisorOptions } from "./hypervisor/qemu/qemu-hypervisor.js";
 export { type ActivatedSocket, activatedSockets } from "./tracking/activated-sockets.js";
 export { type AttachedDevice, type AttachOptions } from "./tracking/attach-disk.js";
 export type { AttachmentKind } from "./tracking/attachment-record.js";

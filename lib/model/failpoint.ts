@@ -34,7 +34,11 @@ export type FailpointName =
   | "media.commit"
   | "media.manifest"
   | "import.segment"
-  | "import.commit";
+  | "import.commit"
+  | "filter.added"
+  | "filter.mirrored"
+  | "filter.ordered"
+  | "filter.switched";
 
 export function failpoint(name: FailpointName): void {
   if (name !== armedName) return;

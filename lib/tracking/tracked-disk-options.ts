@@ -24,8 +24,8 @@ export interface TrackedDiskOptions {
   readonly direct?: boolean;
   /**
    * With `path`: the image's lock, in QEMU's own convention. Default "exclusive": IN_USE while
-   * QEMU has it open, and QEMU refuses it from then on. "shared" for a hand-over in
-   * which QEMU has it open and is about to come through Tidemark.
+   * QEMU has it open, and QEMU refuses it from then on. "none" for a hand-over in
+   * which QEMU has it open and is about to come through Tidemark (docs/hypervisors.md).
    */
   readonly lock?: ImageLock;
   /** For an image that other hosts see too: this one writes only while it owns the disk. */

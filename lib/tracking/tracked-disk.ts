@@ -155,7 +155,7 @@ export class TrackedDisk implements AsyncDisposable {
 
   /**
    * Changes the image's lock: to "exclusive" at the end of a hand-over, when QEMU
-   * has let go of the image (IN_USE until then), to "shared" at the begin of one.
+   * has let go of the image (IN_USE until then), to "none" at the begin of one.
    */
   async lockImage(lock: ImageLock): Promise<void> {
     await rethrown(() => this.native.lockImage(lock));

@@ -27,7 +27,10 @@ const FOLDER_RULES: Readonly<Record<string, FolderRule>> = {
   cli: { may: ["model", "management"], because: "it speaks to the service through its API" },
   console: { may: ["model", "management"], because: "it speaks to the service through its API" },
   daemon: { may: [EVERYTHING], because: "the only place that constructs and wires" },
-  "index.ts": { may: ["model", "tracking"], because: "the library is the tracker" },
+  "index.ts": {
+    may: ["model", "tracking", "hypervisor"],
+    because: "the library is the tracker, and what puts it before a running VM's disks",
+  },
   "testing.ts": { may: ["model", "tracking"], because: "the library is the tracker" },
 };
 

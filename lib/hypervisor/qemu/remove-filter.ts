@@ -1,0 +1,68 @@
+import { stat } from "node:fs/promises";
+import { TidemarkError } from "../../model/errors.js";
+import type { DiskFilter } from "../../model/hypervisor.js";
+import type { BlockDevice } from "./block-graph.js";
+import type { BlockMonitor } from "./block-monitor.js";
+import { closeFilter, isSamePath } from "./close-nodes.js";
+import { DiskSwitch } from "./disk-switch.js";
+import { isSameFilter } from "./filter-place.js";
+import { requireSize } from "./require-size.js";
+import { switchNamesOf } from "./switch-names.js";
+import { vmDiskOf } from "./vm-disk-of.js";
+
+/** RunningVm.removeFilter(); one at a time for a disk. */
+export async function removeFilter(
+  monitor: BlockMonitor,
+  diskName: string,
+  filter: DiskFilter,
+  signal: AbortSignal,
+): Promise<void> {
+  const names = switchNamesOf(diskName);
+  const diskSwitch = new DiskSwitch(monitor, names);
+  await monitor.device(diskName, signal);
+  await diskSwitch.settle();
+  const device = await monitor.device(diskName, signal);
+  const { imagePath } = vmDiskOf(device);
+  if (imagePath === null || !(await isSamePath(imagePath, filter.imagePath))) {
+    requireRemovable(device, filter);
+    const move = {
+      from: device.root.nodeName,
+      to: names.imageNode,
+      node: await imageNode(names.imageNode, device, filter.imagePath),
+      check: (bounded: AbortSignal) =>
+        requireSize(monitor, names.imageNode, device, "remove the filter from", bounded),
+    };
+    await diskSwitch.move(move, signal);
+  }
+  await closeFilter(monitor, filter, AbortSignal.timeout(10_000));
+}
+
+async function imageNode(
+  nodeName: string,
+  { root }: BlockDevice,
+  imagePath: string,
+): Promise<object> {
+  const facts = await stat(imagePath);
+  const cache = { direct: root.isDirect, "no-flush": root.ignoresFlushes };
+  const driver = facts.isBlockDevice() ? "host_device" : "file";
+  return {
+    driver: "raw",
+    "node-name": nodeName,
+    discard: "unmap",
+    "detect-zeroes": root.detectsZeroes,
+    cache,
+    file: { driver, filename: imagePath, discard: "unmap", cache },
+  };
+}
+
+function requireRemovable(device: BlockDevice, filter: DiskFilter): void {
+  const { name, format, filter: present } = vmDiskOf(device);
+  const isBare = format === "nbd" || format === "raw";
+  if (isBare && isSameFilter(present, filter)) return;
+  const way = present === null ? device.root.place : `${format} over ${present.socketPath}`;
+  throw new TidemarkError(
+    "CONFLICT",
+    `Cannot remove the filter from disk ${name}: because it goes by ${way}, not by ${filter.socketPath} alone.`,
+    { hint: "See how the VM reaches the disk, and end snapshots and block jobs first." },
+  );
+}
