@@ -36,6 +36,9 @@ export interface BlockHashRequest {
 /** The digests of the extents' blocks, one after another. */
 export type HashBlocks = (extents: ExtentList, blockBytes: number) => Promise<Uint8Array>;
 
+/** Of what is not there or cannot be read; no content has it, and it equals nothing. */
+const NO_HASH = new Uint8Array(HASH_BYTES);
+
 interface Comparison {
   readonly equal: ExtentList;
   readonly different: ExtentList;
@@ -141,11 +144,10 @@ async function compareOnce(
   const different: number[] = [];
   let at = 0;
   eachBlock(extents, blockBytes, (offset, length) => {
-    const same = Buffer.compare(
-      own.subarray(at, at + HASH_BYTES),
-      other.subarray(at, at + HASH_BYTES),
-    );
-    append(same === 0 ? equal : different, offset, length);
+    const hash = own.subarray(at, at + HASH_BYTES);
+    const isSame = Buffer.compare(hash, other.subarray(at, at + HASH_BYTES)) === 0;
+    const isHash = Buffer.compare(hash, NO_HASH) !== 0;
+    append(isSame && isHash ? equal : different, offset, length);
     at += HASH_BYTES;
   });
   return { equal, different };

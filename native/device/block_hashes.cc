@@ -29,6 +29,25 @@ void append_hashes(std::span<const std::byte> content, uint64_t block_bytes,
   }
 }
 
+// What of the piece is damaged hashes as zeroes, which no content does.
+Status append_readable_hashes(BlockDevice& device, uint64_t offset_bytes,
+                              std::span<std::byte> content, uint64_t block_bytes,
+                              std::vector<std::byte>& hashes) {
+  for (uint64_t from = 0; from < content.size(); from += block_bytes) {
+    const auto block =
+        content.subspan(from, std::min<uint64_t>(block_bytes, content.size() - from));
+    const Status status = read_padded(device, offset_bytes + from, block);
+    if (status.is_ok()) {
+      append_hashes(block, block_bytes, hashes);
+    } else if (status.code() == ErrorCode::kCorrupt) {
+      hashes.insert(hashes.end(), sizeof(Sha256), std::byte{0});
+    } else {
+      return status;
+    }
+  }
+  return Status::ok();
+}
+
 }  // namespace
 
 Result<std::vector<std::byte>> hash_blocks(BlockDevice& device, std::span<const HashExtent> extents,
@@ -39,9 +58,14 @@ Result<std::vector<std::byte>> hash_blocks(BlockDevice& device, std::span<const 
     for (uint64_t done = 0; done < extent.length_bytes;) {
       const uint64_t length = std::min<uint64_t>(buffer.size(), extent.length_bytes - done);
       const std::span<std::byte> content(buffer.data(), length);
-      Status status = read_padded(device, extent.offset_bytes + done, content);
+      const uint64_t offset_bytes = extent.offset_bytes + done;
+      Status status = read_padded(device, offset_bytes, content);
+      if (status.is_ok()) {
+        append_hashes(content, block_bytes, hashes);
+      } else if (status.code() == ErrorCode::kCorrupt) {
+        status = append_readable_hashes(device, offset_bytes, content, block_bytes, hashes);
+      }
       if (!status.is_ok()) return status;
-      append_hashes(content, block_bytes, hashes);
       done += length;
     }
   }

@@ -18,7 +18,8 @@ struct HashExtent {
 
 // The SHA-256 of every `block_bytes` of each extent, counted from the extent's begin,
 // one after another; an extent's last block may be shorter. What lies past the disk's
-// end hashes as zeroes, which is what it reads as once the disk has grown. Blocks.
+// end hashes as zeroes, which is what it reads as once the disk has grown. Of a block that
+// is known to be damaged (kCorrupt) the hash is all zeroes: no content has that one. Blocks.
 Result<std::vector<std::byte>> hash_blocks(BlockDevice& device, std::span<const HashExtent> extents,
                                            uint64_t block_bytes);
 

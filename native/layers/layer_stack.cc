@@ -4,8 +4,6 @@
 #include <new>
 #include <system_error>
 
-#include "device/file_device.h"
-
 namespace tidemark {
 
 namespace {
@@ -18,13 +16,9 @@ Result<std::unique_ptr<LayerStack>> LayerStack::open(
     std::shared_ptr<BlockDevice> base, std::vector<std::shared_ptr<const Layer>> layers) {
   auto stack = std::unique_ptr<LayerStack>(new LayerStack());
   for (const auto& layer : layers) {
-    FileDeviceParameters parameters;
-    // The very file whose index is mapped, even when its name is gone by now.
-    parameters.path = "/proc/self/fd/" + std::to_string(layer->fd());
-    parameters.read_only = true;
-    auto file = open_file_device(parameters);
-    if (!file.is_ok()) return file.status();
-    stack->layer_files_.push_back(std::move(file).value());
+    auto device = CheckedLayer::open(layer);
+    if (!device.is_ok()) return device.status();
+    stack->layer_devices_.push_back(std::move(device).value());
   }
   stack->base_ = std::move(base);
   stack->layers_ = std::move(layers);
@@ -65,7 +59,7 @@ SourceRun LayerStack::find_in_map(const LayerMap& map, uint64_t offset_bytes,
   if (run.piece->zero) return {run.length_bytes, nullptr, 0};
   const uint32_t place = run.piece->layer;
   const Layer::Run in_layer = layers_[place]->find(offset_bytes, run.length_bytes);
-  return {in_layer.length_bytes, layer_files_[place].get(), in_layer.file_offset_bytes};
+  return {in_layer.length_bytes, layer_devices_[place].get(), offset_bytes};
 }
 
 SourceRun LayerStack::find(uint64_t offset_bytes, uint64_t max_bytes) const noexcept {
@@ -76,7 +70,7 @@ SourceRun LayerStack::find(uint64_t offset_bytes, uint64_t max_bytes) const noex
     max_bytes = run.length_bytes;
     if (!run.present) continue;
     if (run.zero) return {max_bytes, nullptr, 0};
-    return {max_bytes, layer_files_[i].get(), run.file_offset_bytes};
+    return {max_bytes, layer_devices_[i].get(), offset_bytes};
   }
   return find_in_base(offset_bytes, max_bytes);
 }

@@ -1,4 +1,5 @@
-// LayerStack: what a recovery point holds, read-only: the base under layers.
+// LayerStack: what a recovery point holds, read-only: the base under layers, whose data is
+// checked as it is read.
 //
 // Representation: the layers' mapped indexes, searched from new to old, each
 // narrowing the run that the ones below may answer for: there at once, at the cost of
@@ -14,6 +15,7 @@
 #include <vector>
 
 #include "device/block_device.h"
+#include "layers/checked_layer.h"
 #include "layers/content_source.h"
 #include "layers/layer.h"
 #include "layers/layer_map.h"
@@ -43,8 +45,8 @@ class LayerStack final : public ContentSource {
 
   std::shared_ptr<BlockDevice> base_;
   std::vector<std::shared_ptr<const Layer>> layers_;
-  std::vector<std::shared_ptr<BlockDevice>> layer_files_;  // as layers_
-  std::unique_ptr<const LayerMap> made_map_;               // the thread's, until map_ says so
+  std::vector<std::unique_ptr<CheckedLayer>> layer_devices_;  // as layers_
+  std::unique_ptr<const LayerMap> made_map_;                  // the thread's, until map_ says so
   std::atomic<const LayerMap*> map_{nullptr};
   std::thread map_maker_;
 };
