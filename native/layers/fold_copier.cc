@@ -16,6 +16,14 @@ constexpr uint64_t kPieceBytes = 64 * 1024;
 constexpr uint64_t kZeroPieceBytes = 64 * 1024 * 1024;
 constexpr uint64_t kZeroWorkBytes = 4096;  // what zeroes count, however many
 
+Status damaged(uint64_t offset_bytes, uint64_t length_bytes) {
+  return {ErrorCode::kCorrupt,
+          "Cannot fold the disk: because something in the " + std::to_string(length_bytes) +
+              " bytes at disk offset " + std::to_string(offset_bytes) +
+              " differs from its checksum. It is tried again; write that area in the guest, or "
+              "take another copy of the VM."};
+}
+
 }  // namespace
 
 uint64_t FoldCopier::offset_of(uint64_t granule) const noexcept {
@@ -85,7 +93,8 @@ Status FoldCopier::read(const Piece& piece) {
       std::memset(into.data(), 0, into.size());
     } else if (Status status = read_sync(*run.device, run.device_offset_bytes, into);
                !status.is_ok()) {
-      return status;
+      const uint64_t offset_bytes = offset_of(piece.first_granule) + done;
+      return status.code() == ErrorCode::kCorrupt ? damaged(offset_bytes, into.size()) : status;
     }
     done += run.length_bytes;
   }

@@ -113,7 +113,9 @@ TEST_CASE("a fold stops at a damaged block, and goes on once that was written") 
   DamagedScene scene(random);
   const auto device = scene.open();
   auto fold = scene.fold(device);
-  CHECK(fold->finish().code() == ErrorCode::kCorrupt);
+  const Status status = fold->finish();
+  CHECK(status.code() == ErrorCode::kCorrupt);
+  CHECK(status.message().find("at disk offset 65536 ") != std::string::npos);
   CHECK_FALSE(reads_right(*device, scene.disk, DamagedScene::kDamaged, kGranularity));
   const LayerBytes whole = random_content(random, kGranularity);
   REQUIRE(write_sync(*device, DamagedScene::kDamaged, whole).is_ok());
