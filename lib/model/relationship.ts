@@ -91,6 +91,8 @@ export interface RelationshipRecord {
   readonly isResyncOrdered: boolean;
   /** What the head was cut of; undefined: not known. */
   readonly headDisks?: readonly CutDisk[] | undefined;
+  /** Another primary made the head: it may hold disks that the replica is not told of any more. */
+  readonly isHeadForeign?: boolean | undefined;
   /**
    * The disks whose marks for the target say all that it lacks. Undefined: all there were when
    * this was noted by a version that knew no other.

@@ -66,5 +66,6 @@ export function takenOverRecord(
     allocationMarked: true,
     markedDiskIds: vm.disks.map(({ diskId }) => diskId),
     isResyncOrdered: true,
+    isHeadForeign: true,
   };
 }

@@ -145,6 +145,7 @@ export function headPatch(
 ): Partial<RelationshipRecord> {
   return {
     headDisks,
+    isHeadForeign: undefined,
     departedDiskIds: stillDeparted(record.departedDiskIds, headDisks),
     state: nextState(record.state, "point", true) ?? record.state,
     headPointId: head.pointId,

@@ -43,6 +43,7 @@ import { removeTarget } from "./remove-target.js";
 import { noteDepartures } from "./target-bits.js";
 import { endOrphans } from "./give-back.js";
 
+const ENDED = { headPointId: null, inDoubt: null, stagingSessionId: null, allocationMarked: false };
 interface RunningLoop {
   readonly stop: AbortController;
   readonly ended: Promise<void>;
@@ -166,7 +167,8 @@ export class Relationship {
   /** Goes on after suspend, or tries at once what it would try again later. */
   resume(): Promise<void> {
     return this.#serialized(async () => {
-      if (!["suspended", "error", "handing-over", "failed-over"].includes(this.state)) return;
+      const resumable = ["suspended", "error", "handing-over", "failed-over"];
+      if (this.#running !== null && !resumable.includes(this.state)) return;
       await this.#halt();
       if (this.state === "suspended") await this.#note(this.#condition.next("resume"));
       this.start();
@@ -307,10 +309,8 @@ export class Relationship {
   remove(): Promise<void> {
     return this.#serialized(async () => {
       await this.#halt();
-      const forgotten = { headPointId: null, inDoubt: null, stagingSessionId: null };
-      const ended = { ...forgotten, state: "suspended", allocationMarked: false } as const;
-      const { guests } = this.#host;
-      await this.#goingOn(() => guests.giveUp(() => this.journal.insistUnlessGone(ended)));
+      const note = () => this.journal.insistUnlessGone({ ...ENDED, state: "suspended" });
+      await this.#goingOn(() => this.#host.guests.giveUp(note));
       await removeTarget(this.#link);
       await this.journal.delete();
       this.#group?.leave();

@@ -109,7 +109,7 @@ export class ReplicationEngine implements AsyncDisposable {
     this.#requireOpen();
     const checked = checkSettings(withDefaults(settings));
     this.#requireStartTime(initialStartAtMs);
-    this.#newRecords.requireAnswered(checked.vmId);
+    this.#newRecords.requireNoneUnderWay(checked);
     this.#relationships.requireNew(checked);
     this.#requireGroupInterval(checked.group ?? null, checked);
     return checked;

@@ -47,10 +47,11 @@ export async function noteDepartures(context: RelationshipContext): Promise<void
  */
 async function markNewDisks(context: RelationshipContext): Promise<void> {
   const { tracker, targetId, journal } = context;
-  const { markedDiskIds = [], departedDiskIds = [] } = journal.record;
+  const { markedDiskIds = [], departedDiskIds = [], isHeadForeign } = journal.record;
   const added = idsOf(context).filter((diskId) => !markedDiskIds.includes(diskId));
   if (added.length === 0) return;
-  const back = added.filter((diskId) => departedDiskIds.includes(diskId));
+  const isBack = (diskId: string) => isHeadForeign === true || departedDiskIds.includes(diskId);
+  const back = added.filter(isBack);
   if (back.length > 0) await dropSession(context);
   // What an interrupted addition has left, or an earlier time of the disk here.
   await tracker.removeTarget(targetId, added);

@@ -62,8 +62,10 @@ export class VmRelationships {
     this.#byId.set(relationship.id, relationship);
   }
 
+  /** Another one of its id, which was added since, stays. */
   delete(relationship: Relationship): void {
-    this.#byId.delete(relationship.id);
+    const { id } = relationship;
+    if (this.#byId.get(id) === relationship) this.#byId.delete(id);
   }
 
   clear(): void {

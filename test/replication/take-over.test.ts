@@ -145,3 +145,20 @@ void t.test(
     t.match((await back.engine.status(FAR_ID)).lastError, { code: "FENCED", message: /primary/ });
   },
 );
+
+void t.test(
+  "what a replica's newest point holds of a disk that came since is compared",
+  async (t) => {
+    const bench = await FanOutBench.replicatingToBoth();
+    const { generation } = await bench.far.status(VM_ID);
+    // The disk has gone, its replica has heard that, and no point was made since.
+    const [, last = { diskId: "" }] = DISKS;
+    await bench.far.enable({ vmId: VM_ID, name: "guest", disks: DISKS.slice(0, 1) }, generation);
+    const head = (await bench.far.status(VM_ID)).head?.pointId ?? "";
+    t.not(bench.far.contentOf(VM_ID, head, last.diskId)[0], 0, "the point has it still");
+    bench.tracker.writeUnseen(1, 0, new Uint8Array(DISKS[1]?.sizeBytes ?? 0));
+    const taker = await takenOver(bench);
+    await taker.cycles(5);
+    t.ok(await taker.isEqual(FAR_ID), "with nothing but zeroes");
+  },
+);

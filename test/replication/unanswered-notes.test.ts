@@ -136,3 +136,48 @@ void t.test("a removal whose deletion was not done is refused", async (t) => {
   await bench.engine.remove(VM_ID);
   t.same(await bench.store.list("relationships/"), []);
 });
+
+void t.test("of two orders for the same target one is carried out", async (t) => {
+  const bench = new Bench();
+  const { store, storeParts, clock } = bench;
+  storeParts.put = async (...put) => {
+    await clock.sleep(10);
+    return store.put(...put);
+  };
+  const first = bench.engine.enable(SETTINGS);
+  const other = { ...SETTINGS, targetId: "99999999-2222-4222-8222-222222222222" };
+  await t.rejects(bench.engine.enable(other), { code: "IN_USE" });
+  await bench.clock.run(A_WHILE_MS);
+  await first;
+  t.equal((await store.list("relationships/")).length, 1);
+  t.same(bench.engine.idsOf(VM_ID), [VM_ID]);
+});
+
+void t.test("a removal that is ordered twice leaves what was enabled in between", async (t) => {
+  const bench = await Bench.replicating();
+  const removed = bench.engine.remove(VM_ID);
+  const slow = bench.engine.remove(VM_ID);
+  await removed;
+  const other = { ...SETTINGS, targetId: "99999999-2222-4222-8222-222222222222" };
+  await bench.engine.enable(other);
+  await slow;
+  await bench.cycles(2);
+  t.ok(bench.engine.has(VM_ID));
+  t.equal((await bench.store.list("relationships/")).length, 1);
+});
+
+void t.test("a resumption whose note was taken unheard is completed by the next", async (t) => {
+  const bench = await Bench.replicating();
+  await bench.engine.suspend(VM_ID);
+  losePut(bench, true);
+  await t.rejects(bench.engine.resume(VM_ID), { message: "the answer is lost" });
+  // As what another target of the VM decides does.
+  const further = { ...SETTINGS, targetName: "far", replicaUrl: "https://far.example.com:4443" };
+  await bench.engine.enable({ ...further, targetId: "99999999-2222-4222-8222-222222222222" });
+  await bench.cycles(2);
+  await bench.engine.handOver("99999999-2222-4222-8222-222222222222").catch(() => undefined);
+  await bench.engine.resume(VM_ID);
+  bench.writeBlock(3, 7);
+  await bench.cycles(3);
+  t.ok(await bench.isReplicaEqual());
+});

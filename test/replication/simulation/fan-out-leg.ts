@@ -1,3 +1,6 @@
+import type { Clock } from "#lib/model/clock.js";
+import type { DiskGeometry } from "#lib/model/disk.js";
+import { TidemarkError } from "#lib/model/errors.js";
 import { cutTogetherInMemory } from "#lib/model/memory-cut-together.js";
 import type { FormerDisks } from "#lib/model/memory-former-disks.js";
 import { isPromotion } from "#lib/model/lineage.js";
@@ -13,6 +16,7 @@ import { ReplicationEngine } from "#lib/replication/replication-engine.js";
 import { encodeContents } from "../../contracts/segment-bytes.js";
 import { override } from "../override.js";
 import { chooseLimits } from "./choices.js";
+import { ComingDisk } from "./coming-disk.js";
 import {
   CALM,
   faultyEndpoint,
@@ -24,8 +28,9 @@ import {
 import { Guest } from "./guest.js";
 import { Incarnation } from "./incarnation.js";
 import { InvariantChecker } from "./invariants.js";
+import { quickList } from "./quick-list.js";
 import type { Random } from "./random.js";
-import { DISKS, GRANULARITY, VM_ID } from "./scene.js";
+import { GRANULARITY, VM_ID } from "./scene.js";
 import type { VirtualClock } from "./virtual-clock.js";
 import type { WatchedReplica } from "./watched-replica.js";
 
@@ -35,14 +40,22 @@ export interface FanOutHost {
   readonly watched: WatchedReplica;
   /** Of its line, and of its storage when it is a primary. */
   readonly weather: Weather;
+  readonly clock: Clock;
+}
+
+export interface LegDisk {
+  readonly geometry: DiskGeometry;
+  readonly content: Uint8Array;
 }
 
 export interface FanOutWorld {
   readonly clock: VirtualClock;
   readonly random: Random;
   readonly fail: (message: string) => void;
+  readonly count: (name: string) => void;
   readonly hosts: readonly FanOutHost[];
   readonly plant: (tracker: VmTracker) => VmTracker;
+  readonly serve: (isServed: boolean) => boolean;
 }
 
 /** A host's life as the VM's primary: its disks, its guest, and an engine with any targets. */
@@ -54,42 +67,46 @@ export class FanOutLeg {
   isEnded = false;
   /** Nothing but planned failovers made it the VM's primary. */
   isCertain: boolean;
-  /** It is asked about its disks, and does not die meanwhile. */
+  /** It is asked about its disks. */
   isAsked = false;
+  /** It has told, and gives them up: all or nothing. */
+  isLeaving = false;
   /** To whose host it leads that an order is under way. */
   readonly adding = new Set<string>();
   /** By target: an explicit order to serve the VM whoever has it. */
   readonly removed = new Set<string>();
+  /** By target: its removal is under way. */
+  readonly removing = new Set<string>();
+  readonly coming: ComingDisk;
   /** Its own, for a guest's process outlives the service's. */
   readonly #store: StateStore;
   readonly #checkers = new Map<string, InvariantChecker>();
   readonly #withheld = new Set<string>();
   readonly #limits;
+  #onDeath: () => void = () => {};
 
   constructor(
     readonly name: string,
     readonly host: FanOutHost,
     /** Whose replica it was failed over to; null: it has plain disks of its own. */
     public former: FanOutLeg | null,
-    contents: readonly Uint8Array[],
+    disks: readonly LegDisk[],
     readonly world: FanOutWorld,
   ) {
-    const { random, clock } = world;
+    const { random } = world;
     this.isCertain = former === null;
     this.#limits = chooseLimits(random);
     this.tracker = new MemoryVmTracker({
-      disks: DISKS,
+      disks: disks.map(({ geometry }) => geometry),
       encode: encodeContents,
-      contents: contents.map((content) => Uint8Array.from(content)),
-      nowMs: () => clock.nowMs(),
+      contents: disks.map(({ content }) => Uint8Array.from(content)),
+      nowMs: () => host.clock.nowMs(),
       captureBudgetBytes: random.pick([2, 8, 1000]) * GRANULARITY,
     });
     this.guest = new Guest(this.tracker, random, null);
-    const store = new MemoryStateStore();
+    this.coming = new ComingDisk(this.tracker, random, world.count);
     // By name: what ids are made of is no part of the seed.
-    this.#store = override<StateStore>(store, {
-      list: async (prefix) => [...(await store.list(prefix))].sort((a, b) => order(a) - order(b)),
-    });
+    this.#store = quickList(new MemoryStateStore(), order);
     this.engine = this.#newEngine();
   }
 
@@ -122,14 +139,20 @@ export class FanOutLeg {
   }
 
   endpointTo({ watched, weather }: FanOutHost) {
-    const { clock, random } = this.world;
+    const { random } = this.world;
+    const { clock } = this.host;
     return faultyEndpoint({ clock, random, weather }, this.life, watched.endpointFor(this));
   }
 
-  async crash(): Promise<void> {
+  /** `meanwhile`: what is otherwise when it starts again. */
+  async crash(meanwhile = () => {}): Promise<void> {
     this.life.kill();
     this.adding.clear();
+    this.removing.clear();
+    this.isAsked = false;
+    this.#onDeath();
     this.tracker.crash();
+    meanwhile();
     this.engine = this.#newEngine();
     await this.engine.start();
   }
@@ -139,6 +162,14 @@ export class FanOutLeg {
     this.life.kill();
     this.guest.isServed = false;
     this.isEnded = true;
+    this.#onDeath();
+  }
+
+  resizeDisk(): void {
+    const { random, count } = this.world;
+    count("disk resized");
+    const diskIndex = random.below(this.tracker.disks.length);
+    this.tracker.resizeDisk(diskIndex, 1 + random.below(26 * GRANULARITY));
   }
 
   async check(): Promise<void> {
@@ -170,29 +201,47 @@ export class FanOutLeg {
   }
 
   requireContent(replica: MemoryReplica, pointId: string, what: string): void {
-    DISKS.forEach(({ diskId, name }, index) => {
-      const there = replica.contentOf(VM_ID, pointId, diskId);
-      if (Buffer.compare(there, this.tracker.contentOf(index)) === 0) return;
+    const { disks } = this.tracker;
+    const there = replica.disksOf(VM_ID, pointId).disks;
+    if (there.length !== disks.length) this.world.fail(`${what} a disk, or brought one`);
+    disks.forEach(({ diskId, name }, index) => {
+      const isThere = there.some((disk) => disk.diskId === diskId);
+      const content = isThere ? replica.contentOf(VM_ID, pointId, diskId) : new Uint8Array();
+      if (Buffer.compare(content, this.tracker.contentOf(index)) === 0) return;
       this.world.fail(`${what} what was on ${name}`);
     });
   }
 
   /** As FormerVms does: what this host has not found out itself it does not believe. */
   async release(
-    { lineage, formerHeadId }: ReturnRequest,
+    { vm, lineage, formerHeadId }: ReturnRequest,
     to: FanOutHost,
   ): Promise<FormerDisks | null> {
     const record = await this.recordTo(to);
     const successor = lineage.find(({ parentId }) => parentId === record?.generation.id);
     if (record?.state !== "failed-over" || successor === undefined || this.isAsked) return null;
     this.isAsked = true;
+    const death = new Promise<never>((_, reject) => {
+      this.#onDeath = () => reject(new TidemarkError("UNREACHABLE", "it has died"));
+    });
     const leftAt = { forkPointId: successor.forkPointId, formerHeadId };
-    const { isUnchanged } = await this.engine.letGo(this.idOf(record), leftAt);
-    await this.engine.forget(VM_ID).catch(() => undefined);
-    const contents = new Map(
-      DISKS.map(({ diskId }, index) => [diskId, this.tracker.contentOf(index).slice()]),
-    );
+    const told = this.engine.letGo(this.idOf(record), leftAt);
+    const { isUnchanged } = await Promise.race([told, death]);
+    const contents = new Map(vm.disks.map((disk) => [disk.diskId, this.#contentAs(disk)]));
+    this.isLeaving = true;
+    await Promise.race([this.engine.forget(VM_ID), death]).catch(() => undefined);
     return { generation: record.generation, contents, isUnchanged };
+  }
+
+  #contentAs({ diskId, sizeBytes }: DiskGeometry): Uint8Array {
+    const index = this.tracker.disks.findIndex((disk) => disk.diskId === diskId);
+    const content = new Uint8Array(sizeBytes);
+    if (index !== -1) {
+      content.set(this.tracker.contentOf(index).subarray(0, sizeBytes));
+      return content;
+    }
+    this.isAsked = false;
+    throw new TidemarkError("CONFLICT", "Cannot take the VM back: because it never had that disk.");
   }
 
   /** Guests are served only while no target has the VM, as far as is noted. */
@@ -220,7 +269,8 @@ export class FanOutLeg {
   #newEngine(): ReplicationEngine {
     this.life = new Incarnation();
     const { life } = this;
-    const { clock, random, plant } = this.world;
+    const { random, plant } = this.world;
+    const { clock } = this.host;
     const world = { clock, random, weather: this.host.weather ?? CALM };
     const tracker = faultyTracker(world, life, plant(this.tracker), ({ cut }) => {
       for (const checker of this.#checkers.values()) checker.noteCut(cut);
@@ -233,7 +283,9 @@ export class FanOutLeg {
       cutTogether: cutTogetherInMemory,
       openVm: async () => ({ name: "guest", tracker }),
       openReplica: (settings) => this.endpointTo(this.#hostAt(settings().replicaUrl)),
-      setServed: faultyServing(world, life, (isServed) => this.guest.serve(isServed)),
+      setServed: faultyServing(world, life, (isServed) =>
+        this.guest.serve(this.world.serve(isServed)),
+      ),
     });
   }
 }

@@ -3,7 +3,6 @@ import { type ErrorCode, toTidemarkError } from "#lib/model/errors.js";
 import type { Succession } from "#lib/model/lineage.js";
 import { MemoryReplica } from "#lib/model/memory-replica.js";
 import type { VmTracker } from "#lib/model/vm-tracker.js";
-import type { Relationship } from "#lib/replication/relationship.js";
 import { VmRelationships } from "#lib/replication/vm-relationships.js";
 import { decodeSegment } from "../../contracts/segment-bytes.js";
 import { override } from "../override.js";
@@ -14,6 +13,7 @@ export const FAN_OUT_SABOTAGES = [
   "a replica that was taken over takes what its former primary sends",
   "a replica that was taken over is not compared",
   "a VM is handed over beside another hand-over",
+  "guests are not withheld from a VM that is handed over",
 ] as const;
 export type FanOutSabotage = (typeof FAN_OUT_SABOTAGES)[number];
 
@@ -21,27 +21,41 @@ export type FanOutSabotage = (typeof FAN_OUT_SABOTAGES)[number];
 export interface Plants {
   readonly replica: () => MemoryReplica;
   readonly tracker: (tracker: VmTracker) => VmTracker;
+  readonly serve: (isServed: boolean) => boolean;
   /** The engine is as it was. */
   readonly restore: () => void;
 }
 
 export function plantsOf(sabotage: FanOutSabotage | undefined): Plants {
-  const isBlind = sabotage === "a replica that was taken over is not compared";
+  const isOpen = sabotage === "guests are not withheld from a VM that is handed over";
   return {
     replica: () => replicaOf(sabotage),
-    tracker: isBlind ? neverSuspect : (tracker) => tracker,
+    tracker: (tracker) => trackerOf(sabotage, tracker),
+    serve: (isServed) => isServed || isOpen,
     restore: patchEngine(sabotage),
   };
 }
 
-function neverSuspect(tracker: VmTracker): VmTracker {
-  return override(tracker, { addTarget: (id) => tracker.addTarget(id, "nothing") });
+function trackerOf(sabotage: FanOutSabotage | undefined, tracker: VmTracker): VmTracker {
+  switch (sabotage) {
+    case "a replica that was taken over is not compared":
+      return override(tracker, { addTarget: (id) => tracker.addTarget(id, "nothing") });
+    default:
+      return tracker;
+  }
 }
 
-/** It goes by its newest point, and not by who has the VM. */
+/** It does not refuse to be taken over for that reason. */
 class ObligingReplica extends MemoryReplica {
+  readonly #reason: ErrorCode;
+
+  constructor(reason: ErrorCode) {
+    super(decodeSegment);
+    this.#reason = reason;
+  }
+
   protected override requireFork(succession: Succession): void {
-    passOver("CONFLICT", succession, () => super.requireFork(succession));
+    passOver(this.#reason, succession, () => super.requireFork(succession));
   }
 }
 
@@ -56,7 +70,7 @@ function passOver(code: ErrorCode, { to }: Succession, check: () => void): void 
 function replicaOf(sabotage: FanOutSabotage | undefined): MemoryReplica {
   switch (sabotage) {
     case "a replica is taken over while its host has the VM":
-      return new ObligingReplica(decodeSegment);
+      return new ObligingReplica("CONFLICT");
     case "a replica that was taken over takes what its former primary sends":
       return unfenced(new MemoryReplica(decodeSegment));
     default:
@@ -75,10 +89,11 @@ function unfenced(replica: MemoryReplica): MemoryReplica {
   return override(replica, parts);
 }
 
+const mayServe = Object.getOwnPropertyDescriptor(VmRelationships.prototype, "mayServe")
+  ?.value as (typeof VmRelationships.prototype)["mayServe"];
+
 /** Answers how to put it back. */
 function patchEngine(sabotage: FanOutSabotage | undefined): () => void {
-  const mayServe = Object.getOwnPropertyDescriptor(VmRelationships.prototype, "mayServe")
-    ?.value as (this: VmRelationships, asking: Relationship) => Promise<boolean>;
   switch (sabotage) {
     case "a VM is handed over beside another hand-over":
       return patch(VmRelationships.prototype, {

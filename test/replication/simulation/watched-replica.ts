@@ -103,8 +103,11 @@ export class WatchedReplica {
     if (to.cause === "planned-failover") {
       if (leg === null || leg.name !== this.owner) fail("a VM was handed over by a stranger");
       if (head?.pointId !== to.forkPointId) fail("a planned failover not from the head");
-      if (leg?.guest.isServed === true) fail("a guest writes to a VM that is handed over");
-      leg?.requireContent(this.replica, head?.pointId ?? "", "a planned failover lost");
+      const isForced = (leg?.removed.size ?? 0) > 0;
+      if (leg?.guest.isServed === true && !isForced)
+        fail("a guest writes to a VM that is handed over");
+      if (!isForced)
+        leg?.requireContent(this.replica, head?.pointId ?? "", "a planned failover lost");
     }
     promoted(to, leg);
   }
