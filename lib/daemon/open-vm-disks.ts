@@ -31,6 +31,8 @@ export interface VmDefinition {
    * behind it is marked. Undefined: not known.
    */
   readonly formerHeadId?: string | undefined;
+  /** Whoever had it before may have given the disks of then away for a reversal. */
+  readonly wasReversed?: boolean;
   /** Of one that was failed over to this host for good. */
   readonly lineage?: Lineage;
 }

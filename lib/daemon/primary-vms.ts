@@ -132,27 +132,22 @@ export class PrimaryVms {
 
   /** Resizes the disk of that name or id under its running guest. */
   async resizeDisk(
-    { vmId, name, disks }: VmDefinition,
+    { vmId }: VmDefinition,
     nameOrId: string,
     sizeBytes: number,
     { reconnectClients, dropsData }: ResizeOptions,
   ): Promise<void> {
-    const index = disks.findIndex((disk) => disk.name === nameOrId || disk.diskId === nameOrId);
-    const served = await this.served(vmId);
-    const disk = served.disks[index];
-    if (disk === undefined) {
-      throw new TidemarkError("NOT_FOUND", `Cannot find disk ${nameOrId} of VM ${name}.`, {
-        hint: `Its disks are ${disks.map((each) => each.name).join(", ")}.`,
-      });
-    }
-    await disk.resize(sizeBytes, { dropsData: dropsData ?? false });
-    if (reconnectClients === true) served.server.reconnectClients(disks[index]?.name);
+    const { definition, disks, server } = await this.served(vmId);
+    const found = findDisk(definition, nameOrId);
+    const disk = disks[definition.disks.indexOf(found)];
+    await disk?.resize(sizeBytes, { dropsData: dropsData ?? false });
+    if (reconnectClients === true) server.reconnectClients(found.name);
   }
 
   /** Opens and serves another disk of the VM, and durably notes it. */
   async addDisk(vmId: string, request: DiskSpecification): Promise<void> {
     const served = await this.served(vmId);
-    const { definition } = served;
+    const definition = this.#definition(vmId);
     requireServed(definition);
     await refuseSharedDisks(definition.name, [request.path], this.definitions());
     const { bitmapDirectory, durability } = this.#options;
@@ -250,6 +245,11 @@ export class PrimaryVms {
     if (isServed) addExports(served);
     else await removeExports(served);
     await this.#become(served, this.#definition(vmId), served.disks);
+  }
+
+  /** Durable when it resolves. */
+  async noteReversed(vmId: string): Promise<void> {
+    await this.#note({ ...this.#definition(vmId), wasReversed: true });
   }
 
   /** What the VM was failed over to is plain disks by now: they are opened as such from the next start on. */

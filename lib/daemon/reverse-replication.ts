@@ -11,14 +11,17 @@ export async function reverseReplication(
   definition: VmDefinition,
   request: ReverseRequest,
 ): Promise<void> {
-  const { engine, failovers, maintenance } = parts;
+  const { engine, failovers, maintenance, vms } = parts;
   const { vmId, targetId, lineage, formerHeadId } = definition;
   maintenance.refuseEnabling();
   await requireScripts(request);
   const of = lineage ?? (await failovers.lineageOf(vmId));
   if (of === null) throw notFailedOver(definition);
   await leaveFirstPlace(parts, definition);
-  await engine.reverse({ vmId, targetId, ...request }, of, formerHeadId);
+  const settings = { vmId, targetId, ...request };
+  engine.requireEnableable(settings);
+  await vms.noteReversed(vmId);
+  await engine.reverse(settings, of, formerHeadId);
 }
 
 /** What was the extended replica goes on as one target of several. */

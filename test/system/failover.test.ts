@@ -277,3 +277,12 @@ void t.test("a planned failover is not begun while the replica does not answer",
   t.ok((await contentOfPoint(replica, "stays")).equals(guest.content));
   guest.disconnect();
 });
+
+void t.test("T38: its old primary being a replica now, the failover stays", async (t) => {
+  await said(t, replica, "vm", "remove", "seen");
+  await replica.stop("SIGKILL");
+  await replica.start();
+  const why = await refused(t, replica, "vm", "cancel-failover", "seen");
+  t.match(why, /may have given its disks up/);
+  t.equal((await replica.vm("seen")).role, "primary");
+});
