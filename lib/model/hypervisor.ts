@@ -41,8 +41,9 @@ export interface RunningVm extends AsyncDisposable {
   /**
    * Moves a disk under its running guest to the filter, which writes to the same image. When it
    * resolves every write goes by the filter, and the hypervisor has let go of the image. When it
-   * rejects the guest goes on as before, and nothing of the attempt is left. Idempotent; ends
-   * what an earlier process has left half done.
+   * rejects the guest goes on as before, and nothing of the attempt is left; or the switch was
+   * made and the image is still held by something else, which disks() tells apart. Idempotent;
+   * ends what an earlier process has left half done.
    *
    * The filter must not hold a lock on the image meanwhile (lock "none").
    */
