@@ -102,7 +102,10 @@ async function abandonQuietly(
   });
 }
 
-/** Of disks that came, went or have another size a new point is made, changed or not. */
+/**
+ * Of disks that came, went or have another size a new point is made, changed or not; and where
+ * it is not noted which ones the head has, that they are the same is for the replica to say.
+ */
 function extendsHead(
   { headPointId, headDisks, stagingSessionId }: RelationshipRecord,
   changes: TargetChanges,
@@ -110,7 +113,7 @@ function extendsHead(
 ): boolean {
   const isEmpty = changes.segments.length === 0 && stagingSessionId === null;
   if (!isEmpty || headPointId === null) return false;
-  return headDisks === undefined || areSameCutDisks(headDisks, cutDisksOf(header));
+  return headDisks !== undefined && areSameCutDisks(headDisks, cutDisksOf(header));
 }
 
 /**

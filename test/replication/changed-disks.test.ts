@@ -231,6 +231,26 @@ void t.test("T11: a disk that is cut makes a point, also when the answer is lost
   t.ok(await bench.isReplicaEqual());
 });
 
+void t.test("T11: the same when it is not noted which disks the head has", async (t) => {
+  const bench = await Bench.replicating();
+  const [document] = await bench.store.list("relationships/");
+  const { headDisks: _, ...unnoted } = await bench.record();
+  await bench.store.put(document?.key ?? "", unnoted);
+  await bench.crash();
+  bench.endpointParts.commit = async (request) => {
+    await bench.replica.commit(request);
+    delete bench.endpointParts.commit;
+    return new Promise(() => {});
+  };
+  bench.tracker.resizeDisk(0, 10 * GRANULARITY);
+  await bench.cycles(1);
+  await bench.crash();
+  await bench.cycles(2);
+  t.match(await bench.status(), { state: "replicating", lastError: null });
+  t.equal(await bench.pointCount(), 2);
+  t.ok(await bench.isReplicaEqual());
+});
+
 void t.test(
   "a replica of the version before does without the disks that are left out",
   async (t) => {
