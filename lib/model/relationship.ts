@@ -102,6 +102,8 @@ export interface RelationshipRecord {
   readonly applicationConsistentAtMs?: number | undefined;
   /** Disks that left, and of which the replica's head or staging session may hold something. */
   readonly departedDiskIds?: readonly string[] | undefined;
+  /** Its removal was begun: all that is left of it is to be removed. */
+  readonly isEnding?: boolean | undefined;
 }
 
 export function holderIdOf({ holderId, generation }: RelationshipRecord): string {

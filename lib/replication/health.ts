@@ -7,6 +7,7 @@ import type { MonitoredCycles } from "./cycle-monitor.js";
 
 export interface HealthFacts {
   readonly state: RelationshipState;
+  readonly isEnding?: boolean;
   readonly errorMessage: string | null;
   readonly failuresInARow: number;
   readonly lagMs: number | null;
@@ -59,6 +60,7 @@ export function judgeHealth(facts: HealthFacts): { health: Health; reasons: stri
 
 function judgeState({
   state,
+  isEnding = false,
   errorMessage,
   suspectBytes,
   waitsUntilMs,
@@ -84,6 +86,7 @@ function judgeState({
         "The replica has taken over: the VM's disks are not served here until it gives them back.",
       );
     case "suspended":
+      if (isEnding) return critical("Its removal was begun and is not complete: repeat it.");
       return warning("Replication is suspended.");
     case "replicating":
       return null;

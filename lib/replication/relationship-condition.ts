@@ -19,6 +19,7 @@ import { CycleHistory } from "./cycle-history.js";
 import { CycleMonitor } from "./cycle-monitor.js";
 import type { DrainTotals } from "./drain-to-staging.js";
 import { firstCopyStatus } from "./first-copy-status.js";
+import { refuseEnding } from "./ending.js";
 import { judgeHealth } from "./health.js";
 import type { PointOutcome } from "./point-cycle.js";
 import { ProgressMeter } from "./progress-meter.js";
@@ -97,6 +98,7 @@ export class RelationshipCondition {
 
   /** Where the event leads; CONFLICT when it does not fit the state. */
   next(event: RelationshipEvent): RelationshipState {
+    refuseEnding(this.#journal.record, event);
     const next = nextState(this.state, event, this.hasPoint);
     if (next !== null) return next;
     throw new TidemarkError(
@@ -196,10 +198,11 @@ export class RelationshipCondition {
   }
 
   status({ progress, grownDrainLimitMs, comparison, applications }: LiveFacts): RelationshipStatus {
-    const { settings, headPointId, lastComparison } = this.#journal.record;
+    const { settings, headPointId, lastComparison, isEnding = false } = this.#journal.record;
     const suspectBytes = progress?.suspectBytes ?? 0;
     const { health, reasons } = judgeHealth({
       state: this.state,
+      isEnding,
       errorMessage: this.#lastError?.message ?? null,
       failuresInARow: this.#failuresInARow,
       lagMs: this.#lagMs,

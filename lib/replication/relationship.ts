@@ -28,6 +28,7 @@ import { ApplicationPoints } from "./application-points.js";
 import { GateTimeBox } from "./gate-time-box.js";
 import type { GroupMember } from "./group-barrier.js";
 import { changeFirstCopy } from "./first-copy.js";
+import { ENDING } from "./ending.js";
 import type { HostScope } from "./host-scope.js";
 import { cancelInitial } from "./cancel-initial.js";
 import { asItsReplica, requireLineage } from "./hand-over.js";
@@ -43,7 +44,6 @@ import { removeTarget } from "./remove-target.js";
 import { noteDepartures } from "./target-bits.js";
 import { endOrphans } from "./give-back.js";
 
-const ENDED = { headPointId: null, inDoubt: null, stagingSessionId: null, allocationMarked: false };
 interface RunningLoop {
   readonly stop: AbortController;
   readonly ended: Promise<void>;
@@ -309,7 +309,7 @@ export class Relationship {
   remove(): Promise<void> {
     return this.#serialized(async () => {
       await this.#halt();
-      const note = () => this.journal.insistUnlessGone({ ...ENDED, state: "suspended" });
+      const note = () => this.journal.insistUnlessGone(ENDING).then(() => this.#condition.settle());
       await this.#goingOn(() => this.#host.guests.giveUp(note));
       await removeTarget(this.#link);
       await this.journal.delete();

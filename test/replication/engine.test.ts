@@ -402,6 +402,23 @@ void t.test("an interrupted removal never trusts bits that are gone", async (t) 
   t.same(await bench.store.list(""), []);
 });
 
+void t.test("a removal that failed is repeated, and nothing else", async (t) => {
+  const bench = await Bench.replicating();
+  bench.trackerParts.removeTarget = () => Promise.reject(new Error("the disk has a bad day"));
+  await t.rejects(bench.engine.remove(VM_ID), { message: "the disk has a bad day" });
+  for (const isRestarted of [false, true]) {
+    if (isRestarted) await bench.crash();
+    const isUnfit = { code: "CONFLICT", message: /removal was begun/, hint: /vm remove/ };
+    await t.rejects(bench.engine.resume(VM_ID), isUnfit);
+    await bench.cycles(2);
+    const { state, health, healthReasons } = await bench.status();
+    t.match([state, health, healthReasons[0]], ["suspended", "critical", /repeat it/]);
+  }
+  delete bench.trackerParts.removeTarget;
+  await bench.engine.remove(VM_ID);
+  t.same(await bench.store.list(""), []);
+});
+
 void t.test(
   "T12: a target whose bits are gone is compared as a whole, and what differs travels",
   async (t) => {

@@ -85,6 +85,7 @@ export class FanOutRest {
   }
 
   async #soothe(main: FanOutLeg, record: RelationshipRecord): Promise<void> {
+    if (record.isEnding === true) return this.#orders.remove(main, record);
     const id = main.idOf(record);
     const status = await main.engine.status(id).catch(() => null);
     const code = status?.lastError?.code;
