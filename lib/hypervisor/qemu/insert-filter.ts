@@ -3,12 +3,11 @@ import type { DiskFilter } from "../../model/hypervisor.js";
 import type { BlockDevice } from "./block-graph.js";
 import type { BlockMonitor } from "./block-monitor.js";
 import { closeImage, isSamePath, otherDriversOver } from "./close-nodes.js";
-import { DiskSwitch } from "./disk-switch.js";
 import { isSameFilter } from "./filter-place.js";
 import { requireAnswering } from "./require-answering.js";
 import { requireSize } from "./require-size.js";
 import { requireUnlocked } from "./require-unlocked.js";
-import { switchNamesOf } from "./switch-names.js";
+import { settledDisk } from "./settled-disk.js";
 import { vmDiskOf } from "./vm-disk-of.js";
 
 /** How long QEMU waits for the service to come back before its guest meets an I/O error. */
@@ -21,11 +20,7 @@ export async function insertFilter(
   filter: DiskFilter,
   signal: AbortSignal,
 ): Promise<void> {
-  const names = switchNamesOf(diskName);
-  const diskSwitch = new DiskSwitch(monitor, names);
-  await monitor.device(diskName, signal);
-  await diskSwitch.settle();
-  const device = await monitor.device(diskName, signal);
+  const { device, diskSwitch, names } = await settledDisk(monitor, diskName, signal);
   if (!isSameFilter(vmDiskOf(device).filter, filter)) {
     await requireInsertable(monitor, device, filter, signal);
     const move = {

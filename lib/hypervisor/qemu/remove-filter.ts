@@ -4,10 +4,9 @@ import type { DiskFilter } from "../../model/hypervisor.js";
 import type { BlockDevice } from "./block-graph.js";
 import type { BlockMonitor } from "./block-monitor.js";
 import { closeFilter, isSamePath } from "./close-nodes.js";
-import { DiskSwitch } from "./disk-switch.js";
 import { isSameFilter } from "./filter-place.js";
 import { requireSize } from "./require-size.js";
-import { switchNamesOf } from "./switch-names.js";
+import { settledDisk } from "./settled-disk.js";
 import { vmDiskOf } from "./vm-disk-of.js";
 
 /** RunningVm.removeFilter(); one at a time for a disk. */
@@ -17,11 +16,7 @@ export async function removeFilter(
   filter: DiskFilter,
   signal: AbortSignal,
 ): Promise<void> {
-  const names = switchNamesOf(diskName);
-  const diskSwitch = new DiskSwitch(monitor, names);
-  await monitor.device(diskName, signal);
-  await diskSwitch.settle();
-  const device = await monitor.device(diskName, signal);
+  const { device, diskSwitch, names } = await settledDisk(monitor, diskName, signal);
   const { imagePath } = vmDiskOf(device);
   if (imagePath === null || !(await isSamePath(imagePath, filter.imagePath))) {
     requireRemovable(device, filter);
