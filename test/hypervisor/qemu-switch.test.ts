@@ -1,10 +1,12 @@
 /** The filter on its way in and out: what is left behind, by whatever ends it. */
 import { spawn } from "node:child_process";
 import { once } from "node:events";
+import { randomBytes } from "node:crypto";
+import { readFile, writeFile } from "node:fs/promises";
 import t, { type Test } from "tap";
 import { missingTool } from "../support/program.js";
 import { until } from "../support/until.js";
-import { QEMU, QemuScene } from "./qemu-scene.js";
+import { QEMU, QemuScene, SIZE_BYTES } from "./qemu-scene.js";
 
 const missing = await missingTool(QEMU, "qemu-img");
 const skip = missing === null ? {} : { skip: missing };
@@ -70,6 +72,18 @@ void t.test("killed at any step, the next process ends it", skip, async (t) => {
     t.match(await scene.leftovers(), [/^tidemark-image-/], `removed after ${step}`);
     t.equal((await scene.leftovers()).length, 1);
     await write();
+  }
+});
+
+void t.test("what is on an idle disk stays as it is, in and out", skip, async (t) => {
+  const scene = await QemuScene.make(t, "-drive");
+  const content = randomBytes(SIZE_BYTES);
+  await writeFile(scene.disk.path, content, { flag: "r+" });
+  await using vm = await scene.hypervisor.connect("web", never);
+  for (const order of ["insertFilter", "removeFilter"] as const) {
+    await vm[order]("root", scene.filter, never);
+    t.ok(content.equals(await readFile(scene.disk.path)), order);
+    t.equal(scene.disk.native.liveBlocks(), 0, `${order} writes nothing`);
   }
 });
 

@@ -9,7 +9,8 @@ import type { SwitchNames } from "./switch-names.js";
  *
  * Only "write-blocking" is right there, and without a first copy: each write goes to the source
  * and then to the target before the guest has its answer. The background mode would copy by
- * itself, later, what may be older than what the guest has written since.
+ * itself, later, what may be older than what the guest has written since. Before a first copy
+ * QEMU may clear the target, and with it the source.
  */
 export class MirrorJob {
   readonly #monitor: BlockMonitor;
