@@ -132,7 +132,7 @@ export class PrimaryVms {
 
   /** Resizes the disk of that name or id under its running guest. */
   async resizeDisk(
-    { vmId }: VmDefinition,
+    vmId: string,
     nameOrId: string,
     sizeBytes: number,
     { reconnectClients, dropsData }: ResizeOptions,

@@ -5,9 +5,10 @@ import { diskHandlers } from "#lib/daemon/handlers/disk-handlers.js";
 import type { HostParts } from "#lib/daemon/host-parts.js";
 import { isGivenAway, type RelationshipState } from "#lib/model/relationship.js";
 
-/** A host with one VM; `done` lists what became of its disks. */
-function hostWith(state: RelationshipState, isWithheld = false) {
+/** A host with one VM; `done` lists what became of its disks. `stateInTurn`: when they may change. */
+function hostWith(state: RelationshipState, isWithheld = false, stateInTurn = state) {
   const done: string[] = [];
+  let present = state;
   const disks = [{ diskId: randomUUID(), name: "vda", path: "a.raw", bitmapPath: "" }];
   const vm = { vmId: randomUUID(), name: "web", targetId: "", disks, isWithheld };
   const change = async () => void done.push("changed");
@@ -24,9 +25,12 @@ function hostWith(state: RelationshipState, isWithheld = false) {
     has: () => true,
     idsOf: () => [vm.vmId],
     targetsOf: () => [],
-    givenAwayTo: () => (isGivenAway({ state }) ? vm.vmId : null),
+    givenAwayTo: () => (isGivenAway({ state: present }) ? vm.vmId : null),
     status: () => Promise.reject(new Error("none")),
-    changeDisks: (_vmId: string, work: () => Promise<void>) => work(),
+    changeDisks: (_vmId: string, work: () => Promise<void>) => {
+      present = stateInTurn;
+      return work();
+    },
   };
   const parts = { vms, engine } as unknown as HostParts;
   return { handlers: diskHandlers(parts), done };
@@ -58,6 +62,15 @@ void t.test("the disks of a VM that is given away are not changed", async (t) =>
       await t.rejects(change(), { code: "CONFLICT", message: /failed over, or is about to be/ });
     }
     t.same(done, [], state);
+  }
+});
+
+void t.test("nor those of one that is handed over before their turn comes", async (t) => {
+  for (const index of [0, 1, 2, 3]) {
+    const { handlers, done } = hostWith("replicating", false, "handing-over");
+    const change = changesOf(handlers)[index] ?? t.fail;
+    await t.rejects(async () => change(), { code: "CONFLICT" });
+    t.same(done, []);
   }
 });
 

@@ -15,12 +15,8 @@ export function diskHandlers(parts: HostParts): TopicHandlers<typeof DISK_ROUTES
       changed(parts, vm, (vmId) => vms.removeDisk(vmId, disk, options)),
     diskExclusion: ({ isExcluded }, { vm, disk = "" }) =>
       changed(parts, vm, (vmId) => vms.excludeDisk(vmId, disk, isExcluded)),
-    diskResize: async ({ sizeBytes, ...options }, { vm, disk }) => {
-      const definition = findPrimary(parts, vm);
-      requireNotGivenAway(parts, definition);
-      await vms.resizeDisk(definition, disk ?? "", sizeBytes, options);
-      return describePrimary(parts, definition);
-    },
+    diskResize: ({ sizeBytes, ...options }, { vm, disk = "" }) =>
+      changed(parts, vm, (vmId) => vms.resizeDisk(vmId, disk, sizeBytes, options)),
   };
 }
 

@@ -244,7 +244,12 @@ class FanOut implements FanOutScene {
       this.count("crash with other disks");
       return leg.crash(change);
     }
-    const changed = () => leg.engine.changeDisks(VM_ID, async () => change());
+    const changed = () =>
+      leg.engine.changeDisks(VM_ID, async () => {
+        // A hand-over may have been ordered since.
+        if (leg.engine.givenAwayTo(VM_ID) !== null) throw new Error("it is handed over");
+        change();
+      });
     this.#orders.attempt("change of disks", changed);
   }
 
