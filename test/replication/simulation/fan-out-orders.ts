@@ -29,8 +29,17 @@ export class FanOutOrders {
     if (isGivenAway(record)) this.#force(leg, record);
     leg.removing.add(targetId);
     const removed = () =>
-      leg.engine.remove(leg.idOf(record)).finally(() => leg.removing.delete(targetId));
+      leg.engine
+        .remove(leg.idOf(record))
+        .then(() => this.#serveWithout(leg))
+        .finally(() => leg.removing.delete(targetId));
     this.attempt("removal", removed);
+  }
+
+  /** As a host does: one that was failed over to it is nowhere else. */
+  #serveWithout(leg: FanOutLeg): void {
+    const isPromoted = leg.host.watched.promotion !== null && !leg.isEnded;
+    if (isPromoted && leg.engine.idsOf(VM_ID).length === 0) leg.guest.isServed = true;
   }
 
   /** What was handed over while its removal was on its way is removed as such. */
