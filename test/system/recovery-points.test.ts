@@ -200,11 +200,11 @@ void t.test(
 );
 
 void t.test("T28: what a verification found of the newest point travels again", async (t) => {
+  // It asks once a minute, and first of all after its start: it is not there while this looks.
+  await vm.primary.stop();
   await flip(await initialBlock(0, LAST_BLOCK));
   const found = await onReplica<VerificationStatusBody>(t, 1, "vm", "verify", VM);
   t.equal(found.isHeadDamaged, true);
-  // It asks once a minute, and first of all after its start.
-  await vm.primary.stop();
   await vm.startPrimary();
   await vm.nextPoint();
   await vm.nextPoint();
