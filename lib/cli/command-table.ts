@@ -120,6 +120,8 @@ const VM: CommandGroup = {
     diff: async () => (await import("./commands/vm-diff.js")).vmDiffCommand(),
     verify: async () => (await import("./commands/vm-verify.js")).vmVerifyCommand(),
     compare: async () => (await import("./commands/vm-compare.js")).vmCompareCommand(),
+    attach: async () => (await import("./commands/vm-attach.js")).vmAttachCommand(),
+    detach: async () => (await import("./commands/vm-detach.js")).vmDetachCommand(),
     group: async () => (await import("./commands/vm-group.js")).vmGroupCommand(),
     set: async () => (await import("./commands/vm-set.js")).vmSetCommand(),
     "initial-replication": INITIAL_REPLICATION,

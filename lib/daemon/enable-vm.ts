@@ -6,19 +6,21 @@ import type { VmDefinition } from "./open-vm-disks.js";
 
 /** Tracks, serves and replicates a new VM, or leaves nothing of it. */
 export async function enableVm(parts: HostParts, request: VmEnableRequest): Promise<VmDefinition> {
-  const { vms, engine, maintenance } = parts;
+  const { vms, live, engine, maintenance } = parts;
   maintenance.refuseEnabling();
   await requireScripts(request);
   const { definition } = await vms.add(request);
   const { vmId, targetId } = definition;
-  const { name, disks: _disks, firstCopy, initialStartAtMs, ...rest } = request;
+  const { name, disks: _, hypervisor: _place, firstCopy, initialStartAtMs, ...rest } = request;
   const settings = { vmId, targetId, ...rest };
   try {
     engine.requireEnableable(settings, initialStartAtMs);
+    await live.attend(vmId);
     const way = firstCopy === undefined ? null : await newFirstCopy(parts, name, firstCopy);
     await engine.enable(settings, initialStartAtMs, way);
   } catch (thrown) {
     await engine.forget(vmId);
+    await live.leave(vmId);
     await vms.remove(vmId);
     throw thrown;
   }

@@ -14,6 +14,7 @@ import type { GroupFailovers } from "./group-failovers.js";
 import type { HostConfiguration } from "./host-configuration.js";
 import type { HostSettings } from "./host-settings.js";
 import type { HostTransfers } from "./host-transfers.js";
+import type { LiveVms } from "./live/live-vms.js";
 import type { Maintenance } from "./maintenance.js";
 import type { Peers } from "./peers.js";
 import type { PrimaryContacts } from "./primary-contacts.js";
@@ -30,6 +31,7 @@ export interface HostParts {
   readonly ioEngine: string;
   readonly startedAtMs: number;
   readonly vms: PrimaryVms;
+  readonly live: LiveVms;
   readonly engine: ReplicationEngine;
   readonly firstCopies: FirstCopies;
   readonly failovers: Failovers;

@@ -15,7 +15,6 @@ import { systemClock } from "../replication/system-clock.js";
 import { hostFiles } from "../security/host-files.js";
 import { loadTlsIdentity, type TlsIdentity } from "../security/tls-identity.js";
 import { binding } from "../tracking/binding.js";
-import { TrackedVm } from "../tracking/tracked-vm.js";
 import { probeIoEngine } from "../tracking/probe-io-engine.js";
 import { HttpsReplicaEndpoint } from "../transport/https-replica-client.js";
 import { LanePool } from "../transport/lane-pool.js";
@@ -30,6 +29,8 @@ import { HostTransfers } from "./host-transfers.js";
 import type { HostParts } from "./host-parts.js";
 import { HostSettings } from "./host-settings.js";
 import { localHostService } from "./local-host-service.js";
+import { GuardedTracker } from "./live/guarded-tracker.js";
+import { LiveVms } from "./live/live-vms.js";
 import { Maintenance } from "./maintenance.js";
 import {
   type FailoverOrders,
@@ -101,6 +102,8 @@ async function closeAll(closers: (() => Promise<void>)[]): Promise<void> {
 }
 
 interface EngineParts {
+  readonly vms: PrimaryVms;
+  readonly live: LiveVms;
   readonly firstCopies: FirstCopies;
   readonly extended: ExtendedVms;
   readonly replicaStore: ReplicaStore;
@@ -143,6 +146,7 @@ class HostStart {
     const extended = this.#newExtended(replicaStore);
     const failovers = this.#keep(this.#newFailovers(replicaStore, extended, () => vms));
     const vms = await this.#startVms(store, failovers);
+    const live = this.#attend(vms);
     await this.#startFailovers(failovers, extended);
     const lanes = this.#startLanes();
     const statistics = await this.#startStatistics(store, vms, settings);
@@ -150,10 +154,10 @@ class HostStart {
     const transfers = await HostTransfers.open(store, systemClock);
     const firstCopies = this.#openFirstCopies(replicaStore);
     const engineParts = { statistics, transfers, lanes, firstCopies, extended, replicaStore };
-    const engine = await this.#startEngine(store, vms, engineParts);
+    const engine = await this.#startEngine(store, { vms, live, ...engineParts });
     const maintenance = await Maintenance.open(store, engine, this.#log);
     const peers = new Peers(() => this.#identity.material, lanes);
-    const replication = { vms, engine, firstCopies, failovers, statistics, transfers };
+    const replication = { vms, live, engine, firstCopies, failovers, statistics, transfers };
     const kept = { ...care, extended, replicaStore, pointExports, peerServer };
     const contacts = this.#contacts;
     const known = { ...this.#ownFacts(), contacts, settings, ioEngine, maintenance, peers };
@@ -322,6 +326,12 @@ class HostStart {
     return vms;
   }
 
+  #attend(vms: PrimaryVms): LiveVms {
+    const live = this.#keep(new LiveVms({ vms, onNotice: this.#log }));
+    live.start();
+    return live;
+  }
+
   /** Closed after the engine, whose last events count too. */
   async #startStatistics(
     state: StateStore,
@@ -339,18 +349,18 @@ class HostStart {
 
   async #startEngine(
     store: StateStore,
-    vms: PrimaryVms,
-    { lanes, transfers, statistics, firstCopies, extended, replicaStore }: EngineParts,
+    { vms, live, lanes, transfers, statistics, firstCopies, extended, replicaStore }: EngineParts,
   ): Promise<ReplicationEngine> {
     const engine = new ReplicationEngine({
       store,
       clock: systemClock,
       transfers: () => transfers.settings,
-      cutTogether: (members) => TrackedVm.checkpointTogether(members),
+      cutTogether: (members) => GuardedTracker.checkpointTogether(members),
       openVm: async (vmId) => {
-        if (vms.find(vmId) === null) return extended.open(vmId);
+        const definition = vms.find(vmId);
+        if (definition === null) return extended.open(vmId);
         const served = await vms.served(vmId);
-        const { definition, tracker } = served;
+        const tracker = live.guarded(definition, served.tracker);
         return { name: definition.name, tracker, excludedDisks: () => excludedDisksOf(served) };
       },
       openFreezer: (way) => new ScriptFreezer(way),

@@ -2,11 +2,13 @@ import { createHash } from "node:crypto";
 import { access, rename } from "node:fs/promises";
 import { join } from "node:path";
 import { TidemarkError, toTidemarkError } from "../model/errors.js";
+import type { HypervisorPlace } from "../model/hypervisor.js";
 import { isNbdUri } from "../tracking/disk-backing.js";
 import type { Lineage } from "../model/lineage.js";
 import type { Durability } from "../model/durability.js";
 import type { NativeDevice } from "../tracking/binding.js";
 import { TrackedDisk } from "../tracking/tracked-disk.js";
+import { openBeside } from "./live/open-beside.js";
 
 export interface VmDiskDefinition {
   readonly diskId: string;
@@ -17,11 +19,19 @@ export interface VmDiskDefinition {
   readonly isExcluded?: boolean;
 }
 
+/** How its VM is attended while it runs. */
+export interface AttendedBy extends HypervisorPlace {
+  /** By order it runs past Tidemark: its disks are not opened here. */
+  readonly isDetached?: boolean;
+}
+
 export interface VmDefinition {
   readonly vmId: string;
   readonly name: string;
   readonly targetId: string;
   readonly disks: readonly VmDiskDefinition[];
+  /** Absent: whoever runs it gives it the exports by himself. */
+  readonly hypervisor?: AttendedBy | undefined;
   /** Guests are kept from its disks: it goes on elsewhere, or is about to. */
   readonly isWithheld?: boolean;
   /** It was failed over to this host: its disks are those of a recovery point, and what is written over it. */
@@ -51,7 +61,7 @@ export async function openVmDisks(
   { durability, onNotice, openPromoted }: OpenVmDisksOptions,
 ): Promise<TrackedDisk[]> {
   if (vm.isPromoted !== true) {
-    return openAll(vm.disks, (disk) => reopenDisk({ ...disk, durability }, onNotice));
+    return openAll(vm.disks, (disk) => reopenDisk({ ...disk, durability }, vm, onNotice));
   }
   return openAll(vm.disks, async (disk) => {
     const { path, bitmapPath, diskId } = disk;
@@ -85,14 +95,15 @@ const REPLACED_CODES: ReadonlySet<string> = new Set(["CORRUPT", "TRUNCATED", "VE
  */
 async function reopenDisk(
   disk: VmDiskDefinition & { readonly durability: Durability },
+  vm: Pick<VmDefinition, "name" | "hypervisor">,
   onNotice: (message: string) => void,
 ): Promise<TrackedDisk> {
-  const { path, bitmapPath, diskId, durability } = disk;
-  const options = { path, bitmapPath, diskId, durability };
+  const { path, bitmapPath, diskId, durability, name } = disk;
+  const options = { path, bitmapPath, diskId, durability, name };
   let why = "is missing";
   if (await exists(disk.bitmapPath)) {
     try {
-      return await TrackedDisk.open(options);
+      return await openBeside(options, vm);
     } catch (thrown) {
       const error = toTidemarkError(thrown);
       if (!REPLACED_CODES.has(error.code)) throw error;
@@ -100,18 +111,23 @@ async function reopenDisk(
       why = `cannot be used (${error.code}) and is set aside`;
     }
   }
-  const opened = await TrackedDisk.open(options);
+  const opened = await openBeside(options, vm);
   onNotice(
     `The bitmap ${disk.bitmapPath} ${why}: all of disk ${disk.path} is compared with its replica.`,
   );
   return opened;
 }
 
+export interface NewDiskOptions {
+  readonly bitmapDirectory: string;
+  readonly durability: Durability;
+}
+
 /** A disk that is not known yet; its bitmap may be there from an earlier replication. */
 export async function openNewDisk(
   path: string,
-  bitmapDirectory: string,
-  durability: Durability,
+  vm: Pick<VmDefinition, "name" | "hypervisor">,
+  { bitmapDirectory, durability }: NewDiskOptions,
 ): Promise<TrackedDisk> {
   if (isNbdUri(path)) {
     const name = createHash("sha256").update(path).digest("hex").slice(0, 32);
@@ -127,7 +143,7 @@ export async function openNewDisk(
       },
     );
   }
-  return TrackedDisk.open({ path, durability });
+  return openBeside({ path, durability }, vm);
 }
 
 async function exists(path: string): Promise<boolean> {

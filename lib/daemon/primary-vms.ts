@@ -1,10 +1,9 @@
-import { randomUUID } from "node:crypto";
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { TidemarkError, toTidemarkError } from "../model/errors.js";
 import type { Lineage } from "../model/lineage.js";
 import type { StateStore } from "../model/state-store.js";
-import type { DiskSpecification, VmEnableRequest } from "../management/schemas.js";
+import type { DiskSpecification } from "../management/schemas.js";
 import { NbdServer } from "../tracking/nbd-server.js";
 import type { Durability } from "../model/durability.js";
 import type { TrackedDisk } from "../tracking/tracked-disk.js";
@@ -17,11 +16,13 @@ import { ServingVms } from "./serving-vms.js";
 import { VmBitmaps } from "./vm-bitmaps.js";
 import {
   definitionOf,
-  diskName,
   dropTarget,
   findDisk,
   freeDiskName,
+  newDefinition,
+  type NewVm,
   refuseRemoval,
+  requireAttached,
   requireDistinct,
   requireReplicated,
   requireServed,
@@ -90,28 +91,24 @@ export class PrimaryVms {
     return this.#served.get(vmId) ?? this.#served.note(vmId, this.#openKnown(vmId));
   }
 
+  /** Null while its disks are not open, or about to be. */
+  servedNow(vmId: string): Promise<ServedVm> | null {
+    return this.#served.get(vmId) ?? null;
+  }
+
   /** Throws why add() would refuse it; its disks are not opened for that. */
-  async requireAddable({ name, disks }: Pick<VmEnableRequest, "name" | "disks">): Promise<void> {
+  async requireAddable({ name, disks }: NewVm): Promise<void> {
     this.requireFree(name);
     const paths = disks.map(({ path }) => path);
     await refuseSharedDisks(name, paths, this.definitions());
   }
 
   /** Opens, serves and durably notes a new VM. */
-  async add(request: Pick<VmEnableRequest, "name" | "disks">): Promise<ServedVm> {
+  async add(request: NewVm): Promise<ServedVm> {
     await this.requireAddable(request);
-    const disks = await openAll(request.disks, ({ path }) =>
-      openNewDisk(path, this.#options.bitmapDirectory, this.#options.durability),
-    );
-    const definition: VmDefinition = {
-      vmId: randomUUID(),
-      targetId: randomUUID(),
-      name: request.name,
-      disks: disks.map((disk, index) => {
-        const wanted = request.disks[index];
-        return definitionOf(disk, wanted?.name ?? diskName(index), wanted ?? {});
-      }),
-    };
+    const open = ({ path }: DiskSpecification) => openNewDisk(path, request, this.#options);
+    const disks = await openAll(request.disks, open);
+    const definition = newDefinition(request, disks);
     let served: ServedVm | null = null;
     try {
       requireDistinct(definition);
@@ -150,8 +147,7 @@ export class PrimaryVms {
     const definition = this.#definition(vmId);
     requireServed(definition);
     await refuseSharedDisks(definition.name, [request.path], this.definitions());
-    const { bitmapDirectory, durability } = this.#options;
-    const disk = await openNewDisk(request.path, bitmapDirectory, durability);
+    const disk = await openNewDisk(request.path, definition, this.#options);
     const name = request.name ?? freeDiskName(definition);
     const changed = {
       ...definition,
@@ -247,6 +243,11 @@ export class PrimaryVms {
     await this.#become(served, this.#definition(vmId), served.disks);
   }
 
+  /** Durable when it resolves; disks that are open stay as they are. */
+  async setHypervisor(vmId: string, hypervisor: VmDefinition["hypervisor"]): Promise<void> {
+    await this.#note({ ...this.#definition(vmId), hypervisor });
+  }
+
   /** Durable when it resolves. */
   async noteReversed(vmId: string): Promise<void> {
     await this.#note({ ...this.#definition(vmId), wasReversed: true });
@@ -290,7 +291,9 @@ export class PrimaryVms {
   }
 
   async #openKnown(vmId: string): Promise<ServedVm> {
-    return this.#open(this.#definition(vmId), (disk) => this.#maps.check(disk));
+    const definition = this.#definition(vmId);
+    requireAttached(definition);
+    return this.#open(definition, (disk) => this.#maps.check(disk));
   }
 
   /** All of its disks prepared, and the VM noted, before it is served; else none stays open. */

@@ -19,10 +19,16 @@ export async function removeVm(
   await statistics.forget(relationshipId);
   if (engine.idsOf(vmId).length > 0) return;
   // One that was failed over to this host is served on, or again: its disks are nowhere else.
-  if (vms.find(vmId) !== null) await (isPromoted ? vms.setServed(vmId, true) : vms.remove(vmId));
+  if (vms.find(vmId) !== null) await (isPromoted ? vms.setServed(vmId, true) : forget(parts, vmId));
   // What is replicated on from here stays as the replica that it is.
   await extended.forget(vmId);
   await statistics.forget(vmId);
+}
+
+/** A guest that runs goes past Tidemark before its exports end. */
+async function forget({ live, vms }: HostParts, vmId: string): Promise<void> {
+  await live.leave(vmId);
+  await vms.remove(vmId);
 }
 
 async function deleteReplica(

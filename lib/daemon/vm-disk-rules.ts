@@ -1,9 +1,29 @@
 /** What a VM's list of disks may be, and what of them may go. */
-import type { DiskSpecification } from "../management/schemas.js";
+import { randomUUID } from "node:crypto";
+import type { DiskSpecification, VmEnableRequest } from "../management/schemas.js";
 import { TidemarkError } from "../model/errors.js";
 import type { TrackedDisk } from "../tracking/tracked-disk.js";
 import type { VmDefinition, VmDiskDefinition } from "./open-vm-disks.js";
 import type { ServedVm } from "./served-vm.js";
+
+/** What a VM is enabled by. */
+export type NewVm = Pick<VmEnableRequest, "name" | "disks" | "hypervisor">;
+
+/** Of opened disks, in the order of the request. */
+export function newDefinition(
+  { name, disks: wanted, hypervisor }: NewVm,
+  disks: readonly TrackedDisk[],
+): VmDefinition {
+  return {
+    vmId: randomUUID(),
+    targetId: randomUUID(),
+    name,
+    disks: disks.map((disk, index) =>
+      definitionOf(disk, wanted[index]?.name ?? diskName(index), wanted[index] ?? {}),
+    ),
+    ...(hypervisor === undefined ? {} : { hypervisor }),
+  };
+}
 
 export function definitionOf(
   { diskId, path, bitmapPath }: TrackedDisk,
@@ -34,6 +54,16 @@ export function requireServed({ name, isWithheld }: VmDefinition): void {
     "CONFLICT",
     `Cannot change the disks of ${name}: because it was failed over, or is about to be.`,
     { hint: "Change them on the host that runs the VM; `tidemark vm status` shows the state." },
+  );
+}
+
+/** BYPASSED while it runs past Tidemark by order. */
+export function requireAttached({ name, hypervisor }: VmDefinition): void {
+  if (hypervisor?.isDetached !== true) return;
+  throw new TidemarkError(
+    "BYPASSED",
+    `Cannot use the disks of ${name}: because it was detached, and may run without Tidemark.`,
+    { hint: `Bring it back: \`tidemark vm attach ${name}\`.` },
   );
 }
 
@@ -74,7 +104,7 @@ export function freeDiskName({ disks }: VmDefinition): string {
 }
 
 /** vda to vdz, then vd26 and on. */
-export function diskName(index: number): string {
+function diskName(index: number): string {
   return index < 26 ? `vd${String.fromCharCode(97 + index)}` : `vd${index}`;
 }
 

@@ -27,9 +27,23 @@ export const diskSpecification = z.strictObject({
   isExcluded: z.boolean().optional(),
 });
 
+/** How a running VM is reached, to have it go by Tidemark. */
+export const hypervisorPlace = z.strictObject({
+  kind: z.literal("qemu"),
+  /** The Unix socket of its QMP monitor; one that nobody else uses. */
+  monitorPath: z.string().max(107).regex(/^\//, "is no absolute path"),
+});
+
+export const vmAttachRequest = z.strictObject({
+  /** Default: as it was. */
+  hypervisor: hypervisorPlace.optional(),
+});
+
 export const vmEnableRequest = z.strictObject({
   name: plainName,
   disks: z.array(diskSpecification).min(1).max(64),
+  /** Default: whoever runs the VM gives it the exports by himself. */
+  hypervisor: hypervisorPlace.optional(),
   replicaUrl: transfers.replicaUrl,
   proxyUrl: transfers.proxyUrl.optional(),
   intervalMs: transfers.intervalMs.default(5000),
@@ -58,6 +72,7 @@ export const vmEnableRequest = z.strictObject({
 export const reverseRequest = vmEnableRequest.omit({
   name: true,
   disks: true,
+  hypervisor: true,
   initialStartAtMs: true,
   firstCopy: true,
 });
@@ -264,6 +279,18 @@ export const vmStatus = z.object({
   targets: z.array(z.object({ name: z.string(), relationship: relationshipStatus })),
   /** On the primary, where it is the host of the replica that was failed over to. */
   promotion: promotion.nullable(),
+  /** On the primary: how its hypervisor is reached, and where it stands; null: nobody named it. */
+  hypervisor: hypervisorPlace
+    .extend({
+      /**
+       * tracked: it runs, and all that it writes is marked; bypassed: it may write past Tidemark,
+       * and nothing is replicated; detached: likewise, by order; off: it does not run.
+       */
+      state: z.enum(["starting", "off", "tracked", "bypassed", "detached"]),
+      /** Why it is bypassed. */
+      reason: z.string().nullable(),
+    })
+    .nullable(),
   /** On the replica. */
   replica: z
     .object({

@@ -31,6 +31,10 @@ export const ERROR_CODES = {
   },
   CLOSED: { retryable: false, meaning: "Used after close()." },
   TIMED_OUT: { retryable: true, meaning: "It did not end within its time." },
+  BYPASSED: {
+    retryable: true,
+    meaning: "The VM's writes may go past Tidemark: nothing is replicated meanwhile.",
+  },
   CAPTURE_BROKEN: {
     retryable: true,
     meaning: "The frozen content of a checkpoint is lost; the dirty bits are kept.",

@@ -59,6 +59,13 @@ export interface RunningVm extends AsyncDisposable {
   close(): Promise<void>;
 }
 
+/** Where the hypervisor of a VM is reached. */
+export interface HypervisorPlace {
+  readonly kind: "qemu";
+  /** The Unix socket of its QMP monitor, which it keeps for us alone. */
+  readonly monitorPath: string;
+}
+
 /** What runs VMs, to who has to see and to change their disks. */
 export interface Hypervisor {
   /** UNREACHABLE when it does not run; IN_USE when another program controls it. */

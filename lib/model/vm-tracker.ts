@@ -58,6 +58,8 @@ export interface TargetProgress {
   readonly suspectBytes: number;
   /** Of all disks; none when nothing is suspect. */
   readonly suspicionCauses: readonly SuspicionCause[];
+  /** Why what the guest writes is not tracked now. Absent: it is. */
+  readonly untrackedReason?: string;
 }
 
 /** How the target's head hashes; rejects when its head is another one by now. */

@@ -19,6 +19,8 @@ export interface HealthFacts {
   /** Set when the gate's time box grew: how long it is now. */
   readonly grownDrainLimitMs: number | null;
   readonly applications: ApplicationConsistencyStatus | null;
+  /** Why what the guest writes is not tracked. Default: it is. */
+  readonly untrackedReason?: string | undefined;
 }
 
 interface Finding {
@@ -37,6 +39,7 @@ const FEWEST_CYCLES = 10;
 
 const RULES: readonly ((facts: HealthFacts) => Finding | null)[] = [
   judgeState,
+  ({ untrackedReason }) => (untrackedReason === undefined ? null : critical(untrackedReason)),
   judgeFailures,
   judgeLag,
   judgeMissedCycles,

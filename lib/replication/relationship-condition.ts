@@ -212,6 +212,7 @@ export class RelationshipCondition {
       cycles: this.#monitor.summary(),
       grownDrainLimitMs,
       applications,
+      untrackedReason: progress?.untrackedReason,
     });
     return {
       settings,

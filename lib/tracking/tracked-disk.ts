@@ -14,9 +14,11 @@ import { exportDiskState } from "./disk-state.js";
 import { durabilityOf, type DurabilityStatus } from "./durability.js";
 import { flushUpstream } from "./flush-upstream.js";
 import { giveBackLeftovers } from "./give-back-leftovers.js";
+import { type ImageUse, imageUseOf } from "./image-use.js";
 import { isMissing, opened, rethrown, retriedWhileInUse } from "./native-call.js";
 import { NbdServer, type NbdServerOptions } from "./nbd-server.js";
 import { openOwned, type OwnershipStatus } from "./owned-backing.js";
+import { requireClosable } from "./require-closable.js";
 import { resizeNative } from "./resize-native.js";
 import { newTargetIdOf, targetIdOf } from "./target-id.js";
 import { TargetNotes } from "./target-notes.js";
@@ -58,6 +60,7 @@ export class TrackedDisk implements AsyncDisposable {
   #sizeBytes: number;
   #granularityBytes: number;
   #resizing: Promise<void> = Promise.resolve();
+  #image: ImageUse = { lock: "none", isDirect: false };
 
   private constructor(
     native: NativeTrackedDevice,
@@ -83,7 +86,10 @@ export class TrackedDisk implements AsyncDisposable {
     const bitmapPath = options.bitmapPath ?? defaultBitmapPath(backing);
     const device = await openOwned(backing, bitmapPath, options.sharedStorage);
     try {
-      return await TrackedDisk.track(device, { ...options, path: placeOf(backing), bitmapPath });
+      const path = placeOf(backing);
+      const disk = await TrackedDisk.track(device, { ...options, path, bitmapPath });
+      disk.#image = imageUseOf(backing);
+      return disk;
     } catch (thrown) {
       // What could not be tracked was not taken over, or is gone already.
       await device.close().catch(() => undefined);
@@ -159,6 +165,11 @@ export class TrackedDisk implements AsyncDisposable {
    */
   async lockImage(lock: ImageLock): Promise<void> {
     await rethrown(() => this.native.lockImage(lock));
+    this.#image = { ...this.#image, lock };
+  }
+
+  get image(): ImageUse {
+    return this.#image;
   }
 
   /** For checkpoints alone: resolves when no resize is under way. */
@@ -363,20 +374,7 @@ export class TrackedDisk implements AsyncDisposable {
   /** Ends its servers, syncs, and marks the bitmap clean. IN_USE while a checkpoint is open, or attached. */
   async close(): Promise<void> {
     if (this.#isClosed) return;
-    if (this.#checkpoints.size > 0) {
-      throw new TidemarkError(
-        "IN_USE",
-        `Cannot close disk ${this.path}: because a checkpoint of it is open.`,
-        { hint: "End the checkpoint with commit() or rollback() first." },
-      );
-    }
-    for (const { devicePath } of this.#attached) {
-      throw new TidemarkError(
-        "IN_USE",
-        `Cannot close disk ${this.path}: because it is attached as ${devicePath}.`,
-        { hint: "End that with detach() or release() first." },
-      );
-    }
+    requireClosable(this.path, this.#checkpoints.size, this.#attached);
     this.#isClosed = true;
     for (const server of this.#servers) await closeServer(server, [this.#native]);
     await this.notes.close();

@@ -32,7 +32,8 @@ function hostWith(state: RelationshipState, isWithheld = false, stateInTurn = st
       return work();
     },
   };
-  const parts = { vms, engine } as unknown as HostParts;
+  const live = { find: () => null };
+  const parts = { vms, engine, live } as unknown as HostParts;
   return { handlers: diskHandlers(parts), done };
 }
 

@@ -1,11 +1,13 @@
 import { Command } from "commander";
 import type { EnablePlanBody } from "../../management/dry-run-schemas.js";
 import type { RouteBodyInput } from "../../management/routes.js";
+import type { VmStatus } from "../../management/schemas.js";
 import { TidemarkError } from "../../model/errors.js";
 import { clientOf, globalOptions } from "../context.js";
 import { addMediaOptions, type MediaOptions, mediumOf } from "../media-options.js";
 import { parseDisk } from "../parse-disk.js";
 import { formatBytes, formatDuration, printJson, printTable } from "../output.js";
+import { qemuAt } from "../qemu-at.js";
 import { parsePeerUrl } from "../parse-peer-url.js";
 import { parseTimeMs } from "../parse-time.js";
 import {
@@ -17,6 +19,7 @@ import {
 interface Options extends ReplicationOptions, MediaOptions {
   readonly disk: readonly string[];
   readonly exclude?: readonly string[];
+  readonly qemuMonitor?: string;
   readonly replica: string;
   readonly proxy?: string;
   readonly group?: string;
@@ -31,6 +34,10 @@ export function vmEnableCommand(): Command {
     .requiredOption(
       "--disk <disk...>",
       "a raw image, a block device, or an NBD URI, each with NAME= before it if it is to have a name",
+    )
+    .option(
+      "--qemu-monitor <socket>",
+      "the QMP monitor of its QEMU: while the VM runs, its disks are moved to Tidemark",
     )
     .option("--exclude <name...>", "disks, by name, that are served and not replicated")
     .requiredOption(
@@ -51,9 +58,7 @@ export function vmEnableCommand(): Command {
       if (options.dryRun === true) return dryRun(self, request);
       const vm = await clientOf(self).call("vmEnable", request);
       if (globalOptions(self).json) return printJson(vm);
-      process.stdout.write(
-        `Replicating ${vm.name}. From now on the VM must reach its disks here:\n\n`,
-      );
+      process.stdout.write(`Replicating ${vm.name}. ${nextStep(vm)}\n\n`);
       printTable(
         ["DISK", "NBD URI"],
         vm.disks.map((disk) => [disk.name, disk.uri ?? "-"]),
@@ -62,11 +67,18 @@ export function vmEnableCommand(): Command {
   );
 }
 
+function nextStep({ hypervisor }: VmStatus): string {
+  if (hypervisor === null) return "From now on the VM must reach its disks here:";
+  if (hypervisor.state === "off") return "The VM is off. When it is started, give it these disks:";
+  return "It runs, and writes to its disks by these exports from now on:";
+}
+
 async function requestOf(name: string, options: Options): Promise<RouteBodyInput<"vmEnable">> {
-  const { replica, proxy, group } = options;
+  const { replica, proxy, group, qemuMonitor } = options;
   return {
     name,
     disks: disksOf(options),
+    ...(qemuMonitor === undefined ? {} : { hypervisor: qemuAt(qemuMonitor) }),
     replicaUrl: parsePeerUrl(replica),
     ...settingsOf(options),
     ...(proxy === undefined ? {} : { proxyUrl: proxy }),

@@ -45,6 +45,7 @@ function printVm(vm: VmStatus): void {
   const lines = isExtended(vm)
     ? [...replicaLines(vm), "", "Replicated on from here:", ...relationshipLines(vm)]
     : [
+        ...hypervisorLines(vm),
         ...relationshipLines(vm),
         ...promotionLines(vm),
         ...replicaLines(vm),
@@ -55,6 +56,20 @@ function printVm(vm: VmStatus): void {
         ]),
       ];
   if (lines.length > 0) process.stdout.write(`\n${lines.join("\n")}\n`);
+}
+
+const HYPERVISOR_STATES: Record<NonNullable<VmStatus["hypervisor"]>["state"], string> = {
+  starting: "not asked yet",
+  off: "the VM is off",
+  tracked: "the VM runs, and what it writes is tracked",
+  bypassed: "the VM may write past Tidemark, and is not replicated",
+  detached: "the VM was detached: it may run without Tidemark, and is not replicated",
+};
+
+function hypervisorLines({ hypervisor }: VmStatus): string[] {
+  if (hypervisor === null) return [];
+  const { state, monitorPath } = hypervisor;
+  return [`QEMU at ${monitorPath}: ${HYPERVISOR_STATES[state]}`];
 }
 
 function promotionLines({ promotion, relationship, targets }: VmStatus): string[] {

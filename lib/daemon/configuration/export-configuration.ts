@@ -3,6 +3,7 @@ import {
   type NamedTarget,
   namedTarget,
 } from "../../management/configuration-schemas.js";
+import type { HypervisorPlace } from "../../model/hypervisor.js";
 import { type VmEnableRequest, vmEnableRequest } from "../../management/schemas.js";
 import type { RelationshipStatus } from "../../model/relationship.js";
 import type { HostParts } from "../host-parts.js";
@@ -44,19 +45,24 @@ export async function asAdded(
 /** What enabling it anew, as it is now, would be asked for; null for a VM without replication. */
 export async function asEnabled(
   { engine }: Pick<HostParts, "engine">,
-  { vmId, name, disks }: VmDefinition,
+  { vmId, name, disks, hypervisor }: VmDefinition,
 ): Promise<VmEnableRequest | null> {
   const status = await engine.status(vmId).catch(() => null);
   if (status === null) return null;
   return vmEnableRequest.parse({
     ...settingsKnownTo(vmEnableRequest, status),
     name,
+    ...(hypervisor === undefined ? {} : { hypervisor: placeOf(hypervisor) }),
     disks: disks.map((disk) => ({
       name: disk.name,
       path: disk.path,
       ...(disk.isExcluded === true ? { isExcluded: true } : {}),
     })),
   });
+}
+
+function placeOf({ kind, monitorPath }: HypervisorPlace): HypervisorPlace {
+  return { kind, monitorPath };
 }
 
 /** Those that the request may hold. */

@@ -52,8 +52,20 @@ export async function describePrimary(
     relationship: relationship === null ? null : relationshipBody(relationship),
     targets: await describeTargets(parts, vmId),
     promotion: definition.isPromoted === true ? await promotionBody(parts, vmId) : null,
+    hypervisor: hypervisorBody(parts, definition),
     replica: null,
   };
+}
+
+function hypervisorBody(
+  { live }: HostParts,
+  { vmId, hypervisor }: VmDefinition,
+): VmStatus["hypervisor"] {
+  if (hypervisor === undefined) return null;
+  const { kind, monitorPath, isDetached = false } = hypervisor;
+  const attended = live.find(vmId);
+  const state = isDetached ? "detached" : (attended?.state ?? "starting");
+  return { kind, monitorPath, state, reason: attended?.failure?.message ?? null };
 }
 
 async function describeTargets({ engine }: HostParts, vmId: string): Promise<VmStatus["targets"]> {
@@ -83,6 +95,7 @@ export async function describeReplica(
     targets: [],
     relationship: isExtended ? relationshipBody(await parts.engine.status(vmId)) : null,
     promotion: null,
+    hypervisor: null,
     replica: {
       head,
       pointCount,

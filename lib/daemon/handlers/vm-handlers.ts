@@ -2,6 +2,7 @@ import type { VM_ROUTES } from "../../management/routes/vm-routes.js";
 import type { VmStatus } from "../../management/schemas.js";
 import { planEnable } from "../dry-run/plan-enable.js";
 import { enableVm } from "../enable-vm.js";
+import { attachVm, detachVm } from "../live/attach-vm.js";
 import type { HostParts } from "../host-parts.js";
 import { removeVm } from "../remove-vm.js";
 import {
@@ -37,6 +38,16 @@ export function vmHandlers(parts: HostParts): TopicHandlers<typeof VM_ROUTES> {
     vmRemove: async (_body, { vm }) => {
       for (const each of await replicationsMeant(parts, vm)) await removeVm(parts, each, false);
       return {};
+    },
+    vmAttach: async ({ hypervisor }, { vm }) => {
+      const definition = findPrimary(parts, vm);
+      await attachVm(parts, definition, hypervisor);
+      return describePrimary(parts, findPrimary(parts, definition.vmId));
+    },
+    vmDetach: async (_body, { vm }) => {
+      const definition = findPrimary(parts, vm);
+      await detachVm(parts, definition);
+      return describePrimary(parts, findPrimary(parts, definition.vmId));
     },
     vmGroup: async ({ group }, { vm }) => {
       const definition = findPrimary(parts, vm);

@@ -22,6 +22,20 @@ export const VM_ROUTES = {
   vmSuspend: route("POST", "/vms/:vm/suspend", nothing, schema.vmStatus, "Suspend its replication"),
   vmResume: route("POST", "/vms/:vm/resume", nothing, schema.vmStatus, "Resume its replication"),
   vmRemove: route("DELETE", "/vms/:vm", nothing, nothing, "Remove its replication"),
+  vmAttach: route(
+    "POST",
+    "/vms/:vm/attach",
+    schema.vmAttachRequest,
+    schema.vmStatus,
+    "Have it write by Tidemark whenever it runs",
+  ),
+  vmDetach: route(
+    "POST",
+    "/vms/:vm/detach",
+    nothing,
+    schema.vmStatus,
+    "Have it run without Tidemark until it is attached again",
+  ),
   vmGroup: route(
     "POST",
     "/vms/:vm/group",
