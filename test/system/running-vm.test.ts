@@ -169,6 +169,22 @@ step("detached for a time, it is compared when it comes back", async (t, scene) 
   await scene.replicaIsEqual(t, "after it was attached");
 });
 
+step("the service is killed while it moves the disk: the next one ends it", async (t, scene) => {
+  const { primary } = scene;
+  for (const failpoint of ["filter.added", "filter.switched"]) {
+    await scene.cli(t, "detach", VM);
+    await scene.write(t);
+    await primary.stop();
+    await primary.start(`${failpoint}:1`);
+    await primary.api.call("vmAttach", {}, { vm: VM }).catch(() => null);
+    t.equal((await primary.death).signal, "SIGKILL", failpoint);
+    await primary.start();
+    await scene.write(t);
+    await scene.untilState("tracked");
+    await scene.replicaIsEqual(t, `after the service was killed at ${failpoint}`);
+  }
+});
+
 step("removed, it writes to its image itself, and needs no service", async (t, scene) => {
   await scene.cli(t, "remove", VM);
   await scene.write(t);
