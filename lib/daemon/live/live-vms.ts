@@ -29,7 +29,10 @@ export class LiveVms implements AsyncDisposable {
     for (const definition of this.#options.vms.definitions()) this.#begin(definition)?.start();
   }
 
-  /** What the VM writes is tracked when it resolves, or it does not run. Else nothing attends it. */
+  /**
+   * What the VM writes is tracked when it resolves, or it does not run. When it rejects the VM
+   * goes past Tidemark; or it cannot be told to, and is attended on.
+   */
   async attend(vmId: string): Promise<void> {
     await this.#attended.get(vmId)?.close();
     this.#attended.delete(vmId);
@@ -38,14 +41,13 @@ export class LiveVms implements AsyncDisposable {
     if (live === null) return;
     try {
       await live.settle();
-      live.start();
     } catch (thrown) {
-      this.#attended.delete(vmId);
-      await live.leave().catch((again: unknown) => {
+      await this.leave(vmId).catch((again: unknown) => {
         this.#options.onNotice(toTidemarkError(again).message);
       });
       throw thrown;
     }
+    live.start();
   }
 
   /** The VM goes past Tidemark when it resolves, or does not run; else it is attended on. */
