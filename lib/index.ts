@@ -16,6 +16,10 @@ export type {
   VmDisk,
   VmEvent,
 } from "./model/hypervisor.js";
+export {
+  LibvirtHypervisor,
+  type LibvirtHypervisorOptions,
+} from "./hypervisor/libvirt/libvirt-hypervisor.js";
 export { QemuHypervisor, type QemuHypervisorOptions } from "./hypervisor/qemu/qemu-hypervisor.js";
 export { type ActivatedSocket, activatedSockets } from "./tracking/activated-sockets.js";
 export { type AttachedDevice, type AttachOptions } from "./tracking/attach-disk.js";

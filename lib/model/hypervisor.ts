@@ -32,7 +32,7 @@ export type VmEvent =
   | { readonly kind: "disk-attached" | "disk-detached"; readonly diskName: string };
 
 /**
- * A VM that runs. lib/hypervisor/qemu implements it, and model/memory-hypervisor.ts in memory;
+ * A VM that runs. lib/hypervisor implements it, and model/memory-hypervisor.ts in memory;
  * one contract suite runs on both (test/contracts/hypervisor.ts).
  */
 export interface RunningVm extends AsyncDisposable {

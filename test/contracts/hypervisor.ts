@@ -1,7 +1,7 @@
 import type { Test } from "tap";
 import type { DiskFilter, Hypervisor, RunningVm, VmDisk, VmEvent } from "#lib/model/hypervisor.js";
 
-/** A VM "web" with a raw disk "root" and a qcow2 disk "data"; a filter for the first is served. */
+/** A VM "web" with a raw disk and a qcow2 disk; a filter for the first is served, under its name. */
 export interface HypervisorScene {
   readonly hypervisor: Hypervisor;
   readonly filter: DiskFilter;
@@ -33,17 +33,24 @@ export function hypervisorContract(
   });
 }
 
-async function rootOf(vm: RunningVm): Promise<VmDisk | undefined> {
-  return (await vm.disks(never)).find(({ name }) => name === "root");
+async function rootOf(vm: RunningVm, root: string): Promise<VmDisk | undefined> {
+  return (await vm.disks(never)).find(({ name }) => name === root);
 }
 
 async function goesByImage(t: Test, vm: RunningVm, filter: DiskFilter): Promise<void> {
-  t.match(await rootOf(vm), { imagePath: filter.imagePath, format: "raw", filter: null });
+  t.match(await rootOf(vm, filter.exportName), {
+    imagePath: filter.imagePath,
+    format: "raw",
+    filter: null,
+  });
 }
 
 async function goesByFilter(t: Test, vm: RunningVm, filter: DiskFilter): Promise<void> {
   const { socketPath, exportName } = filter;
-  t.match(await rootOf(vm), { imagePath: null, filter: { socketPath, exportName } });
+  t.match(await rootOf(vm, filter.exportName), {
+    imagePath: null,
+    filter: { socketPath, exportName },
+  });
 }
 
 /** The first so many, with what `act` does while they are listened for. */
@@ -69,32 +76,32 @@ const RULES: Readonly<Record<string, Rule>> = {
   "inserted and removed, again and again; twice is once": async (t, { filter }, vm) => {
     await goesByImage(t, vm, filter);
     for (let round = 0; round < 2; round++) {
-      await vm.insertFilter("root", filter, never);
+      await vm.insertFilter(filter.exportName, filter, never);
       await goesByFilter(t, vm, filter);
-      await vm.insertFilter("root", filter, never);
+      await vm.insertFilter(filter.exportName, filter, never);
       await goesByFilter(t, vm, filter);
-      await vm.removeFilter("root", filter, never);
+      await vm.removeFilter(filter.exportName, filter, never);
       await goesByImage(t, vm, filter);
-      await vm.removeFilter("root", filter, never);
+      await vm.removeFilter(filter.exportName, filter, never);
       await goesByImage(t, vm, filter);
     }
   },
 
   "who comes later finds it inserted": async (t, { hypervisor, filter }, vm) => {
-    await vm.insertFilter("root", filter, never);
+    await vm.insertFilter(filter.exportName, filter, never);
     await vm.close();
     await t.rejects(vm.disks(never), { code: "CLOSED" });
     await using later = await hypervisor.connect("web", never);
     await goesByFilter(t, later, filter);
-    await later.removeFilter("root", filter, never);
+    await later.removeFilter(filter.exportName, filter, never);
     await goesByImage(t, later, filter);
   },
 
   "orders given at once are done in turn": async (t, { filter }, vm) => {
     await Promise.all([
-      vm.insertFilter("root", filter, never),
-      vm.removeFilter("root", filter, never),
-      vm.insertFilter("root", filter, never),
+      vm.insertFilter(filter.exportName, filter, never),
+      vm.removeFilter(filter.exportName, filter, never),
+      vm.insertFilter(filter.exportName, filter, never),
     ]);
     await goesByFilter(t, vm, filter);
   },
@@ -103,25 +110,26 @@ const RULES: Readonly<Record<string, Rule>> = {
     const { filter, otherFilter } = scene;
     const insert = (name: string, other: Partial<DiskFilter> = {}) =>
       vm.insertFilter(name, { ...filter, ...other }, never);
+    const qcow2 = (await vm.disks(never)).find(({ format }) => format === "qcow2")?.name ?? "";
     await t.rejects(insert("none"), { code: "NOT_FOUND" });
-    await t.rejects(insert("data"), { code: "UNSUPPORTED", message: /because it is qcow2/ });
-    await t.rejects(insert("root", { imagePath: "/elsewhere" }), { code: "CONFLICT" });
+    await t.rejects(insert(qcow2), { code: "UNSUPPORTED", message: /because it is qcow2/ });
+    await t.rejects(insert(filter.exportName, { imagePath: "/elsewhere" }), { code: "CONFLICT" });
     const socketPath = `${filter.socketPath}.none`;
-    await t.rejects(insert("root", { socketPath }), { code: "UNREACHABLE" });
+    await t.rejects(insert(filter.exportName, { socketPath }), { code: "UNREACHABLE" });
     await goesByImage(t, vm, filter);
-    await insert("root");
-    await t.rejects(insert("root", otherFilter), { code: "CONFLICT" });
-    await t.rejects(vm.removeFilter("root", otherFilter, never), { code: "CONFLICT" });
+    await insert(filter.exportName);
+    await t.rejects(insert(filter.exportName, otherFilter), { code: "CONFLICT" });
+    await t.rejects(vm.removeFilter(filter.exportName, otherFilter, never), { code: "CONFLICT" });
     await goesByFilter(t, vm, filter);
     await t.rejects(scene.hypervisor.connect("unknown", never), { code: "NOT_FOUND" });
   },
 
   "nothing begins when the signal has aborted before": async (t, { filter }, vm) => {
     const aborted = AbortSignal.abort(new Error("enough"));
-    await t.rejects(vm.insertFilter("root", filter, aborted), { message: "enough" });
+    await t.rejects(vm.insertFilter(filter.exportName, filter, aborted), { message: "enough" });
     await goesByImage(t, vm, filter);
-    await vm.insertFilter("root", filter, never);
-    await t.rejects(vm.removeFilter("root", filter, aborted), { message: "enough" });
+    await vm.insertFilter(filter.exportName, filter, never);
+    await t.rejects(vm.removeFilter(filter.exportName, filter, aborted), { message: "enough" });
     await goesByFilter(t, vm, filter);
     await t.rejects(vm.disks(aborted), { message: "enough" });
   },
@@ -141,12 +149,12 @@ const RULES: Readonly<Record<string, Rule>> = {
   "a bypass is noticed; what was ordered here is none": async (t, scene, vm) => {
     const { filter } = scene;
     const events = vm.events(never)[Symbol.asyncIterator]();
-    await vm.insertFilter("root", filter, never);
-    await vm.removeFilter("root", filter, never);
-    await vm.insertFilter("root", filter, never);
-    await scene.bypass("root");
-    t.equal((await rootOf(vm))?.filter, null);
-    t.same((await events.next()).value, { kind: "bypassed", diskName: "root" });
+    await vm.insertFilter(filter.exportName, filter, never);
+    await vm.removeFilter(filter.exportName, filter, never);
+    await vm.insertFilter(filter.exportName, filter, never);
+    await scene.bypass(filter.exportName);
+    t.equal((await rootOf(vm, filter.exportName))?.filter, null);
+    t.same((await events.next()).value, { kind: "bypassed", diskName: filter.exportName });
     await scene.stop();
     t.same((await events.next()).value, { kind: "stopped" });
     t.equal((await events.next()).done, true);

@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { TidemarkError } from "../../model/errors.js";
 import { type BlockDevice, blockDevicesOf, type BlockNode, blockNodesOf } from "./block-graph.js";
-import type { QmpConnection } from "./qmp-connection.js";
+import type { MonitorChannel } from "./monitor-channel.js";
 
 const JOBS = z.array(
   z.object({ id: z.string(), status: z.string(), error: z.string().optional() }),
@@ -11,9 +11,9 @@ export type BlockJob = z.infer<typeof JOBS>[number];
 
 /** What QEMU says of a VM's disks, understood. */
 export class BlockMonitor {
-  readonly qmp: QmpConnection;
+  readonly qmp: MonitorChannel;
 
-  constructor(qmp: QmpConnection) {
+  constructor(qmp: MonitorChannel) {
     this.qmp = qmp;
   }
 

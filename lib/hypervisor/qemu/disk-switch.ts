@@ -1,9 +1,7 @@
 import { failpoint } from "../../model/failpoint.js";
-import type { BlockNode } from "./block-graph.js";
 import type { BlockMonitor } from "./block-monitor.js";
-import { filterOfPlace } from "./filter-place.js";
+import { isAnswering } from "./is-answering.js";
 import { MirrorJob } from "./mirror-job.js";
-import { requireAnswering } from "./require-answering.js";
 import type { SwitchNames } from "./switch-names.js";
 
 /** How long a guest may stand still because the new node does not answer. */
@@ -82,13 +80,4 @@ export class DiskSwitch {
     const devices = await this.#monitor.devices(signal);
     return devices.some(({ root }) => root.nodeName === nodeName);
   }
-}
-
-async function isAnswering({ place }: BlockNode, signal: AbortSignal): Promise<boolean> {
-  const filter = filterOfPlace(place);
-  if (filter === null) return true;
-  return requireAnswering(filter, signal).then(
-    () => true,
-    () => false,
-  );
 }

@@ -1,23 +1,28 @@
 import { TidemarkError } from "../../model/errors.js";
 import type { DiskFilter, RunningVm, VmDisk, VmEvent } from "../../model/hypervisor.js";
-import { BlockMonitor } from "./block-monitor.js";
-import { insertFilter } from "./insert-filter.js";
-import type { QmpConnection } from "./qmp-connection.js";
-import { removeFilter } from "./remove-filter.js";
+import type { BlockMonitor } from "./block-monitor.js";
 import { vmDiskOf } from "./vm-disk-of.js";
 import { VmWatch } from "./vm-watch.js";
 
+type Order = (diskName: string, filter: DiskFilter, signal: AbortSignal) => Promise<void>;
+
+/** How a disk's way is changed; one order at a time. */
+export interface FilterOrders {
+  readonly insertFilter: Order;
+  readonly removeFilter: Order;
+}
+
 /** A VM of QEMU, by its monitor. */
 export class QemuVm implements RunningVm {
-  readonly #qmp: QmpConnection;
   readonly #monitor: BlockMonitor;
+  readonly #orders: FilterOrders;
   readonly #watches = new Set<VmWatch>();
   #switching: Promise<void> = Promise.resolve();
 
-  /** Takes the connection over. */
-  constructor(qmp: QmpConnection) {
-    this.#qmp = qmp;
-    this.#monitor = new BlockMonitor(qmp);
+  /** Takes the monitor's connection over. */
+  constructor(monitor: BlockMonitor, orders: FilterOrders) {
+    this.#monitor = monitor;
+    this.#orders = orders;
   }
 
   async disks(signal: AbortSignal): Promise<readonly VmDisk[]> {
@@ -26,7 +31,7 @@ export class QemuVm implements RunningVm {
 
   async insertFilter(diskName: string, filter: DiskFilter, signal: AbortSignal): Promise<void> {
     await this.#inTurn(async () => {
-      await insertFilter(this.#monitor, diskName, filter, signal);
+      await this.#orders.insertFilter(diskName, filter, signal);
       for (const watch of this.#watches) watch.onInserted(diskName);
     }, signal);
   }
@@ -36,7 +41,7 @@ export class QemuVm implements RunningVm {
       for (const watch of this.#watches) watch.onRemoving(diskName);
       let hasLeft = false;
       try {
-        await removeFilter(this.#monitor, diskName, filter, signal);
+        await this.#orders.removeFilter(diskName, filter, signal);
         hasLeft = true;
       } finally {
         for (const watch of this.#watches) watch.onRemoved(diskName, hasLeft);
@@ -53,7 +58,7 @@ export class QemuVm implements RunningVm {
 
   async close(): Promise<void> {
     await this.#switching;
-    await this.#qmp.close();
+    await this.#monitor.qmp.close();
   }
 
   [Symbol.asyncDispose](): Promise<void> {

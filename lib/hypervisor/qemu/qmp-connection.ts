@@ -3,7 +3,9 @@ import { createConnection, type Socket } from "node:net";
 import { TidemarkError, toTidemarkError } from "../../model/errors.js";
 import { orAborted } from "../../model/or-aborted.js";
 import { QmpLines } from "./qmp-lines.js";
-import { qmpMessage, type QmpEvent, type QmpRefusal } from "./qmp-message.js";
+import type { MonitorChannel } from "./monitor-channel.js";
+import { qmpMessage, type QmpEvent } from "./qmp-message.js";
+import { refusedCommand } from "./refused-command.js";
 
 /** A monitor serves one program; those that come later wait, without a word. */
 const GREETING_LIMIT_MS = 5000;
@@ -15,7 +17,7 @@ interface Pending {
 }
 
 /** QEMU's machine monitor (QMP) on a Unix socket: commands, answered in any order, and events. */
-export class QmpConnection implements AsyncDisposable {
+export class QmpConnection implements MonitorChannel {
   /** Resolves, with the reason, when no more commands can be given. */
   readonly ended: Promise<TidemarkError>;
   readonly #socket: Socket;
@@ -116,7 +118,8 @@ export class QmpConnection implements AsyncDisposable {
     else {
       const pending = message.id === null ? undefined : this.#pending.get(message.id);
       if (message.kind === "answer") pending?.resolve(message.value);
-      else pending?.reject(refused(pending.command, message));
+      else
+        pending?.reject(refusedCommand(pending.command, message.errorClass, message.description));
     }
   }
 
@@ -139,13 +142,4 @@ export class QmpConnection implements AsyncDisposable {
       },
     );
   }
-}
-
-const CODES = { CommandNotFound: "UNSUPPORTED", DeviceNotFound: "NOT_FOUND" } as const;
-
-function refused(command: string, { errorClass, description }: QmpRefusal): TidemarkError {
-  const code = Object.hasOwn(CODES, errorClass)
-    ? CODES[errorClass as keyof typeof CODES]
-    : "CONFLICT";
-  return new TidemarkError(code, `QEMU refused ${command}: ${description}`);
 }

@@ -1,10 +1,9 @@
 import { stat } from "node:fs/promises";
-import { TidemarkError } from "../../model/errors.js";
 import type { DiskFilter } from "../../model/hypervisor.js";
 import type { BlockDevice } from "./block-graph.js";
 import type { BlockMonitor } from "./block-monitor.js";
 import { closeFilter, isSamePath } from "./close-nodes.js";
-import { isSameFilter } from "./filter-place.js";
+import { requireRemovable } from "./require-removable.js";
 import { requireSize } from "./require-size.js";
 import { settledDisk } from "./settled-disk.js";
 import { vmDiskOf } from "./vm-disk-of.js";
@@ -48,16 +47,4 @@ async function imageNode(
     cache,
     file: { driver, filename: imagePath, discard: "unmap", cache },
   };
-}
-
-function requireRemovable(device: BlockDevice, filter: DiskFilter): void {
-  const { name, format, filter: present } = vmDiskOf(device);
-  const isBare = format === "nbd" || format === "raw";
-  if (isBare && isSameFilter(present, filter)) return;
-  const way = present === null ? device.root.place : `${format} over ${present.socketPath}`;
-  throw new TidemarkError(
-    "CONFLICT",
-    `Cannot remove the filter from disk ${name}: because it goes by ${way}, not by ${filter.socketPath} alone.`,
-    { hint: "See how the VM reaches the disk, and end snapshots and block jobs first." },
-  );
 }
