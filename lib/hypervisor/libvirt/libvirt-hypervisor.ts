@@ -1,10 +1,8 @@
 import type { Hypervisor, RunningVm } from "../../model/hypervisor.js";
-import { QemuVm } from "../qemu/qemu-vm.js";
 import { Domain } from "./domain.js";
 import { DomainMonitor } from "./domain-monitor.js";
-import { insertDomainFilter } from "./insert-domain-filter.js";
+import { domainVm } from "./domain-vm.js";
 import { LibvirtChannel } from "./libvirt-channel.js";
-import { removeDomainFilter } from "./remove-domain-filter.js";
 import { Virsh } from "./virsh.js";
 
 export interface LibvirtHypervisorOptions {
@@ -24,9 +22,6 @@ export class LibvirtHypervisor implements Hypervisor {
   async connect(vmName: string, signal: AbortSignal): Promise<RunningVm> {
     const domain = await Domain.find(this.#virsh, vmName, signal);
     const monitor = new DomainMonitor(await LibvirtChannel.open(domain, signal), domain);
-    return new QemuVm(monitor, {
-      insertFilter: (...order) => insertDomainFilter(monitor, ...order),
-      removeFilter: (...order) => removeDomainFilter(monitor, ...order),
-    });
+    return domainVm(monitor);
   }
 }
