@@ -61,8 +61,6 @@ export class LibvirtScene implements HypervisorScene {
     t.teardown(() => disk.close());
     await libvirt.virsh("define", xml);
     t.teardown(async () => {
-      // libvirt gives a paused QEMU two seconds to end by itself.
-      await libvirt.try("qemu-monitor-command", "web", '{"execute":"quit"}');
       await libvirt.try("destroy", "web");
       await libvirt.virsh("undefine", "web");
     });
