@@ -75,6 +75,8 @@ export class FanOutLeg {
   readonly adding = new Set<string>();
   /** By target: an explicit order to serve the VM whoever has it. */
   readonly removed = new Set<string>();
+  /** The same, by the host: a new relationship to it has another target. */
+  readonly forcedFrom = new Set<string>();
   /** By target: its removal is under way. */
   readonly removing = new Set<string>();
   readonly coming: ComingDisk;

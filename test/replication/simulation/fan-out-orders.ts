@@ -119,6 +119,7 @@ export class FanOutOrders {
     const { hosts, count } = this.#scene;
     count("removal of one that has the VM");
     leg.removed.add(settings.targetId);
+    leg.forcedFrom.add(settings.replicaUrl);
     const there = hosts.find(({ url }) => url === settings.replicaUrl)?.leg;
     if (there?.former === leg) there.isCertain = false;
   }

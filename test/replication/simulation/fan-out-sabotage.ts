@@ -14,6 +14,7 @@ export const FAN_OUT_SABOTAGES = [
   "a replica that was taken over is not compared",
   "a VM is handed over beside another hand-over",
   "guests are not withheld from a VM that is handed over",
+  "a VM is served when one of its targets gave it back",
 ] as const;
 export type FanOutSabotage = (typeof FAN_OUT_SABOTAGES)[number];
 
@@ -99,6 +100,13 @@ function patchEngine(sabotage: FanOutSabotage | undefined): () => void {
       return patch(VmRelationships.prototype, {
         async mayServe(this: VmRelationships, asking) {
           return !asking.isGivenAway || mayServe.call(this, asking);
+        },
+      });
+    case "a VM is served when one of its targets gave it back":
+      return patch(VmRelationships.prototype, {
+        async mayServe(this: VmRelationships, asking) {
+          // Who gives it back is still noted as one that has it.
+          return asking.isGivenAway || mayServe.call(this, asking);
         },
       });
     default:

@@ -109,10 +109,10 @@ class FanOut implements FanOutScene {
     const serving = this.legs().filter(({ isCertain, guest }) => isCertain && guest.isServed);
     const names = serving.map(({ name }) => name).join(" and ");
     if (serving.length > 1) throw new Violation(`${names} serve the VM, and nobody forced it`);
-    for (const { leg } of this.hosts) {
+    for (const { leg, url } of this.hosts) {
       const { watched, former } = { watched: leg?.host.watched, former: leg?.former };
       if (watched?.promotion?.cause !== "planned-failover" || former?.isEnded !== false) continue;
-      if (former.guest.isServed && former.removed.size === 0) {
+      if (former.guest.isServed && !former.forcedFrom.has(url)) {
         throw new Violation(`${former.name} serves a VM that it has handed over`);
       }
     }
@@ -168,7 +168,7 @@ class FanOut implements FanOutScene {
       return { geometry, content: replica.contentOf(VM_ID, pointId, geometry.diskId) };
     });
     const leg = this.#begin(host, former, disks);
-    leg.isCertain = isPlanned && former?.isCertain === true && former.removed.size === 0;
+    leg.isCertain = isPlanned && former?.isCertain === true && !former.forcedFrom.has(host.url);
     // The way back is marked before the VM writes anything there.
     void leg.tracker.addTarget(TARGET_ID, isPlanned ? "nothing" : "suspect");
   }
