@@ -222,14 +222,15 @@ export class MemoryReplica implements ImportTarget {
     requireGeneration(kept, request.generation);
     const repeated = repeatedCommit(kept, request);
     if (repeated !== undefined) return repeated;
-    const { header, arrived } = requireOpen(kept, request.deltaId, request.attempt);
+    const open = unannounced(kept, request) ?? requireOpen(kept, request.deltaId, request.attempt);
+    const { header, arrived } = open;
     checkHeader(kept, header);
     const segments = [...arrived.values()].sort(bySegmentIndex);
     const digest = deltaDigest(segments.map(({ receipt }) => receipt));
     if (segments.length !== header.segmentCount || digest !== request.digest) {
       throw refusal("CORRUPT", "commit the delta", "its segments are not those of the digest");
     }
-    kept.open = null;
+    if (open === kept.open) kept.open = null;
     kept.vm = withDisks(kept.vm, header);
     if (header.kind === "staging") return intoSession(kept, header, segments);
     return intoPoint(kept, header, segments, digest);
@@ -458,6 +459,16 @@ function requireOpen(kept: KeptVm, deltaId: string, attempt: number): OpenDelta 
     open?.announced && open.header.deltaId === deltaId && open.header.attempt === attempt;
   if (fits && open !== null) return open;
   throw refusal("NOT_FOUND", "use the delta", `attempt ${attempt} of it is not open`);
+}
+
+/** What its commit announces; null: nothing. */
+function unannounced(kept: KeptVm, { header, deltaId, attempt }: CommitRequest): OpenDelta | null {
+  if (header === undefined) return null;
+  const isThis = header.deltaId === deltaId && header.attempt === attempt;
+  if (!isThis || header.segmentCount > 0 || header.stagingSessionId !== null)
+    throw refusal("INVALID_ARGUMENT", "commit the delta", "it has to be announced");
+  checkAttempt(kept, header);
+  return { header, announced: true, arrived: new Map() };
 }
 
 function refuseTwins(disks: Pick<ReplicatedVm, "disks" | "excludedDisks">): void {

@@ -50,6 +50,8 @@ export interface CommitRequest {
   readonly attempt: number;
   readonly generation: Generation;
   readonly digest: string;
+  /** Of a delta without segments that was not announced: this does both. */
+  readonly header?: DeltaHeader | undefined;
 }
 
 /** Asks a host to become the replica of a VM that it had. */
@@ -104,7 +106,8 @@ export interface ReplicaEndpoint {
    * Makes the delta a recovery point (kind "point"), or part of its staging
    * session ("staging": answers null), when all its segments are there and
    * their digest is the one given (CORRUPT). Idempotent: a repeated commit of
-   * the head answers the head. An empty delta extends the head's validity.
+   * the head answers the head. An empty delta extends the head's validity; with its
+   * header in the request it need not be announced, and supersedes nothing.
    */
   commit(request: CommitRequest, signal?: AbortSignal): Promise<RecoveryPoint | null>;
 

@@ -3,7 +3,8 @@ import { DELTA_FORMAT_VERSION, type DeltaHeader } from "../model/delta.js";
 import type { DiskGeometry, Generation, ReplicatedVm } from "../model/disk.js";
 import { mayBecome } from "../model/disk-changes.js";
 import { TidemarkError } from "../model/errors.js";
-import type { LineageEntry, Succession } from "../model/lineage.js";
+import { type LineageEntry, sameGeneration, type Succession } from "../model/lineage.js";
+import type { CommitRequest } from "../model/replica-endpoint.js";
 import { parseUuid } from "../model/uuid.js";
 
 const LARGEST_DISK_BYTES = 2 ** 52;
@@ -90,6 +91,25 @@ export function checkHeader(header: DeltaHeader): DeltaHeader {
     stagingSessionId: parseOptional(header.stagingSessionId, "staging session id"),
     ...checkDisks(header, "the delta"),
   };
+}
+
+/** Answers the request with canonical ids. */
+export function checkCommit(request: CommitRequest): CommitRequest {
+  const vmId = parseUuid(request.vmId, "VM id");
+  const deltaId = parseUuid(request.deltaId, "delta id");
+  const { header: given, ...rest } = request;
+  if (given === undefined) return { ...rest, vmId, deltaId };
+  const header = checkHeader(given);
+  const isThis =
+    header.vmId === vmId &&
+    header.deltaId === deltaId &&
+    header.attempt === request.attempt &&
+    sameGeneration(header.generation, request.generation);
+  if (!isThis) throw refusal("the delta", "its commit and its header are not of the same");
+  if (header.segmentCount > 0 || header.stagingSessionId !== null) {
+    throw refusal("the delta", "one with content is announced before it is committed");
+  }
+  return { ...rest, vmId, deltaId, header };
 }
 
 function checkDisk(disk: DiskGeometry): DiskGeometry {

@@ -3,26 +3,17 @@
  * and durable, then the one small file that names them, then the answer.
  */
 import { TidemarkError } from "../model/errors.js";
-import { areSameCutDisks, cutDisksOf } from "../model/cut-disks.js";
-import { extendedPoint } from "../model/extended-point.js";
 import { failpoint } from "../model/failpoint.js";
 import { pointOfDelta } from "../model/point-of-delta.js";
 import type { CommitRequest, RecoveryPoint } from "../model/replica-endpoint.js";
 import { nextChainTimeMs } from "./chain-clock.js";
-import { type LayeredDisk, POINT_MANIFEST, type PointManifest } from "./documents.js";
-import { writeDocument } from "./durable-document.js";
+import { type CommitContext, writeManifest } from "./commit-context.js";
+import type { LayeredDisk, PointManifest } from "./documents.js";
+import { extendHead, standsFor } from "./extend-head.js";
 import type { OpenDelta } from "./open-delta.js";
 import type { PointChain } from "./point-chain.js";
-import type { ReplicaTools } from "./replica-tools.js";
 import { sealDelta } from "./seal-delta.js";
 import type { StagingSession } from "./staging-session.js";
-import type { VmPaths } from "./store-paths.js";
-
-export interface CommitContext {
-  readonly tools: ReplicaTools;
-  readonly paths: VmPaths;
-  readonly chain: PointChain;
-}
 
 /** What a repeated commit is answered; undefined when the delta was not committed before. */
 export function answerOfEarlierCommit(
@@ -56,10 +47,7 @@ export async function commitDelta(
 ): Promise<RecoveryPoint | null> {
   const { header } = delta;
   const head = context.chain.head();
-  const isEmpty = header.segmentCount === 0 && header.stagingSessionId === null;
-  if (header.kind === "point" && isEmpty && head !== null && isSameCut(head, delta)) {
-    return extendHead(context, head, delta, digest);
-  }
+  if (head !== null && standsFor(head, header)) return extendHead(context, head, header, digest);
   const sequence = (head?.point.sequence ?? 0) + 1;
   const disks = await sealDelta(context.tools, context.paths, delta, sequence);
   failpoint("commit");
@@ -78,11 +66,6 @@ export async function commitDelta(
   });
 }
 
-/** Else the head does not stand for the delta, even though nothing else has changed. */
-function isSameCut(head: PointManifest, { header }: OpenDelta): boolean {
-  return areSameCutDisks(cutDisksOf(head), cutDisksOf(header));
-}
-
 /** A disk that the head does not have was another before, if it was one of the VM at all. */
 function withBegins(
   disks: readonly LayeredDisk[],
@@ -91,24 +74,6 @@ function withBegins(
   if (head === null) return disks;
   const former = new Set(head.disks.map(({ diskId }) => diskId));
   return disks.map((disk) => (former.has(disk.diskId) ? disk : { ...disk, begins: true }));
-}
-
-/** An empty cycle: the head is still what the disks hold. */
-async function extendHead(
-  context: CommitContext,
-  head: PointManifest,
-  delta: OpenDelta,
-  digest: string,
-): Promise<RecoveryPoint> {
-  const { deltaId, cut } = delta.header;
-  const extended: PointManifest = {
-    ...head,
-    point: extendedPoint(head.point, cut),
-    extendedBy: { deltaId, digest },
-  };
-  await writeManifest(context, extended);
-  context.chain.replace(extended);
-  return extended.point;
 }
 
 async function stage(
@@ -164,11 +129,6 @@ async function writePoint(context: CommitContext, manifest: PointManifest): Prom
   }
   chain.append(manifest);
   return manifest.point;
-}
-
-async function writeManifest(context: CommitContext, manifest: PointManifest): Promise<void> {
-  const path = context.paths.point(manifest.point.sequence);
-  await writeDocument(context.tools.files, POINT_MANIFEST, path, manifest, failpoint);
 }
 
 function unsure(path: string, cause: unknown): TidemarkError {

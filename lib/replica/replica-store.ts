@@ -16,6 +16,7 @@ import { parseUuid } from "../model/uuid.js";
 import { AsyncLock } from "./async-lock.js";
 import { hashPoint } from "./hash-point.js";
 import {
+  checkCommit,
   checkGeneration,
   checkHeader,
   checkSuccession,
@@ -195,8 +196,7 @@ export class ReplicaStore implements ImportTarget {
   async commit(request: CommitRequest, signal?: AbortSignal): Promise<RecoveryPoint | null> {
     this.#begin(signal);
     const replica = this.#vm(request.vmId);
-    const deltaId = parseUuid(request.deltaId, "delta id");
-    return this.#change(replica, () => replica.commit({ ...request, deltaId }));
+    return this.#change(replica, () => replica.commit(checkCommit(request)));
   }
 
   async abandon(vmId: string, deltaId: string, signal?: AbortSignal): Promise<void> {

@@ -2,16 +2,25 @@ import { randomUUID } from "node:crypto";
 import { join } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import type { DeltaHeader, SegmentReceipt } from "../model/delta.js";
+import { deltaDigest } from "../model/delta-digest.js";
 import type { Generation, ReplicatedVm } from "../model/disk.js";
 import { mayBecome, withDisks } from "../model/disk-changes.js";
 import { presentEntry, sameGeneration } from "../model/lineage.js";
 import { TidemarkError, toTidemarkError } from "../model/errors.js";
 import type { CommitRequest, RecoveryPoint, ReplicaVmStatus } from "../model/replica-endpoint.js";
 import { AsyncLock } from "./async-lock.js";
+import type { CommitContext } from "./commit-context.js";
 import { answerOfEarlierCommit, commitDelta } from "./commit-delta.js";
 import { DamageLedger } from "./damage-ledger.js";
 import { DELTA_DOCUMENT, type StoredLayer, VM_DOCUMENT, type VmDocument } from "./documents.js";
+import {
+  deltaRefusal,
+  refuseEarlierAttempt,
+  requireSegments,
+  wrongDigest,
+} from "./delta-refusal.js";
 import { writeDocument } from "./durable-document.js";
+import { extendHead, standsFor } from "./extend-head.js";
 import { deltaNotOpen, OpenDelta } from "./open-delta.js";
 import { Pins } from "./pins.js";
 import type { PointChain } from "./point-chain.js";
@@ -214,6 +223,12 @@ export class VmReplica {
     this.requireGeneration(request.generation);
     const answer = answerOfEarlierCommit(this.chain, this.#session, request);
     if (answer !== undefined) return answer;
+    const { header } = request;
+    if (header !== undefined) {
+      const point = await this.#extend(header, request.digest);
+      if (point !== null) return point;
+      await this.openDelta(header);
+    }
     const delta = this.requireOpen(request.deltaId, request.attempt);
     this.#refuseUnlessFollowing(delta.header);
     requireSegments(delta, request.digest);
@@ -227,16 +242,29 @@ export class VmReplica {
     return point;
   }
 
+  /** Null: the head does not stand for it. A delta that is on its way in goes on. */
+  async #extend(header: DeltaHeader, digest: string): Promise<RecoveryPoint | null> {
+    this.#refuseUnlessFollowing(header);
+    const head = this.chain.head();
+    if (head === null || !standsFor(head, header)) return null;
+    if (digest !== deltaDigest([])) throw wrongDigest(header);
+    await this.takeDisks(header);
+    return extendHead(this.#commitContext, head, header, digest);
+  }
+
   /** A delta whose stored segments turn out damaged is forgotten, so that it is sent again. */
   async #commitOpen(delta: OpenDelta, digest: string): Promise<RecoveryPoint | null> {
-    const context = { tools: this.#tools, paths: this.paths, chain: this.chain };
     try {
-      return await commitDelta(context, this.#session, delta, digest);
+      return await commitDelta(this.#commitContext, this.#session, delta, digest);
     } catch (thrown) {
       const error = toTidemarkError(thrown);
       if (["CORRUPT", "TRUNCATED", "NOT_FOUND"].includes(error.code)) await this.#supersedeOpen();
       throw error;
     }
+  }
+
+  get #commitContext(): CommitContext {
+    return { tools: this.#tools, paths: this.paths, chain: this.chain };
   }
 
   async abandon(deltaId: string): Promise<void> {
@@ -255,15 +283,15 @@ export class VmReplica {
     this.refuseIfDamaged();
     this.requireGeneration(header.generation);
     if (!mayBecome(this.#document.vm.disks, header.disks)) {
-      throw refusal("CONFLICT", header, "one of its disks had larger blocks before");
+      throw deltaRefusal("CONFLICT", header, "one of its disks had larger blocks before");
     }
     const headId = this.#headId();
     if (header.parentPointId !== headId) {
-      throw refusal("PARENT_MISMATCH", header, `the replica's head is ${headId ?? "none"}`);
+      throw deltaRefusal("PARENT_MISMATCH", header, `the replica's head is ${headId ?? "none"}`);
     }
     const { stagingSessionId } = header;
     if (stagingSessionId !== null && stagingSessionId !== this.#session?.sessionId) {
-      throw refusal("STAGING_LOST", header, `there is no staging session ${stagingSessionId}`);
+      throw deltaRefusal("STAGING_LOST", header, `there is no staging session ${stagingSessionId}`);
     }
   }
 
@@ -361,30 +389,4 @@ export class VmReplica {
     }
     return storedBytes;
   }
-}
-
-function refuseEarlierAttempt(open: DeltaHeader, header: DeltaHeader): void {
-  if (header.attempt > open.attempt) return;
-  const isSame = header.attempt === open.attempt && isDeepStrictEqual(header, open);
-  if (isSame) return;
-  throw refusal("CONFLICT", header, `attempt ${open.attempt} of it is open`);
-}
-
-function requireSegments(delta: OpenDelta, digest: string): void {
-  const missing = delta.missingSegmentCount();
-  if (missing > 0)
-    throw refusal("CONFLICT", delta.header, `${missing} of its segments are missing`);
-  if (delta.digest() === digest) return;
-  throw refusal("CORRUPT", delta.header, "what arrived does not have the digest that was given");
-}
-
-function refusal(
-  code: ConstructorParameters<typeof TidemarkError>[0],
-  header: DeltaHeader,
-  reason: string,
-): TidemarkError {
-  return new TidemarkError(
-    code,
-    `Cannot take delta ${header.deltaId} (attempt ${header.attempt}): because ${reason}.`,
-  );
 }

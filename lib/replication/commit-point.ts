@@ -93,10 +93,12 @@ export async function askForCommit(
   { header, digest }: DeliveredDelta,
   expectedPointIds: readonly (string | null)[],
   signal: AbortSignal,
+  unannounced?: DeltaHeader,
 ): Promise<RecoveryPoint> {
   const { vmId, deltaId, attempt, generation } = header;
+  const request = { vmId, deltaId, attempt, generation, digest };
   const point = await context.endpoint.commit(
-    { vmId, deltaId, attempt, generation, digest },
+    unannounced === undefined ? request : { ...request, header: unannounced },
     signal,
   );
   if (point !== null && expectedPointIds.includes(point.pointId)) return point;

@@ -25,6 +25,30 @@ export type DeltaDraft = Pick<
   "deltaId" | "kind" | "parentPointId" | "stagingSessionId"
 >;
 
+/** Of the first attempt. */
+export function newHeader(
+  context: RelationshipContext,
+  changes: TargetChanges,
+  draft: DeltaDraft,
+): DeltaHeader {
+  const { vm, journal } = context;
+  return {
+    ...draft,
+    formatVersion: 1,
+    attempt: 1,
+    vmId: vm.vmId,
+    generation: journal.record.generation,
+    cut: changes.cut,
+    ...disksOf(context),
+    segmentCount: changes.segments.length,
+  };
+}
+
+export function disksOf({ vm }: RelationshipContext): Pick<DeltaHeader, "disks" | "excludedDisks"> {
+  const { disks, excludedDisks = [] } = vm;
+  return { disks, ...(excludedDisks.length === 0 ? {} : { excludedDisks }) };
+}
+
 type OnSegment = (receipt: SegmentReceipt) => void;
 
 export async function deliverDelta(
@@ -93,8 +117,7 @@ class Delivery {
     this.#changes = changes;
     this.#draft = draft;
     this.#onSegment = onSegment;
-    const { disks, excludedDisks = [] } = context.vm;
-    this.#disks = { disks, ...(excludedDisks.length === 0 ? {} : { excludedDisks }) };
+    this.#disks = disksOf(context);
   }
 
   get arrivedCount(): number {
@@ -120,17 +143,7 @@ class Delivery {
   }
 
   #header(attempt: number): DeltaHeader {
-    const { vm, journal } = this.#context;
-    return {
-      ...this.#draft,
-      formatVersion: 1,
-      attempt,
-      vmId: vm.vmId,
-      generation: journal.record.generation,
-      cut: this.#changes.cut,
-      ...this.#disks,
-      segmentCount: this.#changes.segments.length,
-    };
+    return { ...newHeader(this.#context, this.#changes, this.#draft), attempt, ...this.#disks };
   }
 
   async #putMissing(signal: AbortSignal): Promise<void> {

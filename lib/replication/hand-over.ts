@@ -5,10 +5,12 @@
  * finds the answer to it in the replica's lineage.
  */
 import { randomUUID } from "node:crypto";
+import { areSameCutDisks, cutDisksOf } from "../model/cut-disks.js";
 import { TidemarkError } from "../model/errors.js";
 import { failpoint } from "../model/failpoint.js";
 import { type LineageEntry, sameGeneration, successorOf } from "../model/lineage.js";
 import { holderIdOf, type RelationshipRecord } from "../model/relationship.js";
+import { disksOf } from "./deliver-delta.js";
 import type { RelationshipContext } from "./relationship-context.js";
 
 /** What a planned failover makes of the VM: its replica's. */
@@ -59,13 +61,15 @@ export async function requireLineage({ endpoint, vm }: RelationshipContext): Pro
   );
 }
 
-/** Nothing that the VM wrote is not at the replica; nobody writes to its disks meanwhile. */
-export async function isAllSent({
-  tracker,
-  targetId,
-  journal,
-}: RelationshipContext): Promise<boolean> {
-  if (journal.record.inDoubt !== null || journal.record.stagingSessionId !== null) return false;
+/**
+ * Nothing that the VM wrote is not at the replica, and its head has the disks that the VM has: of
+ * one that was made smaller no mark says that it is another. Nobody writes to them meanwhile.
+ */
+export async function isAllSent(context: RelationshipContext): Promise<boolean> {
+  const { tracker, targetId, journal } = context;
+  const { inDoubt, stagingSessionId, headDisks } = journal.record;
+  if (inDoubt !== null || stagingSessionId !== null) return false;
+  if (!areSameCutDisks(headDisks ?? [], cutDisksOf(disksOf(context)))) return false;
   const progress = await tracker.progress(targetId);
   const { pendingBytes, inFlightBytes, stagedBytes, suspectBytes } = progress;
   return pendingBytes + inFlightBytes + stagedBytes + suspectBytes === 0;

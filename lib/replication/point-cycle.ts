@@ -1,16 +1,15 @@
 /** One cycle: checkpoint, delta, commit. Also the close of an initial replication. */
 import { randomUUID } from "node:crypto";
-import { areSameCutDisks, cutDisksOf } from "../model/cut-disks.js";
 import { TidemarkError, toTidemarkError } from "../model/errors.js";
 import type { RelationshipRecord } from "../model/relationship.js";
 import type { RecoveryPoint } from "../model/replica-endpoint.js";
 import type { CheckpointOptions, TargetChanges } from "../model/vm-tracker.js";
 import { changedByDisk, type DiskBytes } from "./changed-by-disk.js";
-import { askForCommit, commitPoint } from "./commit-point.js";
+import { commitPoint } from "./commit-point.js";
 import { cutAtRest } from "./cut-at-rest.js";
 import { type DeliveredDelta, deliverDelta, requireUnbroken } from "./deliver-delta.js";
+import { extendHead, standsForHead } from "./extend-head.js";
 import { giveBack } from "./give-back.js";
-import { headPatch } from "./reconcile.js";
 import type { RelationshipContext } from "./relationship-context.js";
 
 export interface PointOutcome {
@@ -28,21 +27,30 @@ export async function runPointCycle(
   context: RelationshipContext,
   signal: AbortSignal,
 ): Promise<PointOutcome> {
-  const { headPointId, stagingSessionId } = context.journal.record;
   const changes = await cut(context, signal);
-  const draft = { kind: "point", parentPointId: headPointId, stagingSessionId } as const;
   const deltaId = randomUUID();
-  const delta = await deliverOrGiveBack(context, changes, deltaId, signal, () =>
-    deliverDelta(context, changes, { ...draft, deltaId }, signal),
-  );
-  const point = extendsHead(context.journal.record, changes, delta)
-    ? await extendHead(context, changes, delta, signal)
-    : await commitPoint(context, changes, delta, signal);
+  const [delta, point] = standsForHead(context, changes)
+    ? await extendHead(context, changes, deltaId, signal)
+    : await makePoint(context, changes, deltaId, signal);
   await context.applications.noteCommitted(changes.cut);
   const diskChangedBytes = changedByDisk(delta.header.disks, changes.segments);
   const isNew = point.pointId === deltaId;
   const { sentBytes, unchangedBytes } = delta;
   return { point, isNew, changes, diskChangedBytes, sentBytes, unchangedBytes };
+}
+
+async function makePoint(
+  context: RelationshipContext,
+  changes: TargetChanges,
+  deltaId: string,
+  signal: AbortSignal,
+): Promise<readonly [DeliveredDelta, RecoveryPoint]> {
+  const { headPointId, stagingSessionId } = context.journal.record;
+  const draft = { deltaId, kind: "point", parentPointId: headPointId, stagingSessionId } as const;
+  const delta = await deliverOrGiveBack(context, changes, deltaId, signal, () =>
+    deliverDelta(context, changes, draft, signal),
+  );
+  return [delta, await commitPoint(context, changes, delta, signal)];
 }
 
 /** With the VM's group when it has one; the first point is a matter of the VM alone. */
@@ -100,40 +108,4 @@ async function abandonQuietly(
   await endpoint.abandon(vm.vmId, deltaId, signal).catch((thrown: unknown) => {
     onRetry(toTidemarkError(thrown));
   });
-}
-
-/**
- * Of disks that came, went or have another size a new point is made, changed or not; and where
- * it is not noted which ones the head has, that they are the same is for the replica to say.
- */
-function extendsHead(
-  { headPointId, headDisks, stagingSessionId }: RelationshipRecord,
-  changes: TargetChanges,
-  { header }: DeliveredDelta,
-): boolean {
-  const isEmpty = changes.segments.length === 0 && stagingSessionId === null;
-  if (!isEmpty || headPointId === null) return false;
-  return headDisks !== undefined && areSameCutDisks(headDisks, cutDisksOf(header));
-}
-
-/**
- * Needs no in-doubt note: whether the replica took it or not, its head is the
- * same point, no bit depends on it, and what it says (nothing had changed until
- * this cut) stays true however late it arrives.
- */
-async function extendHead(
-  context: RelationshipContext,
-  changes: TargetChanges,
-  delta: DeliveredDelta,
-  signal: AbortSignal,
-): Promise<RecoveryPoint> {
-  await giveBack(context, changes);
-  const { journal } = context;
-  const { deltaId } = delta.header;
-  const expected = [journal.record.headPointId, deltaId];
-  const point = await askForCommit(context, delta, expected, signal);
-  if (point.pointId === deltaId) {
-    await journal.update(headPatch(journal.record, point, cutDisksOf(delta.header)));
-  }
-  return point;
 }

@@ -25,6 +25,7 @@ export async function hello(greeter: Greeter, peer: PeerIdentity): Promise<Hello
     deltaFormatVersions: [DELTA_FORMAT_VERSION],
     contentCodings: [...CONTENT_CODINGS],
     segmentDigests: [...(greeter.segmentDigests ?? [FIRST_SEGMENT_DIGEST])],
+    commitsUnannounced: true,
   };
   const description = await greeter.describe?.(peer);
   if (description === undefined) return versions;

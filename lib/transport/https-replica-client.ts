@@ -88,6 +88,7 @@ export class HttpsReplicaEndpoint implements ReplicaEndpoint {
   #agreed: number | undefined;
   #peerCodings: readonly string[] = [];
   #digest: SegmentDigestKind = FIRST_SEGMENT_DIGEST;
+  #commitsUnannounced = false;
   #closed = false;
 
   constructor(options: HttpsReplicaOptions) {
@@ -169,8 +170,14 @@ export class HttpsReplicaEndpoint implements ReplicaEndpoint {
     return (await this.#options.lanes.probe(job, signal)).receipt;
   }
 
-  commit(request: CommitRequest, signal?: AbortSignal): Promise<RecoveryPoint | null> {
-    return this.#call("commit", request, signal);
+  async commit(request: CommitRequest, signal?: AbortSignal): Promise<RecoveryPoint | null> {
+    const { header, ...plain } = request;
+    if (header !== undefined && this.#agreed === undefined) await this.hello(signal);
+    if (header === undefined || this.#commitsUnannounced) {
+      return this.#call("commit", request, signal);
+    }
+    await this.openDelta(header, signal);
+    return this.#call("commit", plain, signal);
   }
 
   async abandon(vmId: string, deltaId: string, signal?: AbortSignal): Promise<void> {
@@ -228,6 +235,7 @@ export class HttpsReplicaEndpoint implements ReplicaEndpoint {
     agreeVersion("delta format", [DELTA_FORMAT_VERSION], hello.deltaFormatVersions);
     this.#agreed = version;
     this.#peerCodings = hello.contentCodings;
+    this.#commitsUnannounced = hello.commitsUnannounced;
     this.#digest =
       SEGMENT_DIGESTS.find((kind) => hello.segmentDigests.includes(kind)) ?? FIRST_SEGMENT_DIGEST;
     return hello;

@@ -125,6 +125,7 @@ export const commitRequest: z.ZodType<CommitRequest> = z.object({
   attempt: ordinal,
   generation,
   digest: sha256,
+  header: deltaHeader.optional(),
 });
 
 export const segmentReceipt: z.ZodType<SegmentReceipt> = z.object({
@@ -265,6 +266,8 @@ export const hello = z.object({
   contentCodings: z.array(z.string().max(40)).max(20).default(["zstd"]),
   /** Likewise. */
   segmentDigests: z.array(z.string().max(40)).max(20).default([FIRST_SEGMENT_DIGEST]),
+  /** Whether a commit may announce what it commits; the version before knew nothing of that. */
+  commitsUnannounced: z.boolean().default(false),
 });
 
 export type Hello = z.output<typeof hello>;

@@ -7,6 +7,7 @@ import type { Test } from "tap";
 import { MAX_HASHED_BYTES } from "#lib/model/block-hashes.js";
 import type { ErrorCode } from "#lib/model/errors.js";
 import { DISKS_CONTRACT } from "./replica-disks.js";
+import { EXTENSION_CONTRACT } from "./replica-extension.js";
 import { GROUP_CONTRACT } from "./replica-groups.js";
 import { LINEAGE_CONTRACT } from "./replica-lineage.js";
 import {
@@ -498,6 +499,7 @@ const RULES: Record<string, (t: Test, scene: ReplicaScene) => Promise<void>> = {
 
   ...GROUP_CONTRACT,
   ...DISKS_CONTRACT,
+  ...EXTENSION_CONTRACT,
   ...LINEAGE_CONTRACT,
   ...TAKEOVER_CONTRACT,
 

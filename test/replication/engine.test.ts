@@ -1,5 +1,6 @@
 import t from "tap";
 import { TidemarkError } from "#lib/model/errors.js";
+import { DEFAULT_REPLICATION_LIMITS } from "#lib/replication/replication-limits.js";
 import { Bench } from "./bench.js";
 import { DISKS, GRANULARITY, SETTINGS, TARGET_ID, VM_ID } from "./simulation/scene.js";
 
@@ -71,6 +72,28 @@ void t.test("an empty cycle extends the head's validity and notes nothing", asyn
   t.ok((head?.validUntilMs ?? 0) > (head?.takenAtMs ?? 0));
   t.equal((await bench.status()).lastCycle?.pointId, null);
   t.ok(((await bench.status()).lagMs ?? 1e9) <= SETTINGS.intervalMs);
+});
+
+void t.test("an empty cycle is one request, asked again when it has no answer", async (t) => {
+  const bench = await Bench.replicating();
+  const asked: string[] = [];
+  bench.endpointParts.openDelta = (header) => {
+    asked.push("openDelta");
+    return bench.replica.openDelta(header);
+  };
+  bench.endpointParts.commit = async (request) => {
+    asked.push("commit");
+    const point = await bench.replica.commit(request);
+    if (asked.length === 1) throw new TidemarkError("UNREACHABLE", "the answer is lost");
+    return point;
+  };
+  const { missedCycleCount } = await bench.status();
+  await bench.cycles(1);
+  t.same(asked, ["commit"]);
+  await bench.clock.run(DEFAULT_REPLICATION_LIMITS.retryBaseMs);
+  t.same(asked, ["commit", "commit"]);
+  t.match(await bench.status(), { missedCycleCount, lastError: null, state: "replicating" });
+  t.equal(await bench.pointCount(), 1);
 });
 
 void t.test("a lost commit answer is settled by asking; nothing travels twice", async (t) => {

@@ -4,7 +4,7 @@ import t, { type Test } from "tap";
 import { TidemarkError } from "#lib/model/errors.js";
 import { type LineageEntry, presentEntry, successorOf } from "#lib/model/lineage.js";
 import { Bench } from "./bench.js";
-import { VM_ID } from "./simulation/scene.js";
+import { GRANULARITY, VM_ID } from "./simulation/scene.js";
 
 const A_WHILE_MS = 200_000;
 
@@ -33,6 +33,16 @@ async function isHandedOver(t: Test, bench: Bench): Promise<void> {
   t.equal((await lineageOf(bench)).length, 2);
   t.ok(await bench.isReplicaEqual(), "nothing is lost");
 }
+
+void t.test("G7: a disk that was made smaller since the last cut is handed over so", async (t) => {
+  const bench = await Bench.replicating();
+  bench.tracker.resizeDisk(0, 10 * GRANULARITY);
+  await bench.engine.handOver(VM_ID);
+  await bench.cycles(3);
+  await isHandedOver(t, bench);
+  const pointId = (await bench.head())?.pointId ?? "";
+  t.equal(bench.replica.contentOf(VM_ID, pointId, 0).byteLength, 10 * GRANULARITY);
+});
 
 void t.test("G7: a planned failover sends what is left, then the replica takes over", async (t) => {
   const bench = await Bench.replicating();

@@ -97,6 +97,18 @@ void t.test("both later: they speak the later version, segments too", async (t) 
   t.same(asked, ["/v1/hello", below, `${below}/attempts/1/segments/0`]);
 });
 
+void t.test("an empty delta: announced first to a replica that knows no other way", async (t) => {
+  const { asked, replicaUrl } = await laterPeer(t, [1]);
+  await using endpoint = new HttpsReplicaEndpoint({ replicaUrl, tls, lanes });
+  const header = { ...newHeader(), segmentCount: 0 };
+  const { vmId, deltaId, attempt, generation } = header;
+  const request = { vmId, deltaId, attempt, generation, digest: "0".repeat(64), header };
+  // It answers no point; what counts is what it was asked.
+  await t.rejects(endpoint.commit(request));
+  const delta = `/v1/vms/${vmId}/deltas/${deltaId}`;
+  t.same(asked, ["/v1/hello", delta, `${delta}/commit`]);
+});
+
 void t.test("nothing in common: each is told what the other speaks", async (t) => {
   const { replicaUrl } = await laterPeer(t, [2, 3]);
   await using endpoint = new HttpsReplicaEndpoint({ replicaUrl, tls, lanes });
